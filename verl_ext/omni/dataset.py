@@ -1,0 +1,119 @@
+"""verl's RL dataset for clips: rows keep paths, the agent loop decodes; bad rows are named before workers start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from omegaconf import ListConfig
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+COLUMNS = ("data_source", "prompt", "videos", "audios", "reward_model", "extra_info")
+PLACEHOLDERS = {"<video>": "videos", "<audio>": "audios"}
+
+
+class ShardError(ValueError):
+    """A parquet shard that cannot be used; the message names file, row, key and the way out."""
+
+
+def load_shard(path: str | Path, columns: Sequence[str] = COLUMNS) -> datasets.Dataset:
+    """Read a parquet shard and check its columns.
+
+    Raises:
+        ShardError: the file is missing, is not parquet, is empty, or lacks a column.
+    """
+    if not Path(path).is_file():
+        raise ShardError(f"shard not found: {path}. Make it with `python -m data_prep`, or correct data.train_files.")
+    try:
+        shard = datasets.Dataset.from_parquet(str(path))
+    except Exception as error:  # the reader's own exceptions vary; whatever it says belongs in the message
+        raise ShardError(f"cannot read {path} as parquet: {error}") from error
+    missing = [column for column in columns if column not in shard.column_names]
+    if missing:
+        raise ShardError(
+            f"{path} has no column {missing}; it has {shard.column_names}. See docs/data.md for the schema."
+        )
+    if not len(shard):
+        raise ShardError(f"{path} has no rows.")
+    return shard
+
+
+def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bool = False) -> None:
+    """Check that every row's placeholders match its media lists and that every media file exists.
+
+    Raises:
+        ShardError: lists up to five bad rows and their number.
+    """
+    problems = []
+    for index, row in enumerate(shard.select_columns(["prompt", "videos", "audios"])):
+        text = "".join(message["content"] for message in row["prompt"])
+        for placeholder, column in PLACEHOLDERS.items():
+            expected, found = text.count(placeholder), len(row[column] or [])
+            if expected != found:
+                problems.append(f"row {index}: {expected} {placeholder} in the prompt, {found} paths in `{column}`")
+        if use_audio_in_video and "<audio>" in text:
+            problems.append(
+                f"row {index}: <audio> in the prompt, but data.media.use_audio_in_video takes it from <video>"
+            )
+        for column in PLACEHOLDERS.values():
+            problems += [
+                f"row {index}: `{column}` file not found: {file}"
+                for file in row[column] or []
+                if not Path(file).is_file()
+            ]
+    if problems:
+        shown = "\n  ".join(problems[:5])
+        raise ShardError(f"{path}: {len(problems)} problems in {len(shard)} rows:\n  {shown}")
+
+
+class OmniDataset(RLHFDataset):
+    """Rows of clips for RL (``data.custom_cls``).
+
+    A row may be asked for in several forms: ``data.response_prefixes.{train,val}`` maps a form's name to the text that
+    the reply is made to begin with. The form's name is appended to ``data_source``, so that verl reports each form on
+    its own; with a single form nothing is appended. Nothing is filtered: a prompt that is too long is an error.
+    """
+
+    def _read_files_and_tokenize(self) -> None:
+        audio_in_video = bool(self.config.media.use_audio_in_video)
+        shards = []
+        for path in self.data_files:
+            shard = load_shard(path)
+            check_rows(shard, path, audio_in_video)
+            shards.append(shard)
+        self.dataframe = datasets.concatenate_datasets(shards)
+        if 0 < self.max_samples < len(self.dataframe):
+            self.dataframe = self.dataframe.select(range(self.max_samples))
+        split = "val" if _same_files(self.original_data_files, self.config.val_files) else "train"
+        self.forms = list(self.config.response_prefixes[split].items())
+        if not self.forms:
+            raise ShardError(f"data.response_prefixes.{split} is empty: name at least one form, e.g. {{slow: ''}}.")
+
+    def __len__(self) -> int:
+        return len(self.dataframe) * len(self.forms)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        # Forms change slowest: the first len(dataframe) items are the first form.
+        form, prefix = self.forms[item // len(self.dataframe)]
+        row = super().__getitem__(item % len(self.dataframe))
+        row["response_prefix"] = prefix
+        if len(self.forms) > 1:
+            row["data_source"] = f"{row['data_source']}/{form}"
+        return row
+
+
+def _same_files(left: str | Sequence[str], right: str | Sequence[str]) -> bool:
+    def as_list(files: str | Sequence[str]) -> list[str]:
+        return [str(file) for file in files] if isinstance(files, list | ListConfig) else [str(files)]
+
+    return as_list(left) == as_list(right)
+
+
+def build_messages(row: Mapping[str, Any], prompt_key: str = "prompt") -> list[dict[str, Any]]:
+    """Replace ``<video>`` and ``<audio>`` in a row's prompt by content items, as verl's RL dataset does."""
+    builder = RLHFDataset.__new__(RLHFDataset)
+    builder.image_key, builder.video_key, builder.audio_key = "images", "videos", "audios"
+    builder.processor = True  # only asked whether there is one
+    return builder._build_messages({**row, prompt_key: [dict(message) for message in row[prompt_key]]}, key=prompt_key)
