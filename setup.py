@@ -1,4 +1,4 @@
-"""Packaging. The pins that make an environment reproducible are in requirements/; here stand the ranges and the seams."""
+"""Packaging. The pins that reproduce an environment are in requirements/; here stand the ranges and the seams."""
 
 from setuptools import find_packages, setup
 

@@ -12,6 +12,8 @@ import av
 import numpy as np
 import torch
 
+_REMEDY = "Re-encode the clip or drop its row."
+
 
 class MediaError(ValueError):
     """A media file that is missing, has no such stream, or cannot be decoded; the message names the file."""
@@ -36,7 +38,7 @@ def _open(path: str | Path, kind: str) -> av.container.InputContainer:
     try:
         container = av.open(str(path))
     except av.FFmpegError as error:
-        raise MediaError(f"cannot open {path} as {kind}: {error}. Re-encode the clip or drop its row.") from error
+        raise MediaError(f"cannot open {path} as {kind}: {error}. {_REMEDY}") from error
     if not getattr(container.streams, kind):
         container.close()
         raise MediaError(f"{path} has no {kind} stream.")

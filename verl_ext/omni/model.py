@@ -1,0 +1,101 @@
+"""Qwen2.5-Omni's Thinker as a policy: the full checkpoint's layout, the Thinker's weights alone.
+
+verl looks a model class up in ``AutoModelForImageTextToText`` by the type of its config; transformers has none there
+for ``Qwen2_5OmniConfig``. Parameter names keep the ``thinker.`` prefix that vLLM's loader expects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import AutoModelForImageTextToText, Qwen2_5OmniConfig
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
+    Qwen2_5OmniPreTrainedModel,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+)
+
+# Out of reach for sampling, finite so that entropy (p · log p) stays a number.
+BANNED_LOGIT = -1e4
+
+
+class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
+    """The Thinker of a full Qwen2.5-Omni checkpoint; talker and token2wav weights are left aside."""
+
+    config_class = Qwen2_5OmniConfig
+    _keys_to_ignore_on_load_unexpected = (r"^talker\.", r"^token2wav\.")
+
+    def __init__(self, config: Qwen2_5OmniConfig):
+        super().__init__(config)
+        self.thinker = Qwen2_5OmniThinkerForConditionalGeneration(config.thinker_config)
+        self.post_init()
+        # FSDP wraps by these; transformers would name whole encoders, whose inner layers then fail as DTensors.
+        self._no_split_modules = [
+            "Qwen2_5OmniDecoderLayer",
+            "Qwen2_5OmniVisionBlock",
+            "Qwen2_5OmniAudioEncoderLayer",
+        ]
+        thinker = config.thinker_config
+        self._media_token_ids = [
+            thinker.image_token_id,
+            thinker.video_token_id,
+            thinker.audio_token_id,
+            thinker.vision_start_token_id,
+            thinker.vision_end_token_id,
+            thinker.audio_start_token_id,
+            thinker.audio_end_token_id,
+        ]
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.thinker.get_input_embeddings()
+
+    def set_input_embeddings(self, value: torch.nn.Module) -> None:
+        self.thinker.set_input_embeddings(value)
+
+    def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
+        """The Thinker's forward with the seven media tokens out of reach, as they are in the rollout.
+
+        Args:
+            input_ids: ``(batch, length)``.
+            inputs: as for ``Qwen2_5OmniThinkerForConditionalGeneration``.
+        """
+        if "inputs_embeds" not in inputs and dist.is_initialized() and dist.get_world_size() > 1:
+            inputs["inputs_embeds"] = self._embed_with_absent_media(input_ids, inputs)
+        output = self.thinker(input_ids=input_ids, **inputs)
+        banned = torch.tensor(self._media_token_ids, device=output.logits.device)
+        output.logits = output.logits.index_fill_(-1, banned, BANNED_LOGIT)
+        return output
+
+    def _embed_with_absent_media(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Token embeddings ``(batch, length, hidden)``, plus zero times a dummy clip through each unused encoder.
+
+        Every rank gathers an encoder's shards when it runs it: a rank whose batch has no such media would leave the
+        others waiting for ever.
+        """
+        embeds = self.get_input_embeddings()(input_ids)
+        if inputs.get("pixel_values_videos") is None and inputs.get("pixel_values") is None:
+            embeds = embeds + 0.0 * self._dummy_video(embeds).sum()
+        if inputs.get("input_features") is None:
+            embeds = embeds + 0.0 * self._dummy_audio(embeds).sum()
+        return embeds
+
+    def _dummy_video(self, like: torch.Tensor) -> torch.Tensor:
+        vision = self.config.thinker_config.vision_config
+        side = vision.spatial_merge_size
+        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        pixels = torch.zeros(side * side, patch, device=like.device, dtype=like.dtype)
+        grid = torch.tensor([[1, side, side]], device=like.device)
+        return self.thinker.get_video_features(pixels, grid, return_dict=True).pooler_output
+
+    def _dummy_audio(self, like: torch.Tensor) -> torch.Tensor:
+        frames = 8
+        mels = self.config.thinker_config.audio_config.num_mel_bins
+        features = torch.zeros(1, mels, frames, device=like.device, dtype=like.dtype)
+        mask = torch.ones(1, frames, dtype=torch.long, device=like.device)
+        return self.thinker.get_audio_features(features, mask, None, return_dict=True).last_hidden_state
+
+
+def register() -> None:
+    """Make verl find the policy for a full Qwen2.5-Omni config; a second call changes nothing."""
+    AutoModelForImageTextToText.register(Qwen2_5OmniConfig, Qwen2_5OmniThinkerPolicy, exist_ok=True)

@@ -1,0 +1,173 @@
+"""The few places where verl 0.9.1 and vLLM 0.28.0 offer no registry. Each patch says what it mends.
+
+A patch waits for its module (``wrapt.when_imported``): importing verl stays as fast as it was. Every entry of
+``PATCHES`` has a test that fails once the release no longer needs it (``tests/verl_ext/test_patches.py``).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One mend.
+
+    Attributes:
+        name: as the start-up report prints it.
+        module: the module that is changed, once it has been imported.
+        mends: the problem, for the report and the docs.
+        apply: changes the module.
+    """
+
+    name: str
+    module: str
+    mends: str
+    apply: Callable[[ModuleType], None]
+
+
+def _gloo_process_group(module: ModuleType) -> None:
+    from verl.utils.device import get_device_name
+
+    if get_device_name() != "cpu":
+        return
+    original = module.initialize_global_process_group_ray
+
+    @functools.wraps(original)
+    def initialize_global_process_group_ray(timeout_second: int | None = None, backend: str | None = None) -> None:
+        return original(timeout_second, backend or "cpu:gloo")
+
+    module.initialize_global_process_group_ray = initialize_global_process_group_ray
+
+
+def _omni_processor(module: ModuleType) -> None:
+    original = module.hf_processor
+
+    @functools.wraps(original)
+    def hf_processor(name_or_path: str, **kwargs: Any) -> Any:
+        from transformers import AutoConfig, AutoProcessor
+
+        from verl_ext.omni.model import register
+        from verl_ext.omni.processor import MODEL_TYPES, bind
+
+        config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+        if config.model_type not in MODEL_TYPES:
+            return original(name_or_path, **kwargs)
+        # The processor is loaded wherever the model is; verl looks the model class up later.
+        register()
+        return bind(AutoProcessor.from_pretrained(name_or_path, **kwargs), config)
+
+    module.hf_processor = hf_processor
+    # The packages above re-export the function and may have done so already.
+    for name in ("verl.utils.tokenizer", "verl.utils"):
+        parent = sys.modules.get(name)
+        if parent is not None and getattr(parent, "hf_processor", None) is original:
+            parent.hf_processor = hf_processor
+
+
+def _omni_rollout(module: ModuleType) -> None:
+    from verl_ext.omni.processor import collapse_media, is_omni, media_token_ids
+
+    dedup, banned, max_positions = (
+        module.qwen2_5_vl_dedup_image_tokens,
+        module.get_vision_placeholder_token_ids,
+        module.get_max_position_embeddings,
+    )
+
+    @functools.wraps(dedup)
+    def qwen2_5_vl_dedup_image_tokens(prompt_ids: list[int], processor: Any) -> list[int]:
+        return collapse_media(list(prompt_ids), processor) if is_omni(processor) else dedup(prompt_ids, processor)
+
+    @functools.wraps(banned)
+    def get_vision_placeholder_token_ids(processor: Any) -> list[int]:
+        return media_token_ids(processor) if is_omni(processor) else banned(processor)
+
+    @functools.wraps(max_positions)
+    def get_max_position_embeddings(hf_config: Any) -> int:
+        return max_positions(getattr(hf_config, "thinker_config", hf_config))
+
+    module.qwen2_5_vl_dedup_image_tokens = qwen2_5_vl_dedup_image_tokens
+    module.get_vision_placeholder_token_ids = get_vision_placeholder_token_ids
+    module.get_max_position_embeddings = get_max_position_embeddings
+
+
+def _omni_boundary_tokens(module: ModuleType) -> None:
+    module._MODEL_TYPE_TO_FAMILY["qwen2_5_omni"] = module.ContinuousTokenModelFamily.QWEN25_VL
+
+
+def _replay_poll(module: ModuleType) -> None:
+    original = module.ReplayBuffer.__init__
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        # verl has no key for it; `sampler_kwargs` is its free-form mapping for samplers.
+        self.poll_interval = float((self.sampler_kwargs or {}).get("poll_interval", self.poll_interval))
+
+    module.ReplayBuffer.__init__ = __init__
+
+
+def _vllm_keeps_weights(module: ModuleType) -> None:
+    import torch
+
+    def dispatch_cpu_unquantized_gemm(layer: torch.nn.Module, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
+
+
+VERL_PATCHES = (
+    Patch(
+        "gloo process group",
+        "verl.utils.distributed",
+        "verl 0.9.1 asks for 'cpu:gloo,cpu:gloo' on a CPU, which torch rejects",
+        _gloo_process_group,
+    ),
+    Patch(
+        "omni processor",
+        "verl.utils.tokenizer.tokenizer",
+        "verl 0.9.1 turns a processor it does not know into None, with a warning",
+        _omni_processor,
+    ),
+    Patch(
+        "omni rollout",
+        "verl.workers.rollout.utils",
+        "verl 0.9.1 collapses and bans image and video placeholders, not audio; looks for max_position_embeddings "
+        "at the top of the config",
+        _omni_rollout,
+    ),
+    Patch(
+        "omni boundary tokens",
+        "verl.utils.tokenizer.continuous_token_wiring",
+        "verl 0.9.1's table of chat formats has no qwen2_5_omni",
+        _omni_boundary_tokens,
+    ),
+    Patch(
+        "replay buffer poll",
+        "verl.trainer.ppo.v1.replay_buffer",
+        "verl 0.9.1 fixes the poll at 2 s; honours trainer.v1.sampler.sampler_kwargs.poll_interval",
+        _replay_poll,
+    ),
+)
+
+VLLM_CPU_PATCHES = (
+    Patch(
+        "vllm keeps weights",
+        "vllm.model_executor.layers.utils",
+        "vLLM 0.28.0 on a CPU packs a linear layer's weight and frees it, so that new weights cannot be loaded",
+        _vllm_keeps_weights,
+    ),
+)
+
+
+def install(patches: tuple[Patch, ...]) -> None:
+    """Apply each patch now if its module is loaded, else right after it will have been imported."""
+    for patch in patches:
+        wrapt.register_post_import_hook(patch.apply, patch.module)

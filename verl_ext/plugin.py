@@ -1,0 +1,67 @@
+"""The verl plugin. ``import verl`` loads it in every process, through the entry point group ``verl.plugins``.
+
+Registers the CPU platform and engine, the Qwen2.5-Omni Thinker and the agent loop, and installs the patches of
+:mod:`verl_ext.patches`. Heavy modules are imported only after verl itself has imported what they extend.
+"""
+
+from __future__ import annotations
+
+import os
+
+import wrapt
+
+from verl_ext import patches
+from verl_ext.versions import check_versions
+
+VERSIONS = check_versions()
+
+if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+    from verl_ext import cpu  # noqa: F401  registers itself
+
+
+@wrapt.when_imported("verl.workers.engine.fsdp.transformer_impl")
+def _register_engine(_module: object) -> None:
+    from verl_ext import engine  # noqa: F401  registers itself
+
+
+@wrapt.when_imported("verl.experimental.agent_loop.single_turn_agent_loop")
+def _register_agent_loop(_module: object) -> None:
+    from verl_ext.omni import agent_loop  # noqa: F401  registers itself
+
+
+patches.install(patches.VERL_PATCHES)
+
+
+def report() -> list[str]:
+    """What this plugin added, one line each, for the start-up log."""
+    lines = ["versions: " + ", ".join(f"{name} {version}" for name, version in VERSIONS.items())]
+    if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
+        lines.append("platform: cpu (FSDP over gloo, vLLM's CPU build)")
+    lines.append("model: Qwen2.5-Omni Thinker (transformers, vLLM); agent loop: omni_agent")
+    lines += [f"patch: {patch.name} ({patch.module}): {patch.mends}" for patch in patches.VERL_PATCHES]
+    return lines
+
+
+def require() -> None:
+    """Stop unless verl has loaded this plugin: verl logs a plugin that failed at DEBUG level only.
+
+    Raises:
+        SystemExit: the entry point is missing or disabled.
+    """
+    import sys
+
+    import verl  # noqa: F401
+
+    if "verl_ext.plugin" not in sys.modules or not _is_entry_point():
+        raise SystemExit(
+            "verl did not load the plugin verl_ext: install the project (`make setup`, or `pip install -e .`) and "
+            "leave VERL_USE_EXTERNAL_PLUGINS unset or name verl_ext in it."
+        )
+
+
+def _is_entry_point() -> bool:
+    from importlib.metadata import entry_points
+
+    policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto").strip().lower()
+    allowed = policy == "auto" or "verl_ext" in {name.strip() for name in policy.split(",")}
+    return allowed and any(point.name == "verl_ext" for point in entry_points(group="verl.plugins"))

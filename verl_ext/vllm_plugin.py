@@ -1,0 +1,20 @@
+"""The vLLM plugin (entry point group ``vllm.general_plugins``): loaded in vLLM's server, engine and worker processes."""
+
+from __future__ import annotations
+
+ARCHITECTURES = ("Qwen2_5OmniModel", "Qwen2_5OmniThinkerForConditionalGeneration")
+
+
+def register() -> None:
+    """Register our Thinker class with vLLM and, on a CPU, keep weights loadable. Called once per process by vLLM."""
+    from vllm import ModelRegistry
+    from vllm.platforms import current_platform
+
+    from verl_ext import patches
+    from verl_ext.versions import check_versions
+
+    check_versions()
+    for architecture in ARCHITECTURES:
+        ModelRegistry.register_model(architecture, "verl_ext.omni.vllm_model:OmniThinker")
+    if current_platform.is_cpu():
+        patches.install(patches.VLLM_CPU_PATCHES)
