@@ -1,0 +1,139 @@
+"""Text of a turn: the prompt, the slow and the fast form of a response, and how a response is read back.
+
+A slow response thinks first, `<think>REASON</think><answer>word, word</answer>`; a fast one answers the same prompt
+with the thought emptied, `<think></think><answer>word, word</answer>` (paper, section 3.1 and Eq. 8). Pure Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FAST_PREFIX = "<think></think><answer>"
+
+_INSTRUCTION = (
+    "What does the person feel? Reason inside <think> </think>, then list the emotion words inside <answer> </answer>."
+)
+_PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
+_TAG = re.compile(r"</?(?:think|answer)>")
+_WELL_FORMED_TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+_ITEM = re.compile(r"""[^'",]+""")  # what stands between the separators of the scorer's list rule
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A parsed response. `spans[i]` is the half-open character range of `words[i]` in the response."""
+
+    think: str
+    """What stands inside `<think>`, stripped; "" when there is none."""
+    text: str
+    """What stands inside `<answer>`, stripped; "" when there is no closed answer."""
+    words: list[str]
+    """The answer's words in order, duplicates and case kept."""
+    well_formed: bool
+    """Whether the whole response is `<think>…</think>\\s*<answer>…</answer>`, each tag once."""
+    spans: list[tuple[int, int]]
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether this is a well-formed response with an empty thought."""
+        return self.well_formed and not self.think
+
+
+def build_prompt(subtitle: str) -> str:
+    """The user turn of a clip; `<video><audio>` are replaced by the dataset.
+
+    Raises ValueError when the subtitle itself holds a media placeholder, which would be taken for another clip.
+    """
+    if found := _PLACEHOLDER.search(subtitle):
+        raise ValueError(f"subtitle {subtitle!r} holds the media placeholder {found[0]!r}; remove it from the corpus")
+    return f"<video><audio>Subtitle: {subtitle}\n{_INSTRUCTION}"
+
+
+def slow_response(reason: str, labels: Sequence[str]) -> str:
+    """The response that thinks first. Raises ValueError where it could not be read back as it was meant."""
+    response = f"<think>{reason}</think><answer>{', '.join(labels)}</answer>"
+    answer = parse(response)
+    if not answer.well_formed:
+        raise ValueError(f"a reason or label holds one of the tags {_WELL_FORMED_TAGS}: {response!r}")
+    if answer.words != list(labels):
+        raise ValueError(
+            f"labels {list(labels)!r} would be read back as {answer.words!r}: "
+            "a label must be stripped, not empty, and free of quotes, commas and enclosing brackets"
+        )
+    return response
+
+
+def fast_response(labels: Sequence[str]) -> str:
+    """The same answer with the thought emptied (Eq. 8). Raises ValueError as `slow_response` does."""
+    return slow_response("", labels)
+
+
+def parse(response: str) -> Answer:
+    """Read a response; never raises, whatever a model wrote.
+
+    A malformed response still yields what it holds: the thought up to `</think>`, and the words of the first
+    *closed* `<answer>` after the last `</think>`. An answer cut off by the length limit yields no words, because its
+    last word may be half a word.
+    """
+    tags = [(match[0], match.start(), match.end()) for match in _TAG.finditer(response)]
+    well_formed = _is_well_formed(response, tags)
+    think = _inner(tags, "<think>", "</think>", 0)
+    after = max((index for index, tag in enumerate(tags) if tag[0] == "</think>"), default=-1) + 1
+    answer = _inner(tags, "<answer>", "</answer>", after)
+    think_text = response[think[0] : think[1]].strip() if think else ""
+    if answer is None:
+        return Answer(think_text, "", [], well_formed, [])
+    spans = _word_spans(response, *answer)
+    words = [response[start:end] for start, end in spans]
+    return Answer(think_text, response[answer[0] : answer[1]].strip(), words, well_formed, spans)
+
+
+def split_list(text: str) -> list[str]:
+    """The words of a list written as text, `"[happy, 'sad']"` → `["happy", "sad"]` (the official scorer's rule).
+
+    One leading `[` and one trailing `]` are dropped, the rest is split at quotes and commas, items are stripped and
+    empty ones dropped. Nothing else is removed: `happy.` stays `happy.`.
+    """
+    return [text[start:end] for start, end in _list_spans(text, 0, len(text))]
+
+
+def _is_well_formed(response: str, tags: list[tuple[str, int, int]]) -> bool:
+    if [tag[0] for tag in tags] != _WELL_FORMED_TAGS:
+        return False
+    between = response[tags[1][2] : tags[2][1]]
+    return tags[0][1] == 0 and not between.strip() and tags[3][2] == len(response)
+
+
+def _inner(tags: list[tuple[str, int, int]], opening: str, closing: str, after: int) -> tuple[int, int] | None:
+    """The character range inside the first opening…closing pair from tag number `after` on."""
+    start = None
+    for name, begin, end in tags[after:]:
+        if name == opening and start is None:
+            start = end
+        elif name == closing and start is not None:
+            return start, begin
+    return None
+
+
+def _word_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """The list rule on `text[start:end]` after stripping blanks around it (an answer may stand on its own line)."""
+    return _list_spans(text, *_strip(text, start, end))
+
+
+def _list_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    if start < end and text[start] == "[":
+        start += 1
+    if start < end and text[end - 1] == "]":
+        end -= 1
+    items = (_strip(text, *match.span()) for match in _ITEM.finditer(text, start, end))
+    return [(first, last) for first, last in items if first < last]
+
+
+def _strip(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
