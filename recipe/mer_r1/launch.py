@@ -46,7 +46,12 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if len(overrides) == len(sys.argv) - 1:
         _check_overrides(config_name, overrides)
-    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(main)()
+
+    def resolved_main(config: DictConfig) -> None:
+        OmegaConf.resolve(config)  # workers do not know our resolvers
+        main(config)
+
+    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(resolved_main)()
 
 
 def _compose(config_name: str, overrides: list[str]) -> DictConfig:

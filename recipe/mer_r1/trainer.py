@@ -53,7 +53,8 @@ class MerTrainerMixin:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-        scores = [extra["reward_extra_info"] for extra in data["extra_fields"].tolist()]
+        # A list, a stack or an array, as the storage backend likes.
+        scores = [getattr(extra, "data", extra)["reward_extra_info"] for extra in data["extra_fields"]]
         for name in SCORES:
             metrics[f"reward/{name}"] = float(np.mean([score[name] for score in scores]))
 
