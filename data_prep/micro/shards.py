@@ -1,0 +1,42 @@
+"""The shards of MER-Micro, and `align`: one question a cue, for a short first stage of training from scratch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_prep.corpus import read_mer2025
+from data_prep.micro.cues import CHANNELS
+from data_prep.micro.plan import ClipPlan
+from data_prep.shards import split_sft, to_row, write_parquet, write_shards
+
+DATA_SOURCE = "mer_micro"
+QUESTIONS = {
+    "face": "<video>What does the face show?",
+    "voice": "<audio>What does the voice show?",
+    "words": "Subtitle: {subtitle}\nWhat do the words show?",
+}
+
+
+def write_micro_shards(out: Path, train: list[ClipPlan], *, sft: int, seed: int) -> dict[str, int]:
+    """Write OUT/shards/{sft,rl,test,align}.parquet; returns the number of rows of each.
+
+    `align` asks for the state of one cue of the SFT clips (three rows a clip, in clip order), with only that cue's
+    input; the truth is one word, an emotion or "neutral". A vision tower that starts from random weights hardly
+    learns from whole answers alone.
+    """
+    shards = out / "shards"
+    counts = write_shards(out / "train", shards, sft=sft, seed=seed, test_corpus=out / "test", data_source=DATA_SOURCE)
+    cues = {plan.name: plan.cues for plan in train}
+    rows = []
+    for clip in split_sft(read_mer2025(out / "train"), sft, seed)[0]:
+        for channel in CHANNELS:
+            row = to_row(clip, index=len(rows), split="align", data_source=f"{DATA_SOURCE}_align")
+            question = QUESTIONS[channel].format(subtitle=clip.subtitle)
+            row["prompt"][0]["content"] = question
+            row["videos"] = row["videos"] if "<video>" in question else []
+            row["audios"] = row["audios"] if "<audio>" in question else []
+            row["reward_model"]["ground_truth"] = [cues[clip.name][channel]]
+            row["extra_info"]["reason"] = ""
+            rows.append(row)
+    write_parquet(rows, shards / "align.parquet")
+    return {**counts, "align": len(rows)}
