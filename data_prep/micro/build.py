@@ -28,7 +28,7 @@ from data_prep.micro import card
 from data_prep.micro.cues import CHANNELS
 from data_prep.micro.face import Look, draw_face
 from data_prep.micro.plan import ClipPlan, draw_plan
-from data_prep.micro.shards import write_micro_shards
+from data_prep.micro.shards import SPLITS, write_micro_shards
 from data_prep.micro.voice import RATE, engine_version, pick_engine, speak
 
 GENERATOR = 1
@@ -123,7 +123,7 @@ def _present(folder: Path, plan: ClipPlan) -> bool:
 
 
 def _shards_present(out: Path) -> bool:
-    return all((out / "shards" / f"{split}.parquet").is_file() for split in ("sft", "rl", "test", "align"))
+    return all((out / "shards" / f"{split}.parquet").is_file() for split in SPLITS)
 
 
 def render(plan: ClipPlan, voice: str) -> tuple[bytes, bytes]:
