@@ -1,0 +1,119 @@
+"""What a clip of MER-Micro shows, drawn from the seed: cues, subtitle, labels, reason, looks.
+
+A plan depends on (seed, split, index) alone, so a corpus can be made in any order and a longer one begins like a
+shorter one. Only `random.Random` seeded by a string is used: its streams are the same on every platform.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+from data_prep.micro.cues import CHANNELS, EMOTIONS, FACE_SIGNS, NEUTRAL, OPENERS, SENTENCES, SYNONYMS, VOICE_SIGNS
+
+SCENARIOS: dict[str, float] = {
+    # name: share of the clips. The letters say which channels carry the same emotion; "-" carries none.
+    "a--": 0.28,  # one channel carries the emotion
+    "aa-": 0.10,  # two agree
+    "aaa": 0.10,  # all agree
+    "ab-": 0.30,  # two disagree
+    "aab": 0.12,  # two agree, the third disagrees (sarcasm: happy words, angry face and voice)
+    "abc": 0.10,  # all disagree
+}
+SECOND_WORD = 0.4
+"""Chance that a clip with a single emotion gets a second word for it, so that the number of words says little."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPlan:
+    """One clip. `cues` maps each channel to an emotion or "neutral"; `labels` are the open-vocabulary words."""
+
+    name: str
+    scenario: str
+    cues: dict[str, str]
+    subtitle: str
+    labels: tuple[str, ...]
+    reason: str
+    look_seed: str
+    """Seeds what carries no emotion: skin, hair, background, small jitter of face and voice."""
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """The true emotions: those of the cues, each once, in the order face, voice, words."""
+        return emotions_of(self.cues)
+
+    @property
+    def conflicting(self) -> bool:
+        """Whether two channels carry different emotions."""
+        return len(self.emotions) > 1
+
+
+def draw_plan(seed: int, split: str, index: int) -> ClipPlan:
+    """Draw clip `index` of `split` ("train" or "test") of the corpus with this seed."""
+    key = f"mer-micro/{seed}/{split}/{index}"
+    rng = random.Random(key)
+    scenario = rng.choices(list(SCENARIOS), weights=list(SCENARIOS.values()))[0]
+    cues = _draw_cues(scenario, rng)
+    labels = _draw_labels(emotions_of(cues), rng)
+    return ClipPlan(
+        name=f"{split}_{index:05d}",
+        scenario=scenario,
+        cues=cues,
+        subtitle=_draw_subtitle(cues["words"], rng),
+        labels=labels,
+        reason=write_reason(cues, labels, rng),
+        look_seed=f"{key}/look",
+    )
+
+
+def emotions_of(cues: dict[str, str]) -> tuple[str, ...]:
+    """The emotions of the cues, each once, in the order face, voice, words."""
+    return tuple(dict.fromkeys(cues[channel] for channel in CHANNELS if cues[channel] != NEUTRAL))
+
+
+def _draw_cues(scenario: str, rng: random.Random) -> dict[str, str]:
+    return _assign(rng.sample(scenario, 3), rng.sample(EMOTIONS, 3))
+
+
+def _assign(letters: Sequence[str], emotions: Sequence[str]) -> dict[str, str]:
+    """`letters` say which channel takes which of the three emotions, or none."""
+    emotion_of = dict(zip("abc", emotions, strict=True))
+    return {channel: emotion_of.get(letter, NEUTRAL) for channel, letter in zip(CHANNELS, letters, strict=True)}
+
+
+def cue_distribution() -> Iterator[tuple[dict[str, str], float]]:
+    """Every way to draw the cues and its chance; combinations may come more than once."""
+    orders = list(permutations(EMOTIONS, 3))
+    for scenario, share in SCENARIOS.items():
+        for letters in permutations(scenario):
+            for emotions in orders:
+                yield _assign(letters, emotions), share / 6 / len(orders)
+
+
+def _draw_labels(emotions: tuple[str, ...], rng: random.Random) -> tuple[str, ...]:
+    """One word an emotion, in order; a single emotion sometimes gets two."""
+    count = 2 if len(emotions) == 1 and rng.random() < SECOND_WORD else 1
+    return tuple(word for emotion in emotions for word in rng.sample(SYNONYMS[emotion], count))
+
+
+def _draw_subtitle(state: str, rng: random.Random) -> str:
+    text = f"{rng.choice(OPENERS)} {rng.choice(SENTENCES[state])}".strip()
+    return text[0].upper() + text[1:] + "."
+
+
+def write_reason(cues: dict[str, str], labels: tuple[str, ...], rng: random.Random) -> str:
+    """A short paragraph that names each cue as it is and ends with the labels, all of them."""
+    face, voice, words = (cues[channel] for channel in CHANNELS)
+    person, tone, text = (rng.choice(pair) for pair in (("face", "person"), ("voice", "tone"), ("words", "text")))
+    verb = "seem" if text == "words" else "seems"
+    seen = f"The {person} looks calm." if face == NEUTRAL else f"The {person} looks {face}, with {FACE_SIGNS[face]}."
+    heard = f"The {tone} sounds flat." if voice == NEUTRAL else f"The {tone} sounds {voice}, {VOICE_SIGNS[voice]}."
+    said = f"The {text} {verb} plain." if words == NEUTRAL else f"The {text} {verb} {words}."
+    mixed = "The cues differ. " if len(emotions_of(cues)) > 1 else ""
+    return f"{seen} {heard} {said} {mixed}So the feeling is {_join(labels)}."
+
+
+def _join(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
