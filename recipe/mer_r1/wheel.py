@@ -60,13 +60,14 @@ class _Level:
         self.maps = [wheel.level(level) for wheel in table.wheels]
         self.names: list[str] = []
         self.bits: list[dict[str, int]] = []
-        self.wheel_masks: list[int] = []
-        for mapping in self.maps:
+        masks: list[int] = []
+        for wheel in table.wheels:
             start = len(self.names)
-            categories = list(dict.fromkeys(mapping.values()))
+            categories = wheel.categories(level)
             self.bits.append({category: 1 << (start + index) for index, category in enumerate(categories)})
             self.names.extend(categories)
-            self.wheel_masks.append((1 << len(self.names)) - (1 << start))
+            masks.append((1 << len(self.names)) - (1 << start))
+        self.wheel_masks = tuple(masks)
         self.memory: dict[str, int] = {}
 
     def mask(self, candidates: Sequence[str]) -> int:
@@ -181,9 +182,9 @@ class EmotionWheels:
             total |= self._remember(word, tier) if bits is None else bits
         return total
 
-    def wheel_masks(self, level: int = 1) -> list[int]:
+    def wheel_masks(self, level: int = 1) -> tuple[int, ...]:
         """The bits that belong to each wheel, in wheel order; they don't overlap."""
-        return list(self._level(level).wheel_masks)
+        return self._level(level).wheel_masks
 
     def _remember(self, word: str, tier: _Level) -> int:
         if len(tier.memory) >= _MEMORY:

@@ -15,8 +15,12 @@ class WheelError(ValueError):
 
 @dataclass(frozen=True)
 class Wheel:
-    """One emotion wheel: each of its words → its category, per level. Where a word stands twice the later row counts."""
+    """One emotion wheel: each of its words → its category, per level.
 
+    Where a word stands twice the later row counts. A level-1 word's level-2 category is its alphabetically first child.
+    """
+
+    rows: tuple[Row, ...]
     level1: dict[str, str]
     level2: dict[str, str]
 
@@ -38,11 +42,16 @@ class Wheel:
             level2[inner] = first_child[inner]
             level2[middle] = middle
             level2[outer] = middle
-        return cls(level1, level2)
+        return cls(tuple(rows), level1, level2)
 
     def level(self, level: int) -> dict[str, str]:
         """Word → category at level 1 or 2."""
         return {1: self.level1, 2: self.level2}[level]
+
+    def categories(self, level: int) -> list[str]:
+        """The categories that words of the wheel map to, in file order."""
+        reached = set(self.level(level).values())
+        return [name for name in dict.fromkeys(row[level - 1] for row in self.rows) if name in reached]
 
 
 @dataclass(frozen=True)
