@@ -18,7 +18,8 @@ _INSTRUCTION = (
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
 _TAG = re.compile(r"</?(?:think|answer)>")
 _WELL_FORMED_TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
-_ITEM = re.compile(r"""[^'",]+""")  # what stands between the separators of the scorer's list rule
+# An item of the scorer's list rule: what stands between separators, less the blanks around it.
+_ITEM = re.compile(r"""[^'",\s](?:[^'",]*[^'",\s])?""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def parse(response: str) -> Answer:
     *closed* `<answer>` after the last `</think>`. An answer cut off by the length limit yields no words, because its
     last word may be half a word.
     """
-    tags = [(match[0], match.start(), match.end()) for match in _TAG.finditer(response)]
+    tags = [(match[0], *match.span()) for match in _TAG.finditer(response)]
     well_formed = _is_well_formed(response, tags)
     think = _inner(tags, "<think>", "</think>", 0)
     after = max((index for index, tag in enumerate(tags) if tag[0] == "</think>"), default=-1) + 1
@@ -127,8 +128,7 @@ def _list_spans(text: str, start: int, end: int) -> list[tuple[int, int]]:
         start += 1
     if start < end and text[end - 1] == "]":
         end -= 1
-    items = (_strip(text, *match.span()) for match in _ITEM.finditer(text, start, end))
-    return [(first, last) for first, last in items if first < last]
+    return [match.span() for match in _ITEM.finditer(text, start, end)]
 
 
 def _strip(text: str, start: int, end: int) -> tuple[int, int]:

@@ -1,0 +1,37 @@
+"""Fixtures of the recipe's tests: the wheels, and the official files where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recipe.mer_r1.wheel import EmotionWheels
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with the official wheels and the scorer's fixtures; others' data, never in the repository."""
+    folder = Path(os.environ.get("MER_R1_SHARED") or Path(__file__).resolve().parents[2].parent / "shared")
+    if not (folder / "emotion_wheel").is_dir():
+        pytest.skip(f"no official wheel files: {folder}/emotion_wheel is absent (set MER_R1_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session", params=["mer2025", "mer2026"])
+def official(request, shared):
+    """The official wheels of each rule set in turn."""
+    return EmotionWheels.load(shared / "emotion_wheel" / request.param, rules=request.param)
+
+
+@pytest.fixture(scope="session")
+def builtin():
+    return EmotionWheels.builtin()
+
+
+@pytest.fixture(scope="session", params=["builtin", "mer2025", "mer2026"])
+def any_wheels(request):
+    """Every set of wheels: what must hold whatever the data."""
+    if request.param == "builtin":
+        return request.getfixturevalue("builtin")
+    shared = request.getfixturevalue("shared")
+    return EmotionWheels.load(shared / "emotion_wheel" / request.param, rules=request.param)
