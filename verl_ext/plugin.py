@@ -1,7 +1,7 @@
 """The verl plugin. ``import verl`` loads it in every process, through the entry point group ``verl.plugins``.
 
-Registers the CPU platform and engine, the Qwen2.5-Omni Thinker and the agent loop, and installs the patches of
-:mod:`verl_ext.patches`. Heavy modules are imported only after verl itself has imported what they extend.
+Registers the CPU platform and engine and installs the patches of :mod:`verl_ext.patches`, which bring the
+Qwen2.5-Omni Thinker in. Heavy modules are imported only after verl itself has imported what they extend.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ def _register_engine(_module: object) -> None:
     from verl_ext import engine  # noqa: F401  registers itself
 
 
-@wrapt.when_imported("verl.experimental.agent_loop.single_turn_agent_loop")
-def _register_agent_loop(_module: object) -> None:
-    from verl_ext.omni import agent_loop  # noqa: F401  registers itself
-
-
 patches.install(patches.VERL_PATCHES)
 
 
@@ -37,7 +32,7 @@ def report() -> list[str]:
     lines = ["versions: " + ", ".join(f"{name} {version}" for name, version in VERSIONS.items())]
     if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
         lines.append("platform: cpu (FSDP over gloo, vLLM's CPU build)")
-    lines.append("model: Qwen2.5-Omni Thinker (transformers, vLLM); agent loop: omni_agent")
+    lines.append("model: Qwen2.5-Omni Thinker (transformers, vLLM)")
     lines += [f"patch: {patch.name} ({patch.module}): {patch.mends}" for patch in patches.VERL_PATCHES]
     return lines
 

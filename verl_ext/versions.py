@@ -34,6 +34,6 @@ def check_versions() -> dict[str, str]:
     if problems:
         raise UnknownVersionError(
             "verl_ext: " + "; ".join(problems) + ".\n"
-            "Install the pinned environment (`make setup`), or add the release to verl_ext/versions.py and run the tests."
+            "Install the pinned environment (`make setup`), or add the release to verl_ext/versions.py; run `make test`."
         )
     return found

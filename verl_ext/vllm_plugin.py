@@ -1,4 +1,4 @@
-"""The vLLM plugin (entry point group ``vllm.general_plugins``): loaded in vLLM's server, engine and worker processes."""
+"""The vLLM plugin (entry point group ``vllm.general_plugins``): loaded in every process of vLLM's."""
 
 from __future__ import annotations
 

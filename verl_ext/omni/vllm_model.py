@@ -1,7 +1,8 @@
 """vLLM's Qwen2.5-Omni Thinker with transformers' positions.
 
 What it mends: vLLM 0.28.0 starts the interleaved positions of audio in video at ``<|audio_bos|>``, one token early
-(``get_mrope_input_positions``); log-probs are then off by 1e-3 to 5e-3. Both sides ask :class:`verl_ext.omni.rope.OmniRope`.
+(``get_mrope_input_positions``); log-probs are then off by 1e-3 to 5e-3. Here both
+sides ask :class:`verl_ext.omni.rope.OmniRope`.
 """
 
 from __future__ import annotations

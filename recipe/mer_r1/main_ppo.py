@@ -1,0 +1,30 @@
+"""RL: ``python -m recipe.mer_r1.main_ppo preset=tiny experiment=baseline [key=value …]``.
+
+verl's own V1 trainer with four things plugged in: the Qwen2.5-Omni Thinker (:mod:`verl_ext`), the emotion reward
+manager, the trainer's overridden steps, and an agent loop that encodes each clip once.
+"""
+
+from __future__ import annotations
+
+import os
+
+from omegaconf import DictConfig
+
+from recipe.mer_r1 import launch
+
+
+def main(config: DictConfig) -> None:
+    """Check the inputs, then hand over to verl."""
+    launch.prepare_environment(config.preset.device, config.preset.model_path)
+    from recipe.mer_r1 import preflight
+
+    preflight.check_ppo(config)
+    os.environ.setdefault("VERL_FILE_LOGGER_PATH", os.path.abspath(f"{config.run_dir}/metrics.jsonl"))
+    os.environ.setdefault("TENSORBOARD_DIR", os.path.abspath(f"{config.run_dir}/tensorboard"))
+    from recipe.mer_r1.task_runner import run
+
+    run(config)
+
+
+if __name__ == "__main__":
+    launch.run("ppo", main)

@@ -1,0 +1,103 @@
+"""Checks before any worker starts: shards, media, model folder, prompt lengths, shared memory, ports.
+
+Every message names the file, the row or the key, and the way out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+# Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
+ENCODED_ROWS = 4
+
+
+class PreflightError(SystemExit):
+    """Exits with code 1 and the message on stderr, without a traceback."""
+
+
+def check_model_folder(path: str, key: str) -> None:
+    """A local model folder needs a config, weights, a tokenizer and a processor; a hub name is left to transformers."""
+    folder = Path(path)
+    if not folder.exists() and path.count("/") == 1 and not path.startswith((".", "outputs")):
+        return  # owner/name on a hub
+    if not folder.is_dir():
+        raise PreflightError(f"{key}={path}: no such folder. Train one with main_sft, or name a checkpoint.")
+    wanted = {
+        "config.json": ["config.json"],
+        "weights": ["*.safetensors"],
+        "tokenizer": ["tokenizer.json", "tokenizer_config.json"],
+        "processor": ["processor_config.json", "preprocessor_config.json"],
+    }
+    missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
+    if missing:
+        raise PreflightError(
+            f"{key}={path}: the folder has no {', '.join(missing)}. Copy the files of the original checkpoint there, "
+            "or make a folder with `python -m verl_ext.omni.export`."
+        )
+
+
+def check_shared_memory(needed_mb: int) -> None:
+    """Weights travel to vLLM through /dev/shm on machines without CUDA IPC; Ray's object store lives there too."""
+    if os.path.isdir("/dev/shm"):
+        free_mb = shutil.disk_usage("/dev/shm").free >> 20
+        if free_mb < needed_mb:
+            raise PreflightError(
+                f"/dev/shm has {free_mb} MiB free, {needed_mb} MiB are needed. Free some (ls -la /dev/shm), enlarge it "
+                "(mount -o remount,size=8G /dev/shm; docker run --shm-size=8g), or lower preset.rollout.weight_bucket_mb."
+            )
+
+
+def check_loopback() -> None:
+    """Ray, vLLM and TransferQueue talk over TCP on this machine."""
+    try:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+    except OSError as error:
+        raise PreflightError(f"cannot open a TCP port on 127.0.0.1: {error}. Workers could not talk.") from error
+
+
+def check_shards(config: DictConfig) -> None:
+    """Every row's columns and files, then a few rows through the processor, each form's prefix included."""
+    from verl.utils import hf_processor
+
+    from verl_ext.omni.dataset import ShardError, build_messages, check_rows, load_shard
+    from verl_ext.omni.encode import MediaConfig, PromptEncoder
+    from verl_ext.omni.media import MediaError
+
+    media = MediaConfig.from_config(config.data.media)
+    processor = hf_processor(config.actor_rollout_ref.model.path)
+    if processor is None:
+        raise PreflightError(f"preset.model_path={config.preset.model_path}: no processor could be loaded from it.")
+    encoder = PromptEncoder(processor, media, cache_size=0)
+    limit = config.data.max_prompt_length
+    prefixes = [*config.data.response_prefixes.train.values(), *config.data.response_prefixes.val.values()]
+    longest_prefix = max(len(processor.tokenizer.encode(prefix, add_special_tokens=False)) for prefix in prefixes)
+    for key in ("train_files", "val_files"):
+        for path in config.data[key]:
+            try:
+                shard = load_shard(path)
+                check_rows(shard, path, media.use_audio_in_video)
+                step = max(1, len(shard) // ENCODED_ROWS)
+                for index in range(0, len(shard), step):
+                    length = len(encoder(build_messages(shard[index])).prompt_ids) + longest_prefix
+                    if length > limit:
+                        raise ShardError(
+                            f"{path} row {index}: the prompt has {length} tokens, over data.max_prompt_length={limit}. "
+                            "Raise preset.max_prompt_length, or lower preset.media.fps, max_frames or max_pixels."
+                        )
+            except (ShardError, MediaError) as error:
+                raise PreflightError(f"data.{key}: {error}") from error
+
+
+def check_ppo(config: DictConfig) -> None:
+    """Everything that can be known before Ray starts."""
+    check_model_folder(config.preset.model_path, "preset.model_path")
+    check_loopback()
+    if config.preset.device == "cpu":
+        check_shared_memory(config.preset.rollout.weight_bucket_mb * (config.preset.ranks_per_node + 1) + 512)
+    check_shards(config)

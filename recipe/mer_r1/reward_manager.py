@@ -1,0 +1,43 @@
+"""verl's reward manager for emotion answers: decodes a response, scores it on the wheels (Eq. 4), weighs the scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from recipe.mer_r1.reward import score_response
+from recipe.mer_r1.wheel import EmotionWheels
+
+
+class EmotionRewardManager(RewardManagerBase):
+    """Holds the emotion wheels, one copy a reward worker.
+
+    ``mer_r1.reward`` weighs the named scores into verl's scalar reward; all scores travel on as ``reward_extra_info``.
+    """
+
+    def __init__(self, config: DictConfig, tokenizer: Any, compute_score: Any, **_: Any):
+        super().__init__(config, tokenizer, compute_score)
+        settings = config.mer_r1
+        if settings.wheels.folder is None:
+            self.wheels = EmotionWheels.builtin()
+        else:
+            self.wheels = EmotionWheels.load(settings.wheels.folder, rules=settings.wheels.rules)
+        self.weights: dict[str, float] = dict(settings.reward)
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Score the last sequence of a trajectory.
+
+        Returns:
+            ``reward_score`` (the weighted sum) and ``reward_extra_info`` (recall, precision, f1, format, num_words).
+        """
+        item = data[-1]
+        length = int(item.batch["attention_mask"][-item.batch["responses"].shape[-1] :].sum())
+        text = self.tokenizer.decode(item.batch["responses"][:length], skip_special_tokens=True)
+        prefix = item.non_tensor_batch.get("response_prefix") or ""
+        labels = list(item.non_tensor_batch["reward_model"]["ground_truth"])
+        scores = score_response(prefix + text, labels, self.wheels)._asdict()
+        reward = sum(weight * scores[name] for name, weight in self.weights.items())
+        return {"reward_score": reward, "reward_extra_info": scores}

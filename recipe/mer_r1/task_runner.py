@@ -1,0 +1,34 @@
+"""verl's task runner, told about this recipe's trainer; Ray is always shut down, also after an error or Ctrl-C."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from omegaconf import DictConfig
+from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
+
+from verl_ext import plugin
+
+
+class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
+    """Runs in a Ray actor of its own."""
+
+    def run(self, config: DictConfig) -> Any:
+        plugin.require()
+        print("verl_ext\n  " + "\n  ".join(plugin.report()))
+        from recipe.mer_r1 import trainer  # noqa: F401  registers the trainer modes mer_r1_*
+
+        return super().run(config)
+
+
+def run(config: DictConfig) -> None:
+    """Validate as verl does, start Ray, train, stop Ray."""
+    plugin.require()
+    validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    try:
+        run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))
+    finally:
+        ray.shutdown()

@@ -1,0 +1,90 @@
+"""From the shards that verl's FSDP engine saves to one folder that transformers and vLLM load.
+
+python -m verl_ext.omni.export --checkpoint …/global_step_60/actor --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import torch
+
+_SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
+
+
+def merge_shards(folder: str | Path) -> dict[str, torch.Tensor]:
+    """The full state dict of an FSDP2 checkpoint, read from every rank's ``model_world_size_N_rank_R.pt``.
+
+    Raises:
+        FileNotFoundError: the folder holds no shards, or a rank's is missing.
+    """
+    folder = Path(folder)
+    shards = {
+        int(match[2]): path for path in folder.glob("model_world_size_*.pt") if (match := _SHARD.match(path.name))
+    }
+    if not shards:
+        raise FileNotFoundError(
+            f"no model_world_size_*_rank_*.pt in {folder}: is it the `actor` folder of a checkpoint?"
+        )
+    world_size = int(_SHARD.match(next(iter(shards.values())).name)[1])
+    missing = sorted(set(range(world_size)) - set(shards))
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} lacks the shards of ranks {missing} of {world_size}: checkpoints of several nodes need one "
+            "shared folder (trainer.default_local_dir)."
+        )
+    ranks = [torch.load(shards[rank], map_location="cpu", weights_only=False) for rank in range(world_size)]
+    return {name: _merge([rank[name] for rank in ranks]) for name in ranks[0]}
+
+
+def _merge(parts: list[torch.Tensor]) -> torch.Tensor:
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    first = parts[0]
+    if not isinstance(first, DTensor):
+        return first
+    if len(first.placements) != 1:
+        raise NotImplementedError(
+            f"cannot merge tensors placed as {first.placements}: hybrid sharding is not supported"
+        )
+    placement = first.placements[0]
+    local = [part._local_tensor for part in parts]
+    if isinstance(placement, Replicate):
+        return local[0]
+    if not isinstance(placement, Shard):
+        raise NotImplementedError(f"cannot merge tensors placed as {placement}")
+    return torch.cat(local, dim=placement.dim)
+
+
+def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Write the full-Omni folder of an ``actor`` checkpoint; its ``huggingface/`` brings config and processor.
+
+    Returns:
+        The folder ``out``.
+    """
+    from transformers import AutoConfig, AutoProcessor
+
+    from verl_ext.omni.checkpoint import save_full_omni
+
+    source = Path(checkpoint) / "huggingface"
+    if not json.loads((source / "config.json").read_text()).get("thinker_config"):
+        raise ValueError(f"{source} is not a Qwen2.5-Omni checkpoint: its config has no thinker_config")
+    config = AutoConfig.from_pretrained(source)
+    processor = AutoProcessor.from_pretrained(source)
+    return save_full_omni(out, merge_shards(checkpoint), config, processor, dtype)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", required=True, help="the `actor` folder of a global_step_N")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    arguments = parser.parse_args()
+    print(export(arguments.checkpoint, arguments.out, getattr(torch, arguments.dtype)))
+
+
+if __name__ == "__main__":
+    main()
