@@ -6,6 +6,7 @@ A wrong key, preset or experiment is answered in seconds, because neither torch 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -43,6 +44,7 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
         raise SystemExit("verl is not installed in this environment: run `make setup`, then `.venv/bin/python -m …`.")
     os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
     OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
+    OmegaConf.register_new_resolver("mul", lambda *factors: math.prod(factors), replace=True)
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if len(overrides) == len(sys.argv) - 1:
         _check_overrides(config_name, overrides)

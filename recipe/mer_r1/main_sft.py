@@ -1,0 +1,57 @@
+"""Supervised fine-tuning: ``python -m recipe.mer_r1.main_sft preset=tiny [key=value …]``.
+
+verl's own SFT trainer on clips. One rank runs in this process; more are started by torchrun, or by the scheduler's
+own launcher on several nodes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from omegaconf import DictConfig
+
+from recipe.mer_r1 import launch
+
+
+def main(config: DictConfig) -> None:
+    """Check the inputs, start the ranks, hand over to verl."""
+    launch.prepare_environment(config.trainer.device, config.model.path)
+    from recipe.mer_r1 import sft_preflight
+
+    if "RANK" not in os.environ:  # the first process, not one that torchrun has started
+        sft_preflight.check_cheap(config)
+        start_ranks(config.trainer.nnodes, config.trainer.n_gpus_per_node)
+    os.environ.setdefault("TENSORBOARD_DIR", os.path.abspath(f"{config.run_dir}/tensorboard"))
+    from verl_ext import plugin
+
+    plugin.require()
+    sft_preflight.check_rows(config)
+    from recipe.mer_r1.sft_trainer import run
+
+    out = run(config)
+    if os.environ["RANK"] == "0":
+        print(f"model: {out}")
+
+
+def start_ranks(nnodes: int, ranks_per_node: int) -> None:
+    """Make this process the only rank, or replace it by torchrun with the same arguments."""
+    if nnodes > 1:
+        raise SystemExit(
+            f"preset.nnodes={nnodes}: start the same command on every node with torchrun --nnodes={nnodes} "
+            f"--nproc-per-node={ranks_per_node} --rdzv-backend=c10d --rdzv-endpoint=HOST:PORT -m recipe.mer_r1.main_sft …"
+        )
+    if ranks_per_node > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks_per_node}"]
+        os.execv(sys.executable, [sys.executable, *launcher, "-m", "recipe.mer_r1.main_sft", *sys.argv[1:]])
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}
+    os.environ.update({name: str(value) for name, value in alone.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+if __name__ == "__main__":
+    launch.run("sft", main)

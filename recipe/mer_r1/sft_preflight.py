@@ -1,0 +1,42 @@
+"""Checks of an SFT run: batch sizes and the model folder before anything heavy, rows and lengths before training."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_model_folder
+
+
+def check_cheap(config: DictConfig) -> None:
+    """What needs no library: the model folder, the shards' names, sizes that must divide each other."""
+    from pathlib import Path
+
+    check_model_folder(config.model.path, "preset.sft.model_path")
+    for file in config.data.train_files:
+        if not Path(file).is_file():
+            raise PreflightError(f"data.train_files: no such shard: {file}. Make it with `python -m data_prep`.")
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    batch, micro = config.data.train_batch_size, config.data.micro_batch_size_per_gpu
+    if batch % (ranks * micro):
+        raise PreflightError(
+            f"preset.sft.batch_size={batch} is not a multiple of {ranks} ranks × preset.sft.micro_batch_size={micro}."
+        )
+    if not 0 <= config.data.fast_fraction <= 1:
+        raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} is not a share between 0 and 1.")
+
+
+def check_rows(config: DictConfig) -> None:
+    """Every row's columns and files; a few rows encoded whole, so that a wrong length limit shows in seconds."""
+    from verl.utils import hf_processor
+
+    from recipe.mer_r1.sft_dataset import MERSFTDataset
+    from verl_ext.omni.dataset import ShardError
+    from verl_ext.omni.media import MediaError
+
+    processor = hf_processor(config.model.path)
+    try:
+        dataset = MERSFTDataset(config.data.train_files, getattr(processor, "tokenizer", None), config.data, processor)
+        for item in range(0, len(dataset.rows), max(1, len(dataset.rows) // ENCODED_ROWS)):
+            dataset[item]
+    except (ShardError, MediaError) as error:
+        raise PreflightError(f"data.train_files: {error}") from error
