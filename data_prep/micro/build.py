@@ -45,14 +45,15 @@ def build(out: Path, *, clips: int, test_clips: int, seed: int, sft: int, voice:
     previous = _previous(out)
     engine = pick_engine(previous.get("arguments", {}).get("voice", voice) if voice == "auto" else voice)
     identity = _identity({"clips": clips, "test_clips": test_clips, "seed": seed, "voice": engine})
-    if previous:
-        _check_same(out, previous, identity)
     place = {"sft": sft, "folder": str(out.absolute())}
     plans = {
         split: [draw_plan(seed, split, i) for i in range(count)]
         for split, count in (("train", clips), ("test", test_clips))
     }
     missing = [(out / split, plan) for split, each in plans.items() for plan in each if not _present(out / split, plan)]
+    if previous:
+        _check_same(out, previous, identity, rendering=bool(missing))
+        identity = {key: previous[key] for key in identity}
     if _finished(out, previous, place) and not missing:
         return {**previous, "made": 0}
     _begin(out, {**identity, **place, "complete": False})
@@ -92,9 +93,9 @@ def _previous(out: Path) -> dict:
         raise CorpusError(f"{path}: not JSON ({error}); remove the folder or choose another --out") from error
 
 
-def _check_same(out: Path, previous: dict, identity: dict) -> None:
-    """Raise CorpusError where `previous` is of another corpus; a finished one may be of other library versions."""
-    keys = ("corpus", "generator", "arguments") if previous.get("complete") else tuple(identity)
+def _check_same(out: Path, previous: dict, identity: dict, *, rendering: bool) -> None:
+    """Raise CorpusError where `previous` is of another corpus; versions matter only where clips are still to be made."""
+    keys = tuple(identity) if rendering else ("corpus", "generator", "arguments")
     for key in keys:
         old, new = previous.get(key), identity[key]
         if isinstance(old, dict) and isinstance(new, dict):
