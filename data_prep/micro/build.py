@@ -53,7 +53,7 @@ def build(out: Path, *, clips: int, test_clips: int, seed: int, sft: int, voice:
     missing = [(out / split, plan) for split, each in plans.items() for plan in each if not _present(out / split, plan)]
     if previous:
         _check_same(out, previous, identity, rendering=bool(missing))
-        identity = {key: previous[key] for key in identity}
+        identity |= {key: previous[key] for key in identity if key in previous}
     if _finished(out, previous, place) and not missing:
         return {**previous, "made": 0}
     _begin(out, {**identity, **place, "complete": False})
@@ -94,7 +94,7 @@ def _previous(out: Path) -> dict:
 
 
 def _check_same(out: Path, previous: dict, identity: dict, *, rendering: bool) -> None:
-    """Raise CorpusError where `previous` is of another corpus; versions matter only where clips are still to be made."""
+    """Raise CorpusError where `previous` is of another corpus; versions matter only where clips are to be made."""
     keys = tuple(identity) if rendering else ("corpus", "generator", "arguments")
     for key in keys:
         old, new = previous.get(key), identity[key]
