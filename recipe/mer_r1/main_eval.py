@@ -1,30 +1,36 @@
-"""Evaluation: ``python -m recipe.mer_r1.main_eval COMMAND …``; every command answers ``--help`` in a second."""
+"""Evaluation from the command line: `python -m recipe.mer_r1.main_eval SUBCOMMAND …`, one module a subcommand."""
 
 from __future__ import annotations
 
-import importlib
 import sys
+from importlib import import_module
 
-# Command: the module whose `main(argv) -> exit status` runs it, and what it does.
-COMMANDS = {
-    "generate": ("recipe.mer_r1.eval.generate", "answers of a model to the clips of a shard, scored on the wheels"),
+# Imported only when asked for: scoring files must not wait for torch.
+SUBCOMMANDS = {
+    "generate": ("recipe.mer_r1.eval.generate", "slow and fast answers of a model to a shard's clips, scored"),
+    "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
 }
 
 
-def main(argv: list[str]) -> int:
-    """Hand over to a command's module, which alone is imported."""
-    if argv and argv[0] in COMMANDS:
-        return importlib.import_module(COMMANDS[argv[0]][0]).main(argv[1:])
-    lines = ["usage: python -m recipe.mer_r1.main_eval COMMAND …", ""]
-    lines += [f"  {name:<12} {purpose}" for name, (_, purpose) in COMMANDS.items()]
-    if argv and argv[0] in ("-h", "--help"):
-        print("\n".join(lines))
-        return 0
-    if argv:
-        lines.insert(0, f"main_eval: no command {argv[0]!r}")
-    print("\n".join(lines), file=sys.stderr)
+def main(arguments: list[str]) -> None:
+    """Hand the arguments to the subcommand's `app`. Exits with 2 where there is no such subcommand."""
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name in SUBCOMMANDS:
+        import_module(SUBCOMMANDS[name][0]).app(rest, prog_name=f"main_eval {name}")
+        return
+    usage = ["usage: python -m recipe.mer_r1.main_eval SUBCOMMAND …  (SUBCOMMAND --help tells more)", ""]
+    usage += [f"  {known:10} {text}" for known, (_, text) in SUBCOMMANDS.items()]
+    if name in ("-h", "--help"):
+        print("\n".join(usage))
+        return
+    problem = f"unknown subcommand {name!r}" if name else "no subcommand given"
+    sys.exit(_complain(f"{problem}\n" + "\n".join(usage)))
+
+
+def _complain(text: str) -> int:
+    print(text, file=sys.stderr)
     return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

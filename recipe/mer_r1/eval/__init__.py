@@ -1,1 +1,1 @@
-"""Evaluation: answers of a model, their scores, tables and figures."""
+"""Evaluation: what `python -m recipe.mer_r1.main_eval` runs."""

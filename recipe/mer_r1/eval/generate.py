@@ -13,7 +13,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,17 @@ from omegaconf.errors import OmegaConfBaseException
 from recipe.mer_r1 import launch
 from recipe.mer_r1.answer import FAST_PREFIX
 from recipe.mer_r1.eval import records
+from recipe.mer_r1.eval.provenance import git_state, versions
 
 PREFIXES = {"slow": "", "fast": FAST_PREFIX}
 _CLIPS_AT_ONCE = 32
-_LIBRARIES = ("verl", "vllm", "transformers", "torch")
+_LIBRARIES = ("mer-r1", "verl", "vllm", "transformers", "torch")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog_name: str) -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        prog="python -m recipe.mer_r1.main_eval generate",
+        prog=prog_name,
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -92,26 +92,14 @@ def settings(arguments: argparse.Namespace, preset: DictConfig, identity: dict[s
     }
 
 
-def versions() -> dict[str, str]:
-    """Releases of the libraries that make the answers."""
-    found = {"python": sys.version.split()[0]}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def main(argv: Sequence[str]) -> int:
-    """The command; returns the exit status: 0, or 1 for bad input, with one message."""
-    arguments = parser().parse_args(argv)
+def app(arguments: Sequence[str], prog_name: str = "main_eval generate") -> None:
+    """The subcommand. Exits with 2 and a message where the input is at fault."""
+    chosen = parser(prog_name).parse_args(arguments)
     try:
-        run(arguments)
-    except (ValueError, OSError) as error:
-        print(f"main_eval generate: {error}", file=sys.stderr)
-        return 1
-    return 0
+        run(chosen)
+    except (ValueError, OSError) as error:  # ShardError, MediaError and the like are ValueErrors
+        print(f"{prog_name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -135,7 +123,13 @@ def run(arguments: argparse.Namespace) -> None:
         )
         for mode in arguments.thinking
     }
-    summary = {"modes": scores, "settings": chosen, "versions": versions(), "seconds": round(seconds, 1)}
+    summary = {
+        "modes": scores,
+        "settings": chosen,
+        "seconds": round(seconds, 1),
+        "git": git_state(),
+        "versions": versions(*_LIBRARIES),
+    }
     (arguments.out / "scores.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(table(scores))
 
