@@ -138,10 +138,13 @@ def load_rows(shard: Path, use_audio_in_video: bool, limit: int | None) -> Any:
     """The shard's rows, checked; `limit` of them at most.
 
     Raises:
+        FileNotFoundError: there is no such shard.
         ShardError: the shard or a row cannot be used.
     """
     from verl_ext.omni.dataset import check_rows, load_shard
 
+    if not shard.is_file():
+        raise FileNotFoundError(f"--shard {shard}: no such file. Make shards with `python -m data_prep`.")
     rows = load_shard(shard)
     if limit is not None and limit < len(rows):
         rows = rows.select(range(limit))

@@ -91,9 +91,7 @@ def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     everything = list(records)
     scored = [record for record in everything if record["wheels"]]
     n = len(scored)
-    result: dict[str, Any] = {
-        name: sum(record[name] for record in scored) / n if n else None for name in _MEANS
-    }
+    result: dict[str, Any] = {name: sum(record[name] for record in scored) / n if n else None for name in _MEANS}
     spread = sum((record["f1"] - result["f1"]) ** 2 for record in scored)
     result["f1_stderr"] = math.sqrt(spread / (n - 1) / n) if n > 1 else None
     return {**result, "n": n, "n_unmapped": len(everything) - n}
