@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -66,9 +67,9 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
     header, *rows = summary.table(found)
-    table = Table(title="Greedy answers to the test clips")
+    table = Table(title="Greedy answers to the test clips", box=SIMPLE_HEAD, pad_edge=False)
     for name in header:
-        table.add_column(name, justify="left" if name in ("model", "thinking") else "right")
+        table.add_column(name, justify="left" if name in ("model", "thinking") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     console.print(table)
