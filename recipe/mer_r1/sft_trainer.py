@@ -36,7 +36,9 @@ class MERSFTTrainer(SFTTrainer):
         if self.resume_global_step >= self.total_training_steps:
             return
         if self.rank == 0:
-            log = StepLog(Path(self.config.run_dir) / "metrics.jsonl", self.resume_global_step, self.total_training_steps)
+            log = StepLog(
+                Path(self.config.run_dir) / "metrics.jsonl", self.resume_global_step, self.total_training_steps
+            )
             log.attach(self.training_client)
         super().fit()
 
