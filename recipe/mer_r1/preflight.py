@@ -47,8 +47,9 @@ def check_shared_memory(needed_mb: int) -> None:
         free_mb = shutil.disk_usage("/dev/shm").free >> 20
         if free_mb < needed_mb:
             raise PreflightError(
-                f"/dev/shm has {free_mb} MiB free, {needed_mb} MiB are needed. Free some (ls -la /dev/shm), enlarge it "
-                "(mount -o remount,size=8G /dev/shm; docker run --shm-size=8g), or lower preset.rollout.weight_bucket_mb."
+                f"/dev/shm has {free_mb} MiB free, {needed_mb} MiB are needed. Free some (ls -la /dev/shm), enlarge "
+                "it (mount -o remount,size=8G /dev/shm; docker run --shm-size=8g), or lower "
+                "preset.rollout.weight_bucket_mb."
             )
 
 

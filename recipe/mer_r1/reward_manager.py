@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from omegaconf import DictConfig
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
+from recipe.mer_r1.answer import parse
 from recipe.mer_r1.reward import score_response
 from recipe.mer_r1.wheel import EmotionWheels
 
@@ -31,13 +33,15 @@ class EmotionRewardManager(RewardManagerBase):
         """Score the last sequence of a trajectory.
 
         Returns:
-            ``reward_score`` (the weighted sum) and ``reward_extra_info`` (recall, precision, f1, format, num_words).
+            ``reward_score`` (the weighted sum) and ``reward_extra_info`` (recall, precision, f1, format,
+            wheels, num_words).
         """
         item = data[-1]
         length = int(item.batch["attention_mask"][-item.batch["responses"].shape[-1] :].sum())
         text = self.tokenizer.decode(item.batch["responses"][:length], skip_special_tokens=True)
         prefix = item.non_tensor_batch.get("response_prefix") or ""
         labels = list(item.non_tensor_batch["reward_model"]["ground_truth"])
-        scores = score_response(prefix + text, labels, self.wheels)._asdict()
+        scores = asdict(score_response(prefix + text, labels, self.wheels))
         reward = sum(weight * scores[name] for name, weight in self.weights.items())
-        return {"reward_score": reward, "reward_extra_info": scores}
+        words = len(parse(prefix + text).words)
+        return {"reward_score": reward, "reward_extra_info": {**scores, "num_words": words}}

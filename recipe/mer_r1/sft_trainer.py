@@ -15,6 +15,7 @@ from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils import tensordict_utils as tu
 from verl.utils.fsdp_utils import get_fsdp_full_state_dict
 
+from recipe.mer_r1 import steps
 from verl_ext.omni.checkpoint import save_full_omni
 
 _CONSOLE_EVERY = 20
@@ -63,9 +64,7 @@ class StepLog:
 
     def __init__(self, path: Path, step: int, total: int):
         self.path, self.step, self.total = path, step, total
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = path.read_text().splitlines() if path.exists() and step else []
-        path.write_text("".join(f"{line}\n" for line in kept if _step_of(line) <= step))
+        steps.keep_until(path, step)
 
     def attach(self, worker: Any) -> None:
         """Log every `worker.train_batch`."""
@@ -91,14 +90,6 @@ class StepLog:
                 f"step {self.step}/{self.total}  loss {metrics['loss']:.3f}  grad norm {metrics['grad_norm']:.2f}  "
                 f"lr {metrics['lr']:.1e}  {seconds:.2f} s"
             )
-
-
-def _step_of(line: str) -> float:
-    """The step of a line; a line cut off by a kill counts as after every step."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return float("inf")
 
 
 def run(config: DictConfig) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 
+from recipe.mer_r1 import steps
+
 # Scores of the reward manager that are averaged into every step's metrics.
-SCORES = ("recall", "precision", "f1", "format", "num_words")
+SCORES = ("recall", "precision", "f1", "format", "wheels", "num_words")
 PREFIX = "mer_r1_"
 
 
@@ -27,6 +30,10 @@ class MerTrainerMixin:
     @trainer_mode.setter
     def trainer_mode(self, name: str) -> None:
         self._verl_mode = name.removeprefix(PREFIX)
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        steps.keep_until(Path(os.environ["VERL_FILE_LOGGER_PATH"]), self.global_steps)
+        super().fit(agent_loop_manager)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)

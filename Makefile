@@ -1,0 +1,55 @@
+# Two commands are enough: `make demo` (the main job, small, end to end) and `make test`. Both set the environment up.
+
+VENV   ?= .venv
+PY      = $(VENV)/bin/python
+# Python 3.11 or 3.12, whichever answers first.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+UV      = $(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps
+STAMP   = $(VENV)/.complete
+TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
+
+.PHONY: setup demo test test-fast lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with the CPU profile (once; a second call does nothing)
+
+$(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/torchvision_mend.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name one with make PYTHON=…"; exit 1; }
+	@rm -f $@
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/build.txt
+	# torch through pip, which knows this machine's settings; the rest through uv, or pip where uv cannot reach an index
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	$(UV) -r requirements/cpu.txt || $(PY) -m pip install --quiet --no-deps -r requirements/cpu.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PY) -m verl_ext.install
+	# byte code once, here: a run starts about ten Python processes that import torch, vLLM and transformers
+	$(PY) -m compileall -q -j 0 $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null 2>&1 || true
+	@touch $@
+
+demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (about 15 minutes on two cores; resumes)
+	$(PY) -m recipe.mer_r1.demo
+
+test: setup ## the whole suite, end-to-end run included (under 30 minutes on two cores)
+	$(TESTENV) $(PY) -m pytest
+
+test-fast: setup ## pure logic only (under 2 minutes)
+	$(TESTENV) $(PY) -m pytest -m "not seam and not e2e"
+
+lint: setup ## ruff and its formatter
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: setup ## let ruff mend what it can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: setup ## where the time of an RL step goes
+	$(PY) benchmarks/loop.py --json
+
+clean: ## everything that is made, but not outputs/
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

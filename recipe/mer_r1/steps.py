@@ -1,0 +1,32 @@
+"""The metrics file of a run: one JSON line ``{"step": …, "data": {…}}`` per step, as verl's file logger writes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def step_of(line: str) -> float:
+    """The step of a line; a line cut off by a kill counts as after every step."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the lines after ``step``: a run that resumes from a checkpoint takes those steps again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = path.read_text().splitlines() if path.exists() and step else []
+    path.write_text("".join(f"{line}\n" for line in kept if step_of(line) <= step))
+
+
+def read(path: Path) -> dict[int, dict[str, Any]]:
+    """All metrics by step; several lines of one step (training, validation) are merged, a later one wins."""
+    steps: dict[int, dict[str, Any]] = {}
+    for line in path.read_text().splitlines():
+        if step_of(line) != float("inf"):
+            entry = json.loads(line)
+            steps.setdefault(entry["step"], {}).update(entry["data"])
+    return dict(sorted(steps.items()))
