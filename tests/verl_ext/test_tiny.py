@@ -159,3 +159,15 @@ def test_checkpoint_keeps_names_and_casts(made, tmp_path):
     }
     assert AutoConfig.from_pretrained(tmp_path).dtype == torch.bfloat16
     assert config.dtype == torch.float32, "the config that was handed in is left alone"
+
+
+def test_checkpoint_takes_the_front_of_a_longer_buffer(made, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoProcessor
+
+    from verl_ext.omni.checkpoint import save_full_omni
+
+    config, processor = AutoConfig.from_pretrained(made[0]), AutoProcessor.from_pretrained(made[0])
+    save_full_omni(tmp_path, {"a": torch.arange(12.0).view(6, 2)[:5]}, config, processor)
+    assert torch.equal(load_file(tmp_path / "model.safetensors")["thinker.a"], torch.arange(10.0).view(5, 2))
