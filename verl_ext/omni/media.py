@@ -95,8 +95,8 @@ def read_audio(path: str | Path, sampling_rate: int = 16_000, max_seconds: float
     """Decode the first audio stream of ``path`` (a wav, or the track of a video) to mono float32 at ``sampling_rate``.
 
     Raises:
-        MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded, or is longer than ``max_seconds``
-            (nothing is cut silently).
+        MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded, or is longer than
+            ``max_seconds`` (nothing is cut silently).
     """
     with _open(path, "audio") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
