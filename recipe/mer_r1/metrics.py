@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from recipe.mer_r1.answer import split_list
-from recipe.mer_r1.reward import mask_scores, sample_scores, wheel_scores
+from recipe.mer_r1.reward import sample_scores, wheel_scores
 from recipe.mer_r1.wheel import EmotionWheels
 
 Words = str | Iterable[str]
@@ -152,19 +152,21 @@ def _some(names: Iterable[str], most: int = 5) -> str:
 def _per_wheel(
     names: list[str], gold: Mapping[str, Words], pred: Mapping[str, Words], wheels: EmotionWheels, level: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per sample and wheel, each (samples, wheels): whether the truth maps (0 or 1), recall, precision (0 if not)."""
+    """Per sample and wheel, each (samples, wheels): whether the truth maps (0 or 1), recall, precision (0 if not).
+
+    The per-sample rewards of reward.py in one sweep: Eq. 4 with sets held as bits.
+    """
     masks = wheels.wheel_masks(level)
-    rows: dict[tuple[int, int], int] = {}  # the few different pairs of sets → their row in the table
-    index = []
+    sizes: list[int] = []  # flat: sample by sample, wheel by wheel, |g|, |p|, |g∩p|
     for name in names:
-        pair = wheels.mask(_words(gold[name]), level), wheels.mask(_words(pred.get(name, ())), level)
-        index.append(rows.setdefault(pair, len(rows)))
-    table = [
-        [(1.0, score.recall, score.precision) if score else (0.0, 0.0, 0.0) for score in mask_scores(*pair, masks)]
-        for pair in rows
-    ]
-    values = np.array(table, dtype=float).reshape(len(rows), len(masks), 3)[index]
-    return values[:, :, 0], values[:, :, 1], values[:, :, 2]
+        truth = wheels.mask(_words(gold[name]), level)
+        guess = wheels.mask(_words(pred.get(name, ())), level)
+        hits = truth & guess
+        for mask in masks:
+            sizes += (truth & mask).bit_count(), (guess & mask).bit_count(), (hits & mask).bit_count()
+    table = np.array(sizes, dtype=float).reshape(len(names), len(masks), 3)
+    size_gold, size_pred, size_both = table[:, :, 0], table[:, :, 1], table[:, :, 2]
+    return (size_gold > 0).astype(float), size_both / np.maximum(size_gold, 1), size_both / np.maximum(size_pred, 1)
 
 
 def _divide(above: np.ndarray, below: np.ndarray, wheels: EmotionWheels) -> np.ndarray:

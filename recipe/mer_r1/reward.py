@@ -63,14 +63,13 @@ def wheel_scores(
     gold: Iterable[str], pred: Iterable[str], wheels: EmotionWheels, level: int = 1
 ) -> dict[str, SetScores | None]:
     """The same per wheel ("w1" …); None where `gold` does not map on it."""
-    scores = mask_scores(wheels.mask(gold, level), wheels.mask(pred, level), wheels.wheel_masks(level))
+    scores = _mask_scores(wheels.mask(gold, level), wheels.mask(pred, level), wheels.wheel_masks(level))
     return dict(zip(wheels.ids, scores, strict=True))
 
 
-@lru_cache(maxsize=100_000)  # the same few pairs of sets come again and again
-def mask_scores(gold: int, pred: int, wheel_masks: tuple[int, ...]) -> tuple[SetScores | None, ...]:
+def _mask_scores(gold: int, pred: int, wheel_masks: tuple[int, ...]) -> list[SetScores | None]:
     """The same for categories held as bits (`EmotionWheels.mask`), in wheel order."""
-    return tuple(_set_scores(gold & mask, pred & mask) for mask in wheel_masks)
+    return [_set_scores(gold & mask, pred & mask) for mask in wheel_masks]
 
 
 def _set_scores(gold: int, pred: int) -> SetScores | None:
@@ -85,10 +84,10 @@ def _set_scores(gold: int, pred: int) -> SetScores | None:
     return SetScores(hits / size_gold, hits / size_pred, 2 * hits / (size_gold + size_pred))
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=100_000)  # the same few pairs of sets come again and again
 def _mean_scores(gold: int, pred: int, wheel_masks: tuple[int, ...]) -> tuple[SetScores, int]:
     """The mean over the wheels on which `gold` is not empty, and their number."""
-    scores = [score for score in mask_scores(gold, pred, wheel_masks) if score]
+    scores = [score for score in _mask_scores(gold, pred, wheel_masks) if score]
     count = len(scores)
     if not count:
         return _NOTHING_RIGHT, 0

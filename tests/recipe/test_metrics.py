@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recipe.mer_r1.metrics import ew_scores, hit_rate, sample_scores, waf, wheel_scores
@@ -186,7 +186,6 @@ def test_hit_refuses_several_labels():
 # --- WAF
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -5,6 +5,7 @@ A video becomes ``uint8 (T, 3, H, W)`` frames sampled evenly in time, audio beco
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def _open(path: str | Path, kind: str) -> av.container.InputContainer:
     return container
 
 
+def _decode(
+    container: av.container.InputContainer, stream: av.stream.Stream, path: str | Path
+) -> Iterator[av.frame.Frame]:
+    """All frames of ``stream``; a file that ends before its last packet does is an error, not a shorter clip."""
+    try:
+        # Packets of every stream: where a file is cut off, the last one is whichever stood there.
+        for packet in container.demux():
+            if packet.is_corrupt:
+                raise MediaError(f"{path} is damaged or cut off. {_REMEDY}")
+            if packet.stream.index == stream.index:
+                yield from packet.decode()
+    except av.FFmpegError as error:
+        raise MediaError(f"cannot decode the {stream.type} of {path}: {error}. {_REMEDY}") from error
+
+
 def sample_indices(num_frames: int, source_fps: float, fps: float, max_frames: int, multiple: int = 2) -> np.ndarray:
     """Which frames to keep: evenly spread, about ``fps`` a second, at most ``max_frames``, a multiple of ``multiple``.
 
@@ -60,22 +76,17 @@ def read_video(path: str | Path, fps: float = 2.0, max_frames: int = 64) -> Vide
     """Decode ``path`` and keep about ``fps`` frames a second.
 
     Raises:
-        MediaError: the file is missing, has no video stream, or cannot be decoded.
+        MediaError: the file is missing, has no video stream, is cut off, or cannot be decoded.
     """
     with _open(path, "video") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        try:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-        except av.FFmpegError as error:
-            raise MediaError(
-                f"cannot decode the video of {path}: {error}. Re-encode the clip or drop its row."
-            ) from error
+        frames = list(_decode(container, stream, path))
         source_fps = float(stream.average_rate or fps)
     if not frames:
         raise MediaError(f"{path} has a video stream without frames.")
     indices = sample_indices(len(frames), source_fps, fps, max_frames)
-    frames_THWC = np.stack([frames[i] for i in indices])
+    frames_THWC = np.stack([frames[i].to_ndarray(format="rgb24") for i in indices])
     duration = len(frames) / source_fps
     return Video(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2).contiguous(), fps=len(indices) / duration)
 
@@ -84,20 +95,14 @@ def read_audio(path: str | Path, sampling_rate: int = 16_000, max_seconds: float
     """Decode the first audio stream of ``path`` (a wav, or the track of a video) to mono float32 at ``sampling_rate``.
 
     Raises:
-        MediaError: the file is missing, has no audio stream, cannot be decoded, or is longer than ``max_seconds``
-            (nothing is cut silently).
+        MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded, or is longer than
+            ``max_seconds`` (nothing is cut silently).
     """
     with _open(path, "audio") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
-        try:
-            blocks = [
-                block.to_ndarray()[0] for frame in container.decode(audio=0) for block in resampler.resample(frame)
-            ]
-            blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
-        except av.FFmpegError as error:
-            raise MediaError(
-                f"cannot decode the audio of {path}: {error}. Re-encode the clip or drop its row."
-            ) from error
+        frames = _decode(container, container.streams.audio[0], path)
+        blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
+        blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
     if not blocks:
         raise MediaError(f"{path} has an audio stream without samples.")
     samples = np.concatenate(blocks).astype(np.float32)

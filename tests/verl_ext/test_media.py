@@ -1,0 +1,183 @@
+"""Decoding clips: which frames are kept, and that every bad file is named."""
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_ext.omni.media import MediaError, read_audio, read_video, sample_indices
+
+
+@pytest.fixture(scope="module")
+def clip(micro_corpus):
+    """(mp4, wav) of one clip of two seconds: 4 frames of 56 × 56, 16 kHz."""
+    video = sorted((micro_corpus / "train" / "video").glob("*.mp4"))[0]
+    return video, micro_corpus / "train" / "audio" / f"{video.stem}.wav"
+
+
+def remux(source, target, kinds, **options):
+    """Copy the streams of the given kinds into a new container, without coding."""
+    with av.open(str(source)) as read, av.open(str(target), "w", options=options) as write:
+        streams = {s.index: write.add_stream_from_template(s) for s in read.streams if s.type in kinds}
+        for packet in read.demux([read.streams[i] for i in streams]):
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                write.mux(packet)
+    return target
+
+
+def cut(source, target, share):
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+# -- which frames ----------------------------------------------------------------------------------------------------
+
+frames = st.integers(1, 5000)
+source_rates = st.sampled_from([1.0, 2.0, 12.5, 23.976, 25.0, 29.97, 30.0, 60.0])
+rates = st.floats(0.1, 60.0)
+limits = st.integers(1, 512)
+
+
+@given(frames, source_rates, rates, limits, st.integers(1, 4))
+def test_kept_frames_exist_in_order_and_fill_whole_patches(number, source_fps, fps, max_frames, multiple):
+    kept = sample_indices(number, source_fps, fps, max_frames, multiple)
+    assert len(kept) % multiple == 0
+    assert multiple <= len(kept) <= max(multiple, max_frames)
+    assert kept[0] == 0
+    assert kept[-1] < number
+    assert (np.diff(kept) >= 0).all()
+
+
+@given(frames, source_rates, rates, limits)
+def test_kept_frames_are_evenly_spread_from_first_to_last(number, source_fps, fps, max_frames):
+    kept = sample_indices(number, source_fps, fps, max_frames)
+    ideal = np.linspace(0, number - 1, len(kept))
+    assert np.abs(kept - ideal).max() <= 0.5
+    assert kept[-1] == number - 1
+
+
+@given(frames, source_rates, rates)
+def test_number_of_kept_frames_is_about_fps_times_seconds(number, source_fps, fps):
+    kept = sample_indices(number, source_fps, fps, max_frames=10**6)
+    assert abs(len(kept) - number / source_fps * fps) <= 2
+
+
+@given(frames, source_rates, rates, rates, limits)
+def test_a_higher_rate_never_keeps_fewer_frames(number, source_fps, one, other, max_frames):
+    low, high = sorted((one, other))
+    counts = [len(sample_indices(number, source_fps, fps, max_frames)) for fps in (low, high)]
+    assert counts[0] <= counts[1]
+
+
+def test_a_single_frame_is_repeated():
+    assert sample_indices(1, 25.0, 2.0, 64).tolist() == [0, 0]
+
+
+# -- good files ------------------------------------------------------------------------------------------------------
+
+
+def test_a_video_is_bytes_of_rgb_at_the_asked_rate(clip):
+    video = read_video(clip[0], fps=2.0)
+    assert video.frames_TCHW.dtype == torch.uint8
+    assert tuple(video.frames_TCHW.shape) == (4, 3, 56, 56)
+    assert video.fps == pytest.approx(2.0)
+
+
+def test_max_frames_bounds_and_the_reported_rate_follows(clip):
+    video = read_video(clip[0], fps=2.0, max_frames=2)
+    assert len(video.frames_TCHW) == 2
+    assert video.fps == pytest.approx(1.0)
+    whole = read_video(clip[0], fps=2.0)
+    assert torch.equal(video.frames_TCHW[0], whole.frames_TCHW[0])
+    assert torch.equal(video.frames_TCHW[-1], whole.frames_TCHW[-1])
+
+
+def test_audio_is_mono_float_in_range(clip):
+    samples = read_audio(clip[1])
+    assert samples.dtype == np.float32
+    assert samples.shape == (32_000,)
+    assert 0.05 < np.abs(samples).max() <= 1.0
+
+
+def test_audio_is_resampled(clip):
+    assert abs(len(read_audio(clip[1], sampling_rate=8000)) - 16_000) <= 16
+
+
+def test_the_audio_track_of_a_video_is_that_of_the_wav(clip):
+    track, wav = read_audio(clip[0]), read_audio(clip[1])
+    assert 2.0 <= len(track) / 16_000 < 2.2  # AAC codes whole blocks of 1024 samples, the first of them silent
+    likeness = [np.corrcoef(track[lag : lag + 30_000], wav[:30_000])[0, 1] for lag in range(0, 1100, 8)]
+    assert max(likeness) > 0.95
+
+
+def test_reading_twice_gives_the_same_numbers(clip):
+    assert torch.equal(read_video(clip[0]).frames_TCHW, read_video(clip[0]).frames_TCHW)
+    assert np.array_equal(read_audio(clip[0]), read_audio(clip[0]))
+
+
+# -- bad files: the message names the file -----------------------------------------------------------------------------
+
+
+def complaint(read, path, *arguments):
+    with pytest.raises(MediaError) as caught:
+        read(path, *arguments)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_video, read_audio])
+def test_a_missing_file_is_named(read, tmp_path):
+    assert "not found" in complaint(read, tmp_path / "nowhere.mp4")
+
+
+@pytest.mark.parametrize("read", [read_video, read_audio])
+def test_a_folder_is_not_a_clip(read, tmp_path):
+    assert "not found" in complaint(read, tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_video, read_audio])
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"no clip at all" * 1000])
+def test_what_is_no_clip_is_named(read, content, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    assert "cannot open" in complaint(read, path)
+
+
+def test_a_wav_has_no_video_stream(clip):
+    assert "no video stream" in complaint(read_video, clip[1])
+
+
+def test_a_mute_video_has_no_audio_stream(clip, tmp_path):
+    mute = remux(clip[0], tmp_path / "mute.mp4", {"video"})
+    assert "no audio stream" in complaint(read_audio, mute)
+    assert len(read_video(mute).frames_TCHW) == 4
+
+
+@pytest.mark.parametrize("read", [read_video, read_audio])
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8])
+def test_an_mp4_cut_before_its_index_is_named(clip, read, share, tmp_path):
+    assert "Re-encode" in complaint(read, cut(clip[0], tmp_path / "cut.mp4", share))
+
+
+@pytest.mark.parametrize("read", [read_video, read_audio])
+@pytest.mark.parametrize("share", [0.2, 0.4, 0.6, 0.8, 0.99])
+def test_an_mp4_cut_after_its_index_is_not_a_shorter_clip(clip, read, share, tmp_path):
+    whole = remux(clip[0], tmp_path / "whole.mp4", {"video", "audio"}, movflags="faststart")
+    read(whole)
+    assert "cut off" in complaint(read, cut(whole, tmp_path / "cut.mp4", share))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_wav_that_is_cut_off_is_not_a_shorter_one(clip, share, tmp_path):
+    assert "cut off" in complaint(read_audio, cut(clip[1], tmp_path / "cut.wav", share))
+
+
+def test_too_long_an_audio_is_named_with_the_key(clip):
+    message = complaint(read_audio, clip[1], 16_000, 1.5)
+    assert "2.0 s long" in message
+    assert "1.5 s" in message
+    assert "data.media.max_seconds" in message
