@@ -95,11 +95,11 @@ def rl(run_dir: Path, total: int) -> Watch:
             return Status(0, total, [text for mark, text in _STARTING if mark in said][-1])
         step = max(taken)
         seconds = statistics.median(data["timing_s/step"] for data in taken.values())
-        scores = "  ".join(
-            f"{label} {_mean(taken, f'reward/{name}'):.2f}"
-            for label, name in (("F1", "f1"), ("R", "recall"), ("P", "precision"), ("format", "format"))
+        f1, recall, precision, form = (
+            _mean(taken, f"reward/{name}") for name in ("f1", "recall", "precision", "format")
         )
-        return Status(step, total, f"{scores}  {seconds:.1f} s/step", taken[step]["timing_s/step"])
+        text = f"F1 {f1:.2f}  {seconds:.1f} s/step  R {recall:.2f}  P {precision:.2f}  format {form:.2f}"
+        return Status(step, total, text, taken[step]["timing_s/step"])
 
     return watch
 
