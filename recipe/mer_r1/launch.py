@@ -35,6 +35,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "HYDRA_FULL_ERROR": "1",
+    # Every load of an Omni config would warn that the default talker's token ids exceed its own vocabulary.
+    "TRANSFORMERS_VERBOSITY": "error",
 }
 
 

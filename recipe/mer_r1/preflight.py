@@ -70,6 +70,10 @@ def check_shards(config: DictConfig) -> None:
     from verl_ext.omni.encode import MediaConfig, PromptEncoder
     from verl_ext.omni.media import MediaError
 
+    if list(config.data.train_files) == list(config.data.val_files):
+        raise PreflightError(
+            "data.val_files is data.train_files: validation would train on its own clips. Name another."
+        )
     media = MediaConfig.from_config(config.data.media)
     processor = hf_processor(config.actor_rollout_ref.model.path)
     if processor is None:
