@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 UV      = $(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps
 STAMP   = $(VENV)/.complete
+START  := $(shell date +%s)
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
 .PHONY: setup demo test test-fast lint format bench clean
@@ -29,6 +30,7 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 	$(PY) -m verl_ext.install
 	# byte code once, here: a run starts about ten Python processes that import torch, vLLM and transformers
 	$(PY) -m compileall -q -j 0 $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null 2>&1 || true
+	@echo $$(( $$(date +%s) - $(START) )) > $(VENV)/.setup_seconds
 	@touch $@
 
 demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (about 15 minutes on two cores; resumes)

@@ -37,6 +37,8 @@ def finished(out, f1):
     (out / "rl").mkdir(parents=True)
     lines = [step(number, value, gap=number * 1e-7) for number, value in enumerate(f1, start=1)]
     (out / "rl" / "metrics.jsonl").write_text(validation(0, 0.5) + "".join(lines) + validation(len(f1), 0.7))
+    (out / "corpus").mkdir()
+    (out / "corpus" / "manifest.json").write_text('{"voice": "tones", "rows": {"test": 160}}')
     for name in ("eval_sft", "eval_rl"):
         (out / name).mkdir()
         scores = {"modes": {"slow": MEANS, "fast": MEANS}, "settings": {"wheels": {"name": "x", "version": "1"}}}

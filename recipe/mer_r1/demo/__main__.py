@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"--rl-steps {arguments.rl_steps}: at least 1")
         scale = replace(scale, rl_steps=arguments.rl_steps)
 
+    if find_spec("matplotlib") is None:  # wanted at the end; said at the start
+        parser.error("matplotlib is not installed: run `make setup`, or pip install -e '.[cpu,demo]'")
+
     console = Console()
     process.adopt_orphans()
     process.interrupt_on_sigterm()
@@ -48,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Screen({stage.name: stage.title for stage in demo.stages}, console) as screen:
             stamps = demo.run(screen)
     except KeyboardInterrupt:
-        again = " ".join(["python -m recipe.mer_r1.demo", *(sys.argv[1:] if argv is None else argv)])
-        console.print(f"\nStopped; no process is left. The same command goes on from here: {again}", markup=False)
+        console.print("\nStopped; no process is left. The same command goes on from here.", markup=False)
         return _INTERRUPTED
     except StageError as error:
         _show(console, error)

@@ -34,6 +34,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     taken = progress.read_steps(out / "rl" / "metrics.jsonl")
     rl = {score: [data[f"reward/{score}"] for data in taken.values()] for score in SCORES}
     after, before = (json.loads((out / name / "scores.json").read_text()) for name in ("eval_rl", "eval_sft"))
+    corpus = json.loads((out / "corpus" / "manifest.json").read_text())
     return {
         "rl": rl,
         "eval": after["modes"],
@@ -54,6 +55,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         "validation": validation(metrics),
         "learnt": verdict(rl),
         "stage_seconds": {name: stamp.seconds for name, stamp in stamps.items()},
+        "corpus": {key: corpus[key] for key in ("voice", "rows")},
         "wheels": after["settings"]["wheels"],
         "machine": {"cores": os.cpu_count(), "memory_gb": psutil.virtual_memory().total / 1e9},
         "git": git_state(),
