@@ -20,9 +20,7 @@ def policy(tiny_model):
 
     from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy
 
-    return Qwen2_5OmniThinkerPolicy.from_pretrained(
-        tiny_model, dtype=torch.float32, attn_implementation="sdpa"
-    ).eval()
+    return Qwen2_5OmniThinkerPolicy.from_pretrained(tiny_model, dtype=torch.float32, attn_implementation="sdpa").eval()
 
 
 @pytest.fixture(scope="session")
