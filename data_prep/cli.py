@@ -49,9 +49,12 @@ def _plain_errors() -> Iterator[None]:
 
     try:
         yield
-    except (CorpusError, VoiceError) as error:
+    except (CorpusError, VoiceError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        raise typer.Exit(130) from error
 
 
 @app.command()
@@ -64,7 +67,7 @@ def micro(
     voice: Annotated[Voice, typer.Option(help="auto: espeak-ng where installed, else tones.")] = Voice.auto,
     workers: Annotated[int, typer.Option(min=1, help="Processes; changes no byte.")] = 2,
 ) -> None:
-    """Make MER-Micro: drawn faces that talk, synthetic speech, labels and reasons. Resumes; done twice does nothing."""
+    """Make MER-Micro: drawn faces that talk, synthetic speech, labels and reasons. Resumes; twice does nothing."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _plain_errors():
@@ -80,7 +83,7 @@ def micro(
             workers=workers,
         )
     rows = ", ".join(f"{split} {count}" for split, count in manifest["rows"].items())
-    made = f"{manifest['made']} clips made" if manifest["made"] else "nothing to do"
+    made = f"{manifest['made']} clips made" if manifest["made"] else "no clips to make"
     typer.echo(f"{out}: {made}; voice: {manifest['voice']}; rows: {rows}")
 
 

@@ -29,7 +29,8 @@ OnBad = Literal["error", "skip"]
 Check = Literal["files", "decode"]
 
 _SHOWN = 10  # faults listed in an error; the rest are counted
-_PLACEHOLDER = re.compile(r"<(?:video|audio|image)>")
+_MARKUP = re.compile(r"<(?:video|audio|image)>|</?(?:think|answer)>|<\|[^|>]*\|>")
+_NOT_IN_A_WORD = re.compile(r"['\"<>\[\]]")
 
 
 class CorpusError(ValueError):
@@ -93,16 +94,13 @@ def read_with_report(
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder; give the one that holds video/, audio/ and {OPENSETS}")
     report = Report()
-    subtitles = _by_name(folder / SUBTITLES, report)
-    reasons = _by_name(folder / REASONS, report)
+    subtitles, reasons = _Side(folder / SUBTITLES), _Side(folder / REASONS)
     clips = []
-    for row, name, openset in _rows(folder / OPENSETS, report):
-        report.read += 1
-        found = _clip(folder, row, name, openset, subtitles, reasons)
-        if isinstance(found, Fault):
-            report.faults.append(found)
-        else:
-            clips.append(found)
+    for row, name, openset in _labelled_rows(folder / OPENSETS, report):
+        try:
+            clips.append(_clip(folder, row, name, openset, subtitles, reasons))
+        except _BadRow as bad:
+            report.faults.append(bad.fault)
     if check == "decode":
         clips = _decodable(clips, report)
     report.kept = len(clips)
@@ -113,18 +111,26 @@ def read_with_report(
     return clips, report
 
 
+class EmptyOpensetError(ValueError):
+    """An openset without a word."""
+
+
 def parse_openset(text: str) -> tuple[str, ...]:
     """Words of an openset such as "[happy, excited]": stripped, lower case, each once, in order.
 
-    Raises ValueError where the text is no bracketed list or holds no word.
+    Raises EmptyOpensetError where there is no word, ValueError where the text is no bracketed list of words.
     """
-    text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
-        raise ValueError(f"openset {text!r} is not a list like [happy, excited]")
-    words = (re.sub(r"\s+", " ", word).strip(" '\"").lower() for word in text[1:-1].split(","))
-    labels = tuple(dict.fromkeys(word for word in words if word))
+    inside = text.strip()
+    if inside.lower() not in ("", "nan"):
+        if not (inside.startswith("[") and inside.endswith("]")):
+            raise ValueError(f"openset {text!r} is not a list like [happy, excited]")
+        inside = inside[1:-1]
+    words = (" ".join(word.split()).strip(" '\"").lower() for word in inside.split(","))
+    labels = tuple(dict.fromkeys(word for word in words if word not in ("", "nan")))
     if not labels:
-        raise ValueError(f"openset {text!r} holds no word")
+        raise EmptyOpensetError(f"openset {text!r} holds no word")
+    if odd := [label for label in labels if _NOT_IN_A_WORD.search(label)]:
+        raise ValueError(f"openset {text!r}: {odd[0]!r} is no emotion word")
     return labels
 
 
@@ -143,14 +149,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return table
 
 
-def _rows(path: Path, report: Report) -> Iterator[tuple[int, str, str]]:
-    """(data row from 1, name, value) of a CSV; a repeated or unusable name is a fault and its row is left out."""
+def _labelled_rows(path: Path, report: Report) -> Iterator[tuple[int, str, str]]:
+    """(data row from 1, name, openset); a repeated or unusable name is a fault."""
     table = _read_csv(path)
-    key, value = COLUMNS[path.name]
     first: dict[str, int] = {}
-    for row, (name, text) in enumerate(zip(table[key], table[value], strict=True), start=1):
+    for row, (name, openset) in enumerate(zip(table["name"], table["openset"], strict=True), start=1):
+        report.read += 1
         name = name.strip()
-        if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
             message = f"{path}: row {row}: name {name!r} is empty or holds a path; names are file names without suffix"
             report.faults.append(Fault("bad_name", name, message))
         elif name in first:
@@ -158,43 +164,68 @@ def _rows(path: Path, report: Report) -> Iterator[tuple[int, str, str]]:
             report.faults.append(Fault("duplicate_name", name, message))
         else:
             first[name] = row
-            yield row, name, text
+            yield row, name, openset
 
 
-def _by_name(path: Path, report: Report) -> dict[str, tuple[int, str]]:
-    return {name: (row, text) for row, name, text in _rows(path, report)}
+class _BadRow(Exception):
+    """Carries the fault of one labelled row."""
+
+    def __init__(self, kind: str, name: str, message: str) -> None:
+        super().__init__(message)
+        self.fault = Fault(kind, name, message)
 
 
-def _clip(
-    folder: Path,
-    row: int,
-    name: str,
-    openset: str,
-    subtitles: dict[str, tuple[int, str]],
-    reasons: dict[str, tuple[int, str]],
-) -> Clip | Fault:
+class _Side:
+    """Subtitles or reasons by name. Only rows of labelled clips matter, so faults are raised on look-up."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        table = _read_csv(path)
+        key, self.column = COLUMNS[path.name]
+        self._found: dict[str, tuple[int, str]] = {}
+        self._again: dict[str, int] = {}
+        for row, (name, text) in enumerate(zip(table[key].str.strip(), table[self.column], strict=True), start=1):
+            text = " ".join(text.split())
+            text = "" if text.lower() == "nan" else text
+            if self._found.setdefault(name, (row, text))[1] != text:
+                self._again.setdefault(name, row)
+
+    def get(self, name: str) -> str | None:
+        """The text of the clip, "" where it is empty, None where it has no row; a contradiction raises _BadRow."""
+        if name in self._again:
+            rows = f"rows {self._found[name][0]} and {self._again[name]}"
+            message = f"{self.path}: {rows}: name {name!r} twice with different texts; remove one of the rows"
+            raise _BadRow("duplicate_name", name, message)
+        return self._found[name][1] if name in self._found else None
+
+    def where(self, name: str) -> str:
+        """File, row and clip, for a message."""
+        return f"{self.path}: row {self._found[name][0]}: clip {name!r}"
+
+
+def _clip(folder: Path, row: int, name: str, openset: str, subtitles: _Side, reasons: _Side) -> Clip:
+    """The clip of one row; raises _BadRow."""
     where = f"{folder / OPENSETS}: row {row}: clip {name!r}"
     try:
         labels = parse_openset(openset)
     except ValueError as error:
-        kind = "empty_openset" if openset.strip().strip("[]").strip() in ("", "nan") else "bad_openset"
-        return Fault(kind, name, f"{where}: {error}")
-    if name not in subtitles:
-        return Fault("no_subtitle_row", name, f"{where}: no row of that name in {SUBTITLES}; add one")
-    line, subtitle = subtitles[name]
-    subtitle = " ".join(subtitle.split())
-    if subtitle.lower() in ("", "nan"):
-        at = f"{folder / SUBTITLES}: row {line}: clip {name!r}"
-        return Fault("nan_subtitle", name, f"{at}: column 'english' is empty; fill it in")
-    if found := _PLACEHOLDER.search(subtitle):
-        at = f"{folder / SUBTITLES}: row {line}: clip {name!r}"
-        return Fault("placeholder_in_subtitle", name, f"{at}: the subtitle holds {found[0]!r}; remove it")
+        kind = "empty_openset" if isinstance(error, EmptyOpensetError) else "bad_openset"
+        raise _BadRow(kind, name, f"{where}: {error}; mend it or remove the row") from error
+    subtitle = subtitles.get(name)
+    if subtitle is None:
+        raise _BadRow("no_subtitle_row", name, f"{where}: no row of that name in {SUBTITLES}; add one")
+    if not subtitle:
+        raise _BadRow("nan_subtitle", name, f"{subtitles.where(name)}: column 'english' is empty; fill it in")
+    reason = reasons.get(name) or ""
+    for side, text in ((subtitles, subtitle), (reasons, reason)):
+        if found := _MARKUP.search(text):
+            message = f"{side.where(name)}: column {side.column!r} holds {found[0]!r}, which has a meaning; remove it"
+            raise _BadRow("markup_in_text", name, message)
     video, audio = folder / "video" / f"{name}.mp4", folder / "audio" / f"{name}.wav"
     for kind, path in (("missing_video", video), ("missing_audio", audio)):
         if not path.is_file():
-            return Fault(kind, name, f"{where}: no file {path}; add it or remove the row")
-    reason = " ".join(reasons[name][1].split()) if name in reasons else ""
-    return Clip(name, video.absolute(), audio.absolute(), subtitle, labels, "" if reason.lower() == "nan" else reason)
+            raise _BadRow(kind, name, f"{where}: no file {path}; add it or remove the row")
+    return Clip(name, video.absolute(), audio.absolute(), subtitle, labels, reason)
 
 
 def _decodable(clips: list[Clip], report: Report) -> list[Clip]:

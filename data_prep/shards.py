@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.corpus import Check, Clip, CorpusError, Fault, OnBad, Report, read_with_report
+from data_prep.files import write_whole
 from recipe.mer_r1.answer import build_prompt
 
 SCHEMA = pa.schema(
@@ -70,10 +70,9 @@ def split_sft(clips: Sequence[Clip], count: int, seed: int) -> tuple[list[Clip],
 
 def write_parquet(rows: Sequence[dict], path: Path) -> None:
     """Write rows of `SCHEMA`; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), part)
-    os.replace(part, path)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), sink)
+    write_whole(path, sink.getvalue().to_pybytes())
 
 
 def write_shards(
@@ -105,7 +104,7 @@ def write_shards(
         rows = [to_row(clip, index=i, split=split, data_source=data_source) for i, clip in enumerate(clips)]
         write_parquet(rows, out / f"{split}.parquet")
     left_out = {name: each.as_json() for name, each in reports.items()}
-    (out / LEFT_OUT).write_text(json.dumps(left_out, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(out / LEFT_OUT, (json.dumps(left_out, indent=1, ensure_ascii=False) + "\n").encode())
     return {split: len(clips) for split, clips in parts.items()}
 
 

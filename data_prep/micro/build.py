@@ -11,174 +11,150 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
-import random
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from data_prep.corpus import OPENSETS, REASONS, SUBTITLES, CorpusError
-from data_prep.media import encode_mp4, encode_wav, pcm16
+from data_prep.files import PART, write_whole
 from data_prep.micro import card
 from data_prep.micro.cues import CHANNELS
-from data_prep.micro.face import Look, draw_face
 from data_prep.micro.plan import ClipPlan, draw_plan
+from data_prep.micro.render import media_paths, render_batch
 from data_prep.micro.shards import SPLITS, write_micro_shards
-from data_prep.micro.voice import RATE, engine_version, pick_engine, speak
+from data_prep.micro.voice import engine_version, pick_engine
 
 GENERATOR = 1
 """Raise it when a change of the generator changes bytes."""
-FPS = 2
-SECONDS = 2.0  # 4 frames: two temporal patches of Qwen2.5-Omni, so 8 tokens at 56 × 56
 MANIFEST, CUES = "manifest.json", "cues.csv"
 _BATCH = 8  # clips handed to a worker at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What determines the corpus."""
-
-    clips: int
-    test_clips: int
-    seed: int
-    sft: int
-    voice: str
-    """Resolved engine: "espeak" or "tones"."""
-
-    def plans(self) -> dict[str, list[ClipPlan]]:
-        """The plans of each split."""
-        counts = {"train": self.clips, "test": self.test_clips}
-        return {split: [draw_plan(self.seed, split, i) for i in range(n)] for split, n in counts.items()}
 
 
 def build(out: Path, *, clips: int, test_clips: int, seed: int, sft: int, voice: str, workers: int) -> dict:
     """Make (or complete) the corpus in `out`; returns its manifest, with "made" the number of clips rendered now.
 
-    Raises CorpusError when `out` holds another corpus or something else.
+    `voice` "auto" keeps the engine that the corpus in `out` was begun with. Another `sft`, or a folder that was moved,
+    only rewrites the shards. Raises CorpusError when `out` holds another corpus or something else.
     """
     if not 0 <= sft <= clips:
         raise CorpusError(f"--sft {sft}: must lie between 0 and --clips {clips}")
-    request = Request(clips, test_clips, seed, sft, pick_engine(voice))
-    identity = _identity(request)
-    previous = _previous(out, identity)
-    plans = request.plans()
+    previous = _previous(out)
+    engine = pick_engine(previous.get("arguments", {}).get("voice", voice) if voice == "auto" else voice)
+    identity = _identity({"clips": clips, "test_clips": test_clips, "seed": seed, "voice": engine})
+    place = {"sft": sft, "folder": str(out.absolute())}
+    plans = {
+        split: [draw_plan(seed, split, i) for i in range(count)]
+        for split, count in (("train", clips), ("test", test_clips))
+    }
     missing = [(out / split, plan) for split, each in plans.items() for plan in each if not _present(out / split, plan)]
-    if previous.get("complete") and not missing and _shards_present(out):
+    if previous:
+        _check_same(out, previous, identity, rendering=bool(missing))
+        identity |= {key: previous[key] for key in identity if key in previous}
+    if _finished(out, previous, place) and not missing:
         return {**previous, "made": 0}
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / MANIFEST, _dump({**identity, "complete": False}))
-    _render_all(missing, request.voice, workers)
+    _begin(out, {**identity, **place, "complete": False})
+    _render_all(missing, engine, workers)
     for split, each in plans.items():
         _write_tables(out / split, each)
     figures = card.measure(plans)
-    _write(out / "README.md", card.text(identity, figures).encode())
+    write_whole(out / "README.md", card.text(identity, figures).encode())
     rows = write_micro_shards(out, plans["train"], sft=sft, seed=seed)
-    manifest = {**identity, "complete": True, "rows": rows, "figures": figures, "sha256": _hashes(out, plans)}
-    _write(out / MANIFEST, _dump(manifest))
+    hashes = {split: _hash(out / split) for split in plans}
+    manifest = {**identity, **place, "complete": True, "rows": rows, "figures": figures, "sha256": hashes}
+    write_whole(out / MANIFEST, _dump(manifest))
     return {**manifest, "made": len(missing)}
 
 
-def _identity(request: Request) -> dict:
-    """Everything that decides the bytes."""
+def _identity(arguments: dict) -> dict:
+    """Everything that decides the bytes of the clips and tables."""
     return {
         "corpus": "MER-Micro (made, not recorded)",
         "generator": GENERATOR,
-        "arguments": asdict(request),
-        "voice": engine_version(request.voice),
-        "versions": {name: version(name) for name in ("av", "numpy", "pillow", "pyarrow")},
+        "arguments": arguments,
+        "voice": engine_version(arguments["voice"]),
+        "versions": {name: version(name) for name in ("av", "numpy", "pillow")},
     }
 
 
-def _previous(out: Path, identity: dict) -> dict:
-    """The manifest in `out`, {} for a new folder. Raises CorpusError when it is of another corpus."""
+def _previous(out: Path) -> dict:
+    """The manifest in `out`, {} for a new folder. Raises CorpusError when the folder holds something else."""
     path = out / MANIFEST
     if not path.exists():
-        if out.is_dir() and any(out.iterdir()):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise CorpusError(f"{out}: not empty and no MER-Micro corpus (no {MANIFEST}); choose another --out")
         return {}
     try:
-        previous = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise CorpusError(f"{path}: not JSON ({error}); remove the folder or choose another --out") from error
-    for key, value in identity.items():
-        if previous.get(key) != value:
+
+
+def _check_same(out: Path, previous: dict, identity: dict, *, rendering: bool) -> None:
+    """Raise CorpusError where `previous` is of another corpus; versions matter only where clips are to be made."""
+    keys = tuple(identity) if rendering else ("corpus", "generator", "arguments")
+    for key in keys:
+        old, new = previous.get(key), identity[key]
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed = [f"{name} {old.get(name)} (now {new[name]})" for name in new if old.get(name) != new[name]]
+        else:
+            changed = [f"{key} {old!r} (now {new!r})"] if old != new else []
+        if changed:
             raise CorpusError(
-                f"{out}: holds a corpus with {key} = {previous.get(key)}, asked for {value}; "
-                "remove the folder or choose another --out"
+                f"{out}: holds a corpus made with {', '.join(changed)}; remove the folder or choose another --out"
             )
-    return previous
 
 
-def _media(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / "video" / f"{name}.mp4", folder / "audio" / f"{name}.wav"
+def _finished(out: Path, previous: dict, place: dict) -> bool:
+    """Whether all but the media is there and up to date."""
+    files = [out / "shards" / f"{split}.parquet" for split in SPLITS]
+    files += [out / split / table for split in ("train", "test") for table in (SUBTITLES, OPENSETS, REASONS, CUES)]
+    same = all(previous.get(key) == value for key, value in place.items())
+    return bool(previous.get("complete")) and same and all(file.is_file() for file in (*files, out / "README.md"))
+
+
+def _begin(out: Path, manifest: dict) -> None:
+    """Lay the unfinished manifest and clear what an interrupted run left half written."""
+    out.mkdir(parents=True, exist_ok=True)
+    for part in out.rglob(f"*{PART}"):
+        part.unlink()
+    write_whole(out / MANIFEST, _dump(manifest))
 
 
 def _present(folder: Path, plan: ClipPlan) -> bool:
-    return all(path.is_file() for path in _media(folder, plan.name))
-
-
-def _shards_present(out: Path) -> bool:
-    return all((out / "shards" / f"{split}.parquet").is_file() for split in SPLITS)
-
-
-def render(plan: ClipPlan, voice: str) -> tuple[bytes, bytes]:
-    """The clip's mp4 and wav files."""
-    rng = random.Random(plan.look_seed)
-    look = Look.draw(rng)
-    sound = speak(plan.subtitle, plan.cues["voice"], rng, voice, SECONDS)
-    frames = [np.asarray(draw_face(plan.cues["face"], opening, look)) for opening in _openings(sound)]
-    return encode_mp4(frames, FPS, sound, RATE), encode_wav(pcm16(sound), RATE)
-
-
-def _openings(sound: np.ndarray) -> list[float]:
-    """How far the mouth is open in each frame, in [0, 1]: the loudness at that moment beside the clip's loudest."""
-    count = round(SECONDS * FPS)
-    window = RATE // 10
-    loudness = []
-    for frame in range(count):
-        middle = (frame + 0.5) / FPS * RATE
-        piece = sound[int(middle - window / 2) : int(middle + window / 2)]
-        loudness.append(float(np.sqrt(np.mean(piece**2))))
-    top = max(loudness)
-    return [round(each / top, 3) if top > 0 else 0.0 for each in loudness]
-
-
-def _render_batch(batch: list[tuple[Path, ClipPlan]], voice: str) -> int:
-    for folder, plan in batch:
-        for path, data in zip(_media(folder, plan.name), render(plan, voice), strict=True):
-            _write(path, data)
-    return len(batch)
+    return all(path.is_file() for path in media_paths(folder, plan.name))
 
 
 def _render_all(missing: list[tuple[Path, ClipPlan]], voice: str, workers: int) -> None:
-    """Render in fresh processes: forks for the speech are then made from a process without threads."""
+    """Render in fresh processes: forks for the speech are then made from a small process without threads."""
     if not missing:
         return
     batches = [missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
-        jobs = [pool.submit(_render_batch, batch, voice) for batch in batches]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_leave_interrupts_to_parent) as pool:
+        jobs = [pool.submit(render_batch, batch, voice) for batch in batches]
         try:
-            for done in _progress(as_completed(jobs), len(missing)):
-                del done
-        except BaseException:
+            _follow(jobs, len(missing))
+        except BrokenProcessPool as error:
+            raise CorpusError("a worker process died (out of memory?); run the same command again to go on") from error
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
-def _progress(jobs: Iterable, total: int) -> Iterator[int]:
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _follow(jobs: list[Future[int]], total: int) -> None:
+    """Show a progress bar until all jobs are done; raises what a job raised."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn()) as progress:
         task = progress.add_task("MER-Micro clips", total=total)
-        for job in jobs:
-            count = job.result()
-            progress.advance(task, count)
-            yield count
+        for job in as_completed(jobs):
+            progress.advance(task, job.result())
 
 
 def _write_tables(folder: Path, plans: list[ClipPlan]) -> None:
@@ -194,29 +170,18 @@ def _write_tables(folder: Path, plans: list[ClipPlan]) -> None:
     for name, rows in tables.items():
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(rows)
-        _write(folder / name, buffer.getvalue().encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write by rename: the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
+        write_whole(folder / name, buffer.getvalue().encode())
 
 
 def _dump(value: dict) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _hashes(out: Path, plans: dict[str, list[ClipPlan]]) -> dict[str, str]:
-    """One sha256 a split over the names and contents of its files, in sorted order."""
-    result = {}
-    for split in plans:
-        digest = hashlib.sha256()
-        for path in sorted((out / split).rglob("*")):
-            if path.is_file():
-                digest.update(f"{path.relative_to(out / split)}\0".encode())
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-        result[split] = digest.hexdigest()
-    return result
+def _hash(folder: Path) -> str:
+    """sha256 over the names and contents of the folder's files, in sorted order."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

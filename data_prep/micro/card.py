@@ -70,19 +70,21 @@ def text(identity: dict, figures: dict) -> str:
         "described. It exists to compare training methods on a laptop and says nothing about people's emotions.",
         "",
         f"Made by `python -m data_prep micro --clips {arguments['clips']} --test-clips {arguments['test_clips']}"
-        f" --seed {arguments['seed']} --sft {arguments['sft']} --voice {arguments['voice']}`;"
+        f" --seed {arguments['seed']} --voice {arguments['voice']}`;"
         f" generator {identity['generator']}, voice: {identity['voice']}.",
         "How it is made and what is built in: docs/MER-Micro.md of the project.",
         "",
         "| measured on this corpus | |",
         "|---|---|",
-        *_figure_rows(figures),
+        *figure_rows(figures),
         "",
     ]
     return "\n".join(lines)
 
 
-def _figure_rows(figures: dict) -> list[str]:
+def figure_rows(figures: dict) -> list[str]:
+    """The figures as rows of a Markdown table."""
+
     def listed(values: dict) -> str:
         return ", ".join(f"{key}: {value}" for key, value in values.items())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -34,6 +35,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
     "HYDRA_FULL_ERROR": "1",
+    # Every load of an Omni config would warn that the default talker's token ids exceed its own vocabulary.
+    "TRANSFORMERS_VERBOSITY": "error",
 }
 
 
@@ -49,11 +52,18 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     if len(overrides) == len(sys.argv) - 1:
         _check_overrides(config_name, overrides)
 
+    # Also where a parent shell ignores Ctrl-C for its background jobs; SLURM and docker stop with SIGTERM.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def resolved_main(config: DictConfig) -> None:
         OmegaConf.resolve(config)  # workers do not know our resolvers
         main(config)
 
-    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(resolved_main)()
+    try:
+        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(resolved_main)()
+    except KeyboardInterrupt:
+        print(f"main_{config_name}: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _compose(config_name: str, overrides: list[str]) -> DictConfig:

@@ -20,13 +20,13 @@ class PreflightError(SystemExit):
     """Exits with code 1 and the message on stderr, without a traceback."""
 
 
-def check_model_folder(path: str, key: str) -> None:
+def check_model_folder(path: str, key: str, way_out: str = "Train one with main_sft") -> None:
     """A local model folder needs a config, weights, a tokenizer and a processor; a hub name is left to transformers."""
     folder = Path(path)
     if not folder.exists() and path.count("/") == 1 and not path.startswith((".", "outputs")):
         return  # owner/name on a hub
     if not folder.is_dir():
-        raise PreflightError(f"{key}={path}: no such folder. Train one with main_sft, or name a checkpoint.")
+        raise PreflightError(f"{key}={path}: no such folder. {way_out}, or name a checkpoint.")
     wanted = {
         "config.json": ["config.json"],
         "weights": ["*.safetensors"],
@@ -70,6 +70,10 @@ def check_shards(config: DictConfig) -> None:
     from verl_ext.omni.encode import MediaConfig, PromptEncoder
     from verl_ext.omni.media import MediaError
 
+    if list(config.data.train_files) == list(config.data.val_files):
+        raise PreflightError(
+            "data.val_files is data.train_files: validation would train on its own clips. Name another."
+        )
     media = MediaConfig.from_config(config.data.media)
     processor = hf_processor(config.actor_rollout_ref.model.path)
     if processor is None:

@@ -63,9 +63,13 @@ def wheel_scores(
     gold: Iterable[str], pred: Iterable[str], wheels: EmotionWheels, level: int = 1
 ) -> dict[str, SetScores | None]:
     """The same per wheel ("w1" …); None where `gold` does not map on it."""
-    truth, guess = wheels.mask(gold, level), wheels.mask(pred, level)
-    masks = wheels.wheel_masks(level)
-    return {name: _set_scores(truth & mask, guess & mask) for name, mask in zip(wheels.ids, masks, strict=True)}
+    scores = _mask_scores(wheels.mask(gold, level), wheels.mask(pred, level), wheels.wheel_masks(level))
+    return dict(zip(wheels.ids, scores, strict=True))
+
+
+def _mask_scores(gold: int, pred: int, wheel_masks: tuple[int, ...]) -> list[SetScores | None]:
+    """The same for categories held as bits (`EmotionWheels.mask`), in wheel order."""
+    return [_set_scores(gold & mask, pred & mask) for mask in wheel_masks]
 
 
 def _set_scores(gold: int, pred: int) -> SetScores | None:
@@ -83,7 +87,7 @@ def _set_scores(gold: int, pred: int) -> SetScores | None:
 @lru_cache(maxsize=100_000)  # the same few pairs of sets come again and again
 def _mean_scores(gold: int, pred: int, wheel_masks: tuple[int, ...]) -> tuple[SetScores, int]:
     """The mean over the wheels on which `gold` is not empty, and their number."""
-    scores = [found for mask in wheel_masks if (found := _set_scores(gold & mask, pred & mask))]
+    scores = [score for score in _mask_scores(gold, pred, wheel_masks) if score]
     count = len(scores)
     if not count:
         return _NOTHING_RIGHT, 0

@@ -1,4 +1,4 @@
-"""What supervised fine-tuning teaches: a clip's reason and labels (slow form), its labels alone (fast form)."""
+"""What supervised fine-tuning teaches: reason and labels in the slow form, labels alone in the fast form."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_model_folder
@@ -9,9 +11,7 @@ from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_model_fo
 
 def check_cheap(config: DictConfig) -> None:
     """What needs no library: the model folder, the shards' names, sizes that must divide each other."""
-    from pathlib import Path
-
-    check_model_folder(config.model.path, "preset.sft.model_path")
+    check_model_folder(config.model.path, "preset.sft.model_path", "Make one with `python -m verl_ext.omni.tiny`")
     for file in config.data.train_files:
         if not Path(file).is_file():
             raise PreflightError(f"data.train_files: no such shard: {file}. Make it with `python -m data_prep`.")
@@ -21,6 +21,8 @@ def check_cheap(config: DictConfig) -> None:
         raise PreflightError(
             f"preset.sft.batch_size={batch} is not a multiple of {ranks} ranks × preset.sft.micro_batch_size={micro}."
         )
+    if config.preset.sft.steps < 1:
+        raise PreflightError(f"preset.sft.steps={config.preset.sft.steps}: a run needs at least one step.")
     if not 0 <= config.data.fast_fraction <= 1:
         raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} is not a share between 0 and 1.")
 

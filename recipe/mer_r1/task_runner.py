@@ -1,4 +1,4 @@
-"""verl's task runner, told about this recipe's trainer; Ray is always shut down, also after an error or Ctrl-C."""
+"""verl's task runner, told about this recipe's trainer; nothing is left running, also after an error or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from verl_ext import plugin
+
+SHUTDOWN_SECONDS = 15
 
 
 class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
@@ -25,10 +27,27 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
 
 def run(config: DictConfig) -> None:
-    """Validate as verl does, start Ray, train, stop Ray."""
+    """Validate as verl does, start Ray, train, stop vLLM and Ray."""
     plugin.require()
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     try:
         run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))
     finally:
-        ray.shutdown()
+        if ray.is_initialized():
+            stop_rollout_servers()
+            ray.shutdown()
+
+
+def stop_rollout_servers() -> None:
+    """Let each vLLM engine end by itself: Ray would kill it, and its shared-memory ring would stay in /dev/shm."""
+    calls = []
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["name"].startswith("vllm_server"):
+            server = ray.get_actor(**actor)
+            calls.append(server.__ray_call__.remote(_shut_engine_down))
+    if calls:
+        ray.wait(calls, num_returns=len(calls), timeout=SHUTDOWN_SECONDS)
+
+
+def _shut_engine_down(server: Any) -> None:
+    server.engine.shutdown()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from recipe.mer_r1.wheels.table import WheelError, WheelTable
+from recipe.mer_r1.wheels.table import Candidate, WheelError, WheelTable
 
 Rules = Literal["mer2025", "mer2026"]
 WheelId = int | str
@@ -60,24 +60,30 @@ class _Level:
         self.maps = [wheel.level(level) for wheel in table.wheels]
         self.names: list[str] = []
         self.bits: list[dict[str, int]] = []
+        self.memory: dict[str, int] = {}
         masks: list[int] = []
-        for wheel in table.wheels:
+        # A wheel word's own categories, and the bits of all wheels that know it.
+        self.word_bits: dict[str, tuple[int, int]] = {}
+        for wheel, mapping in zip(table.wheels, self.maps, strict=True):
             start = len(self.names)
             categories = wheel.categories(level)
-            self.bits.append({category: 1 << (start + index) for index, category in enumerate(categories)})
+            bits = {category: 1 << (start + index) for index, category in enumerate(categories)}
+            self.bits.append(bits)
             self.names.extend(categories)
             masks.append((1 << len(self.names)) - (1 << start))
+            for word, category in mapping.items():
+                own, known = self.word_bits.get(word, (0, 0))
+                self.word_bits[word] = own | bits[category], known | masks[-1]
         self.wheel_masks = tuple(masks)
-        self.memory: dict[str, int] = {}
 
-    def mask(self, candidates: Sequence[str]) -> int:
+    def mask(self, candidates: Sequence[Candidate]) -> int:
         """The bits of the first candidate each wheel knows."""
-        mask = 0
-        for mapping, bits in zip(self.maps, self.bits, strict=True):
-            known = next((word for word in candidates if word in mapping), None)
-            if known is not None:
-                mask |= bits[mapping[known]]
-        return mask
+        total = decided = 0
+        for candidate in candidates:
+            own, known = self.word_bits.get(candidate.word, (0, 0))
+            total |= own & ~decided
+            decided |= known
+        return total
 
 
 class EmotionWheels:
@@ -98,6 +104,12 @@ class EmotionWheels:
         for index in range(len(self.ids)):
             for key in (index + 1, str(index + 1), f"w{index + 1}", f"W{index + 1}", f"wheel{index + 1}"):
                 self._index[key] = index
+        # Some milliseconds now, so that the first scores are as fast as the later ones. Words are looked up normalised,
+        # so an entry that is not (the official files may hold some) can't be reached.
+        for word in filter(lambda entry: entry == _normal(entry), table.vocabulary):
+            candidates = table.candidates(word)
+            for tier in self._levels.values():
+                tier.memory[word] = tier.mask(candidates)
 
     @classmethod
     def load(cls, folder: str | Path, rules: Rules = "mer2025") -> EmotionWheels:
@@ -189,7 +201,7 @@ class EmotionWheels:
     def _remember(self, word: str, tier: _Level) -> int:
         if len(tier.memory) >= _MEMORY:
             tier.memory.clear()
-        bits = tier.mask([candidate.word for candidate in self._table.candidates(_normal(word))])
+        bits = tier.mask(self._table.candidates(_normal(word)))
         tier.memory[word] = bits
         return bits
 

@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from recipe.mer_r1.wheel import EmotionWheels
+
+# None of these tests is about time, and a busy machine would fail them at random.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -69,4 +69,6 @@ def save_full_omni(
 
 def _to_save(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     tensor = tensor.detach().cpu()
-    return (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+    tensor = (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+    # A tensor gathered from several ranks may be the front of a longer, padded buffer, which the writer refuses.
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()

@@ -107,6 +107,8 @@ def _word_forms(word: str) -> set[str]:
         for noun in _nouns(base):
             forms |= {noun} | _inflections(noun)
     forms |= {form + "ly" for form in forms if form.endswith("ing")}
+    # "self-conscious" is also written apart and in one word
+    forms |= {form.replace("-", written) for form in (word, *forms) if "-" in form for written in (" ", "")}
     return forms - {word}
 
 

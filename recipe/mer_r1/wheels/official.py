@@ -38,7 +38,7 @@ def load_official(folder: str | Path) -> WheelTable:
     def candidates(word: str) -> list[Candidate]:
         """All candidates of all base forms pooled and sorted: the alphabetically first that a wheel knows counts."""
         pooled = {(raw, name) for name in forms.get(word, ()) for raw in synonyms.get(name, ())}
-        return [Candidate(raw, name) for raw, name in sorted(pooled)]
+        return [Candidate._make(pair) for pair in sorted(pooled)]
 
     return WheelTable(
         name=folder.resolve().name,

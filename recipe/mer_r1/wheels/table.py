@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Row = tuple[str, str, str]
 """(level 1, level 2, level 3): one leaf of a wheel with the way to it, lower case."""
@@ -54,8 +55,7 @@ class Wheel:
         return [name for name in dict.fromkeys(row[level - 1] for row in self.rows) if name in reached]
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A wheel word that a given word may stand for, and the base form it was found through."""
 
     word: str

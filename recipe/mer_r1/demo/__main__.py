@@ -1,0 +1,89 @@
+"""`python -m recipe.mer_r1.demo`: corpus, SFT, RL and evaluation on a laptop, one picture, one table.
+
+A stage that was finished with the same settings is kept; one that was interrupted goes on. Everything is written below
+--out: logs/STAGE.log, summary.json, results.png, results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from recipe.mer_r1.demo import process
+from recipe.mer_r1.demo.run import Demo, StageError
+from recipe.mer_r1.demo.screen import Screen
+from recipe.mer_r1.demo.stages import DEFAULT_OUT, SCALES, plan
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; exit status 0, 1 where a stage failed, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipe.mer_r1.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default outputs/demo)")
+    parser.add_argument("--rl-steps", type=int, help="default 60, with --scale small 4")
+    parser.add_argument("--scale", choices=[*SCALES], default="full", help="small: minutes, teaches nothing; for CI")
+    arguments = parser.parse_args(argv)
+    scale = SCALES[arguments.scale]
+    if arguments.rl_steps is not None:
+        if arguments.rl_steps < 1:
+            parser.error(f"--rl-steps {arguments.rl_steps}: at least 1")
+        scale = replace(scale, rl_steps=arguments.rl_steps)
+
+    console = Console()
+    process.adopt_orphans()
+    process.interrupt_on_sigterm()
+    demo = Demo(arguments.out, plan(arguments.out, scale))
+    try:
+        with Screen({stage.name: stage.title for stage in demo.stages}, console) as screen:
+            stamps = demo.run(screen)
+    except KeyboardInterrupt:
+        again = " ".join(["python -m recipe.mer_r1.demo", *(sys.argv[1:] if argv is None else argv)])
+        console.print(f"\nStopped; no process is left. The same command goes on from here: {again}", markup=False)
+        return _INTERRUPTED
+    except StageError as error:
+        _show(console, error)
+        return 1
+    report(arguments.out, stamps, console)
+    return 0
+
+
+def report(out: Path, stamps: dict, console: Console) -> None:
+    """Write summary.json, results.png and results.md; print the table and whether the model learnt."""
+    from recipe.mer_r1.demo import figure, summary
+
+    found = summary.build(out, stamps)
+    (out / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
+    figure.draw(found, out / "results.png")
+    (out / "results.md").write_text(summary.page(found))
+    header, *rows = summary.table(found)
+    table = Table(title="Greedy answers to the test clips")
+    for name in header:
+        table.add_column(name, justify="left" if name in ("model", "thinking") else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(summary.statement(found["learnt"]), markup=False, highlight=False)
+    console.print(f"{out}/results.png, results.md, summary.json", markup=False, highlight=False)
+
+
+def _show(console: Console, error: StageError) -> None:
+    console.print(f"\n{error}", style="bold red", markup=False, highlight=False)
+    if error.lines:
+        console.print("The end of its log:")
+        for line in error.lines:
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"All of it: {error.log}", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The end of a failed command's log, without what a reader has no use for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_LOOKED_AT = 400
+_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# Ray repeats an actor's lines with its name and process before them.
+_ACTOR = re.compile(r"^\(\w+(?: pid=\d+)?[^)]*\) ")
+_NOISE = re.compile(
+    r"^\s*$"
+    r"|\bWARNING\b|\bINFO\b|\w*Warning:|warnings\.warn"
+    r"|\d+%\|"  # progress bars
+    r"|^\s*[~^]+\s*$"  # markers below a traceback's line
+    r"|it/s\]|s/it\]"
+)
+
+
+def relevant(log: Path, count: int = 20) -> list[str]:
+    """The last `count` lines of a log that are no warning, information, progress bar or repetition."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _COLOUR.sub("", text).split("\n")[-_LOOKED_AT:]]
+    kept: list[str] = []
+    for line in (_ACTOR.sub("", line) for line in lines):
+        if not _NOISE.search(line) and (not kept or kept[-1] != line):
+            kept.append(line)
+    return kept[-count:]

@@ -1,0 +1,125 @@
+"""One screen for the whole demo: a line a stage. Without a terminal, a line where something happens."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from recipe.mer_r1.demo.progress import Status
+
+_PLAIN_EVERY_SECONDS = 30.0
+_MARKS = {
+    "waiting": ("·", "dim"),
+    "running": ("▶", "bold cyan"),
+    "done": ("✓", "green"),
+    "kept": ("✓", "dim green"),
+    "failed": ("✗", "bold red"),
+    "stopped": ("■", "yellow"),
+}
+
+
+class Screen:
+    """The state of all stages.
+
+    Args:
+        titles: of the stages by name, in order.
+        console: where to draw; live on a terminal.
+    """
+
+    def __init__(self, titles: dict[str, str], console: Console):
+        self.console = console
+        self._titles = titles
+        self._states = dict.fromkeys(titles, "waiting")
+        self._seconds: dict[str, float] = {}
+        self._status: dict[str, Status] = {}
+        self._last_plain = 0.0
+        self._start = time.monotonic()
+        # Drawn by `update` alone, in the main thread: processes are forked from it.
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> Screen:
+        if self._live:
+            self._live.start()
+            self._draw()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._draw()
+            self._live.stop()
+
+    def begin(self, name: str, command: str, resumed: bool) -> None:
+        """A stage starts; its command is shown, so that it can be typed by hand."""
+        self._states[name] = "running"
+        self._seconds[name] = 0.0
+        again = " (goes on)" if resumed else ""
+        self.console.print(Text(f"{name}{again}  $ {command}", style="dim"), soft_wrap=True)
+        self._last_plain = time.monotonic()
+        self._draw()
+
+    def update(self, name: str, status: Status, seconds: float) -> None:
+        """A look at the running stage."""
+        self._status[name], self._seconds[name] = status, seconds
+        if self._live:
+            self._draw()
+        elif time.monotonic() - self._last_plain > _PLAIN_EVERY_SECONDS:
+            self._last_plain = time.monotonic()
+            self.console.print(f"{name}  {clock(seconds)}  {_steps(status)}{status.text}", markup=False)
+
+    def end(self, name: str, state: str, seconds: float) -> None:
+        """A stage is over: done, kept (nothing had to be done), failed or stopped."""
+        self._states[name], self._seconds[name] = state, seconds
+        if not self._live:
+            status = self._status.get(name, Status())
+            self.console.print(f"{name}  {state}, {clock(seconds)}  {status.text}".rstrip(), markup=False)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._live:
+            self._live.update(self.table(), refresh=True)
+
+    def table(self) -> Table:
+        """The screen as a table."""
+        table = Table.grid(padding=(0, 2), expand=False)
+        for name, title in self._titles.items():
+            state = self._states[name]
+            mark, style = _MARKS[state]
+            status = self._status.get(name, Status())
+            seconds = clock(self._seconds[name]) if name in self._seconds else ""
+            table.add_row(
+                Text(mark, style=style),
+                Text(title, style="dim" if state == "waiting" else ""),
+                _bar(state, status),
+                Text(seconds, style=style if state == "running" else "", justify="right"),
+                Text("unchanged, kept" if state == "kept" else f"{_steps(status)}{status.text}", no_wrap=True),
+            )
+        table.add_row("", Text("this call", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), "")
+        return table
+
+
+def _bar(state: str, status: Status) -> ProgressBar | Text:
+    if state in ("done", "kept"):
+        return ProgressBar(total=1, completed=1, width=20)
+    if state == "waiting":
+        return Text(" " * 20)
+    if status.total:
+        return ProgressBar(total=status.total, completed=status.done or 0, width=20)
+    return ProgressBar(total=None, pulse=True, width=20)
+
+
+def _steps(status: Status) -> str:
+    """ "step 12/60  " where the stage takes steps."""
+    if status.step_seconds is None:
+        return ""
+    return f"step {status.done}/{status.total}  " if status.total else f"step {status.done}  "
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, "3:07"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,155 @@
+"""What the demo does, stage by stage: each is a command that a user may type, with what it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from recipe.mer_r1.demo import progress
+from recipe.mer_r1.launch import CONF
+
+DEFAULT_OUT = Path("outputs/demo")
+"""Where conf/preset/tiny.yaml expects the demo's files; for another folder the commands name every path."""
+_SFT_CONF = (CONF / "sft.yaml", CONF / "preset" / "tiny.yaml")
+_RL_CONF = (CONF / "ppo.yaml", CONF / "preset" / "tiny.yaml", CONF / "experiment" / "baseline.yaml")
+_PRESET = _SFT_CONF[1]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a demo is; None leaves a number to the command's or preset's own default."""
+
+    clips: int = 1600
+    test_clips: int = 160
+    sft_steps: int | None = None
+    rl_steps: int = 60
+
+
+SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4)}
+"""`small` shows that everything runs together, in some minutes; nothing is learnt there."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command.
+
+    Attributes:
+        name: of its stamp and log.
+        title: on the screen.
+        command: what follows `python`.
+        folder: everything it writes; removed when it starts anew.
+        result: exists once it has ended well.
+        after: names of the stages whose results it reads.
+        conf: configuration files that it reads.
+        watch: tells how far it is.
+    """
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    folder: Path
+    result: Path
+    after: tuple[str, ...] = ()
+    conf: tuple[Path, ...] = ()
+    watch: progress.Watch = progress.nothing
+
+
+def plan(out: Path, scale: Scale) -> list[Stage]:
+    """The stages in order."""
+    corpus, init = out / "corpus", out / "init"
+    sft, rl = out / "sft", out / "rl"
+    sft_steps = [f"preset.sft.steps={scale.sft_steps}"] if scale.sft_steps is not None else []
+    return [
+        Stage(
+            "data",
+            "MER-Micro, the made corpus",
+            ("-m", "data_prep", "micro", *_options(out=corpus, clips=scale.clips, test_clips=scale.test_clips)),
+            folder=corpus,
+            result=corpus / "shards" / "test.parquet",
+            watch=progress.clips(corpus, scale.clips + scale.test_clips),
+        ),
+        Stage(
+            "init",
+            "tiny Thinker, random weights",
+            ("-m", "verl_ext.omni.tiny", *_options(shards=corpus / "shards" / "sft.parquet", out=init)),
+            folder=init,
+            result=init / "config.json",
+            after=("data",),
+        ),
+        Stage(
+            "sft",
+            "supervised fine-tuning",
+            ("-m", "recipe.mer_r1.main_sft", *sft_steps, *_paths(out, sft, ("sft",))),
+            folder=sft,
+            result=sft / "model" / "config.json",
+            after=("init",),
+            conf=_SFT_CONF,
+            watch=progress.sft(sft),
+        ),
+        _evaluation("eval_sft", "slow and fast answers before RL", out, sft, "sft", scale),
+        Stage(
+            "rl",
+            "reinforcement learning",
+            ("-m", "recipe.mer_r1.main_ppo", f"preset.steps={scale.rl_steps}", *_paths(out, rl, ())),
+            folder=rl,
+            result=rl / "model" / "config.json",
+            after=("sft",),
+            conf=_RL_CONF,
+            watch=progress.rl(rl, scale.rl_steps),
+        ),
+        _evaluation("eval_rl", "slow and fast answers after RL", out, rl, "rl", scale),
+    ]
+
+
+def _evaluation(name: str, title: str, out: Path, trained: Path, after: str, scale: Scale) -> Stage:
+    folder = out / name
+    options = _options(model=trained / "model", shard=out / "corpus" / "shards" / "test.parquet", out=folder)
+    return Stage(
+        name,
+        title,
+        ("-m", "recipe.mer_r1.main_eval", "generate", *options),
+        folder=folder,
+        result=folder / "scores.json",
+        after=(after,),
+        conf=(_PRESET,),
+        watch=progress.answers(folder, 2 * scale.test_clips),
+    )
+
+
+def _options(**options: object) -> Iterator[str]:
+    for name, value in options.items():
+        yield f"--{name.replace('_', '-')}"
+        yield str(value)
+
+
+def _paths(out: Path, run_dir: Path, node: Sequence[str]) -> list[str]:
+    """Overrides for a run: its folder, and the preset's paths where they are not those of `out`."""
+    overrides = [f"run_dir={run_dir}"]
+    if out != DEFAULT_OUT:
+        preset = OmegaConf.to_container(OmegaConf.load(_PRESET), resolve=False)
+        sft = preset.pop("sft")
+        overrides += _moved({"sft": sft} if node else preset, "preset", out)
+    return overrides
+
+
+def _moved(value: Any, key: str, out: Path) -> Iterator[str]:
+    """An override for every path below the default folder."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _moved(item, f"{key}.{name}", out)
+    elif isinstance(value, list) and any(_is_path(item) for item in value):
+        yield f"{key}=[{','.join(_move(item, out) for item in value)}]"
+    elif _is_path(value):
+        yield f"{key}={_move(value, out)}"
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(f"{DEFAULT_OUT}/")
+
+
+def _move(value: Any, out: Path) -> str:
+    return str(out / Path(value).relative_to(DEFAULT_OUT)) if _is_path(value) else str(value)

@@ -1,0 +1,97 @@
+"""The files of an evaluation: one line a response, appended as they come; means; who and what was evaluated."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recipe.mer_r1.answer import parse
+from recipe.mer_r1.reward import score_response
+from recipe.mer_r1.wheel import EmotionWheels
+
+SETTINGS = "settings.json"
+_MEANS = ("recall", "precision", "f1", "format", "num_words", "categories", "tokens", "finished")
+
+
+class OtherSettingsError(ValueError):
+    """The folder holds answers made with other settings."""
+
+
+def record(row: Mapping[str, Any], index: int, response: str, wheels: EmotionWheels) -> dict[str, Any]:
+    """A response as a line of the file: the clip, the answer's words and their scores.
+
+    `wheels` is the number of wheels on which the labels map, `categories` the mean number of the answer's categories
+    on a wheel.
+    """
+    labels = list(row["reward_model"]["ground_truth"])
+    words = parse(response).words
+    scores = score_response(response, labels, wheels)
+    bits = wheels.mask(words)
+    counts = [(bits & mask).bit_count() for mask in wheels.wheel_masks()]
+    return {
+        "index": index,
+        "name": row["extra_info"]["name"],
+        "labels": labels,
+        "response": response,
+        "words": words,
+        "recall": scores.recall,
+        "precision": scores.precision,
+        "f1": scores.f1,
+        "format": scores.format,
+        "wheels": scores.wheels,
+        "num_words": len(words),
+        "categories": sum(counts) / len(counts),
+    }
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder ours, or go on in one that was begun with the same settings.
+
+    Raises:
+        OtherSettingsError: names the settings that differ.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SETTINGS
+    if not path.exists():
+        path.write_text(json.dumps(settings, indent=1) + "\n")
+        return
+    previous = json.loads(path.read_text())
+    differing = [key for key in sorted({*previous, *settings}) if previous.get(key) != settings.get(key)]
+    if differing:
+        shown = "; ".join(f"{key}: {previous.get(key)} there, {settings.get(key)} here" for key in differing)
+        raise OtherSettingsError(f"{folder} holds answers made with other settings ({shown}). Choose another --out.")
+
+
+def read(path: Path) -> dict[int, dict[str, Any]]:
+    """The lines written so far, by row number; a line cut off by a kill is removed from the file."""
+    if not path.exists():
+        return {}
+    lines = path.read_text().splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+        path.write_text("".join(lines))
+    records = (json.loads(line) for line in lines)
+    return {record["index"]: record for record in records}
+
+
+def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines; they are on disk when this returns."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the clips whose labels map on a wheel, their number `n`, and that of the others, `n_unmapped`.
+
+    `f1_stderr` is the standard error of the mean F1 over clips. Without any clip the means are None.
+    """
+    everything = list(records)
+    scored = [record for record in everything if record["wheels"]]
+    n = len(scored)
+    result: dict[str, Any] = {name: sum(record[name] for record in scored) / n if n else None for name in _MEANS}
+    spread = sum((record["f1"] - result["f1"]) ** 2 for record in scored)
+    result["f1_stderr"] = math.sqrt(spread / (n - 1) / n) if n > 1 else None
+    return {**result, "n": n, "n_unmapped": len(everything) - n}

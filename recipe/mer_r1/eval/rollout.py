@@ -1,0 +1,139 @@
+"""Responses of a saved model by vLLM, offline, encoded and sampled as in RL."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_ext.omni.encode import MediaConfig, PromptEncoder
+
+
+class TooLongError(ValueError):
+    """A prompt over the limit; media tokens cannot be cut."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One response to make.
+
+    Attributes:
+        row: of a shard (verl's columns).
+        prefix: what the reply is made to begin with; part of the prompt.
+        seed: of this response; used above temperature 0.
+    """
+
+    row: Mapping[str, Any]
+    prefix: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        text: the response, its prefix included, special tokens left out (as RL's reward sees it).
+        tokens: number of sampled tokens.
+        finished: whether the model ended the turn itself, within the limit.
+    """
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+class Rollout:
+    """A model in vLLM. One clip is decoded and processed once for all its forms.
+
+    Args:
+        model: full-Omni folder.
+        preset: the `preset` node of a configuration: `media`, `rollout`, `max_prompt_length`, `seed` are read.
+        temperature: 0 is greedy.
+        max_tokens: of a response.
+    """
+
+    def __init__(self, model: str, preset: DictConfig, temperature: float, max_tokens: int):
+        if preset.device == "cpu":
+            # In this process: half the memory, and nothing is left behind by Ctrl-C.
+            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            # Else a warning a clip: the worker, being in this process, takes torch.set_num_threads away from it.
+            logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
+        from transformers import AutoConfig, AutoProcessor
+        from vllm import LLM
+
+        from verl_ext.omni.processor import bind, media_token_ids
+
+        config = AutoConfig.from_pretrained(model)
+        self.processor = bind(AutoProcessor.from_pretrained(model), config)
+        self.tokenizer = self.processor.tokenizer
+        media = MediaConfig.from_config(OmegaConf.to_container(preset.media, resolve=True))
+        self.encoder = PromptEncoder(self.processor, media, cache_size=1)
+        self.temperature, self.max_tokens, self.max_prompt = temperature, max_tokens, preset.max_prompt_length
+        vocabulary = config.thinker_config.text_config.vocab_size
+        # RL's rollouts never hold a media placeholder, nor an id that has no token.
+        banned = [*media_token_ids(self.processor), *range(len(self.tokenizer), vocabulary)]
+        self.bias = dict.fromkeys(banned, -100.0)
+        self.llm = LLM(
+            model=model,
+            dtype=preset.rollout.dtype,
+            seed=preset.seed,
+            tensor_parallel_size=preset.rollout.tensor_parallel,
+            gpu_memory_utilization=preset.rollout.memory_utilization,
+            enforce_eager=preset.rollout.eager,
+            max_num_seqs=preset.rollout.max_sequences,
+            max_num_batched_tokens=preset.rollout.max_batched_tokens,
+            max_model_len=self.max_prompt + max_tokens,
+            limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0},
+            mm_processor_cache_gb=0,  # vLLM 0.28.0's cache loses the audio of clips that share a batch
+        )
+
+    def __call__(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer a batch.
+
+        Raises:
+            MediaError: a clip is missing or cannot be decoded.
+            TooLongError: names the clip and the limit.
+        """
+        prompts = [self._prompt(request) for request in requests]
+        sampling = [self._sampling(request.seed) for request in requests]
+        outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
+        return [self._reply(request, output.outputs[0]) for request, output in zip(requests, outputs, strict=True)]
+
+    def _prompt(self, request: Request) -> dict[str, Any]:
+        from verl_ext.omni.dataset import build_messages
+        from verl_ext.omni.processor import collapse_media
+
+        encoded = self.encoder(build_messages(request.row))
+        prompt_ids = encoded.prompt_ids + self.tokenizer.encode(request.prefix, add_special_tokens=False)
+        if len(prompt_ids) > self.max_prompt:
+            raise TooLongError(
+                f"clip {request.row['extra_info']['name']!r}: the prompt has {len(prompt_ids)} tokens, over "
+                f"max_prompt_length={self.max_prompt}. Raise it, or lower media.fps, media.max_frames or "
+                "media.max_pixels (--set)."
+            )
+        media = {"video": encoded.videos, "audio": encoded.audios}
+        return {
+            "prompt_token_ids": collapse_media(prompt_ids, self.processor),
+            "multi_modal_data": {kind: items for kind, items in media.items() if items},
+            "mm_processor_kwargs": encoded.processor_kwargs,
+        }
+
+    def _sampling(self, seed: int) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            seed=seed if self.temperature > 0 else None,
+            logit_bias=self.bias,
+            detokenize=False,
+        )
+
+    def _reply(self, request: Request, output: Any) -> Reply:
+        text = self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
+        return Reply(request.prefix + text, len(output.token_ids), output.finish_reason == "stop")

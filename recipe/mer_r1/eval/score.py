@@ -1,0 +1,155 @@
+"""`main_eval score`: score a file of predictions against a file of labels, print a table, write JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.files import Source, read
+from recipe.mer_r1.eval.provenance import git_state, versions
+from recipe.mer_r1.metrics import ew_scores, hit_rate, waf
+from recipe.mer_r1.wheel import EmotionWheels
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+_KEYS = ("task", "n", "n_scored_per_wheel", "F", "P", "R", "hit", "waf", "per_wheel", "wheels", "rules")
+
+
+class Task(StrEnum):
+    """EW: open word lists. HIT: one basic emotion a sample. WAF: sentiment polarity."""
+
+    ew = "ew"
+    hit = "hit"
+    waf = "waf"
+
+
+class RuleSet(StrEnum):
+    """Whether an undefined score is NaN (mer2025) or 0 (mer2026)."""
+
+    mer2025 = "mer2025"
+    mer2026 = "mer2026"
+
+
+class MissingSamples(StrEnum):
+    """What to do where the names of the two files differ."""
+
+    error = "error"
+    zero = "zero"
+
+
+@app.command()
+def score(
+    task: Annotated[Task, typer.Option(help="which score")],
+    gold: Annotated[Path, typer.Option(help="true labels: CSV, JSONL, or MERBench label npz with --key")],
+    pred: Annotated[Path, typer.Option(help="predictions: CSV, JSONL, or npz with filenames and fileitems")],
+    wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files; default: the embedded")] = None,
+    rules: Annotated[
+        RuleSet | None,
+        typer.Option(help="undefined scores: NaN (mer2025) or 0 (mer2026); default: mer2025, embedded wheels mer2026"),
+    ] = None,
+    level: Annotated[int, typer.Option(min=1, max=2, help="categories of which level (ew)")] = 1,
+    bootstrap: Annotated[int, typer.Option(min=0, help="resamplings for 95 % intervals; 0: none")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the resampling")] = 0,
+    key: Annotated[str | None, typer.Option(help="member of a MERBench label npz, such as test_corpus")] = None,
+    emotions: Annotated[str | None, typer.Option(help="what label numbers mean: meld, iemocap or a,b,c")] = None,
+    names: Annotated[str | None, typer.Option(help="score only samples whose name matches, such as '^Ses05'")] = None,
+    missing: Annotated[MissingSamples, typer.Option(help="names that differ: an error, or scored zero")] = (
+        MissingSamples.error
+    ),
+    json_out: Annotated[Path | None, typer.Option("--json", help="write the result there")] = None,
+) -> None:
+    """Score predictions against labels; exit code 2 says that the input is at fault."""
+    try:
+        if task is Task.waf and (wheels or rules):
+            raise InputError("--wheels and --rules have no meaning for --task waf: sentiment needs no emotion wheel")
+        if task is not Task.ew and level != 1:
+            raise InputError(f"--level {level} has no meaning for --task {task.value}; only ew is scored at level 2")
+        truth, guess = _inputs(task, gold, pred, key, emotions, names)
+        options = {"missing": missing.value, "bootstrap": bootstrap, "seed": seed}
+        if task is Task.waf:
+            result = waf(truth, guess, **options)
+        else:
+            table = _load_wheels(wheels, rules)
+            result = (
+                ew_scores(truth, guess, table, level, **options)
+                if task is Task.ew
+                else hit_rate(truth, guess, table, **options)
+            )
+        unmatched = {"gold": len(truth.keys() - guess.keys()), "pred": len(guess.keys() - truth.keys())}
+        result |= {"unmatched": unmatched, "git": git_state(), "versions": versions("mer-r1", "numpy")}
+        if json_out:
+            _write(json_out, result)
+    except ValueError as error:  # InputError, WheelError, and what the metrics refuse
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(_table(result))
+
+
+def _inputs(
+    task: Task, gold: Path, pred: Path, key: str | None, emotions: str | None, names: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    truth = read(Source(gold, "value" if task is Task.waf else "words", key, emotions))
+    guess = read(Source(pred, "text" if task is Task.waf else "words"))
+    if names is None:
+        return truth, guess
+    try:
+        pattern = re.compile(names)
+    except re.error as error:
+        raise InputError(f"--names {names!r} is not a regular expression ({error})") from error
+    truth, guess = ({name: found[name] for name in found if pattern.search(name)} for found in (truth, guess))
+    if not truth:
+        raise InputError(f"--names {names!r} matches no name in {gold}")
+    return truth, guess
+
+
+def _load_wheels(folder: Path | None, rules: RuleSet | None) -> EmotionWheels:
+    chosen = {} if rules is None else {"rules": rules.value}
+    return EmotionWheels.builtin(**chosen) if folder is None else EmotionWheels.load(folder, **chosen)
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    """Write the result as JSON; every task's file has the same keys, null where they don't apply."""
+    result = dict.fromkeys(_KEYS) | result
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(_null_for_nan(result), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--json {path}: cannot be written ({error.strerror})") from error
+
+
+def _null_for_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _null_for_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_null_for_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _table(result: dict[str, Any]) -> str:
+    """The result in columns of numbers × 100, one row a wheel and one for the mean."""
+    keys = [key for key in ("F", "P", "R", "hit", "waf") if key in result]
+    lines = [f"{'':8}" + "".join(f"{key:>9}" for key in keys) + f"{'n':>8}"]
+    for wheel, row in result.get("per_wheel", {}).items():
+        lines.append(f"{wheel:8}" + "".join(f"{100 * row[key]:9.2f}" for key in keys) + f"{row['n']:8}")
+    lines.append(f"{'score':8}" + "".join(f"{100 * result[key]:9.2f}" for key in keys) + f"{result['n']:8}")
+    for index, bound in enumerate(("low", "high") if "ci95" in result else ()):
+        lines.append(f"{'95% ' + bound:8}" + "".join(f"{100 * result['ci95'][key][index]:9.2f}" for key in keys))
+    if "n_scored" in result:
+        lines.append(f"scored {result['n_scored']} of {result['n']}; {result['n_other']} predictions are no sentiment")
+    if "wheels" in result:
+        wheels = result["wheels"]
+        lines.append(f"wheels {wheels['name']} {wheels['version']} ({wheels['sha256'][:12]}), rules {result['rules']}")
+    if any(result["unmatched"].values()):
+        unmatched = result["unmatched"]
+        lines.append(
+            f"{unmatched['gold']} labels without prediction scored 0, {unmatched['pred']} predictions left out"
+        )
+    return "\n".join(lines)

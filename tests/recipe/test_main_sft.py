@@ -1,0 +1,168 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "verl_ext"))
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "recipe.mer_r1.main_sft", *arguments]
+
+
+def run(*arguments, **options):
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_help_is_quick_and_names_the_keys():
+    start = time.monotonic()
+    done = run("--help")
+    assert done.returncode == 0
+    assert "preset.sft.train_files" in done.stdout
+    assert "preset: tiny" in done.stdout
+    assert time.monotonic() - start < 10
+
+
+def test_a_wrong_key_is_answered_with_its_neighbours():
+    done = run("preset.sft.stpes=3")
+    assert done.returncode == 2
+    assert "did you mean preset.sft.steps" in done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["preset.sft.model_path=/nowhere/model"], "preset.sft.model_path=/nowhere/model: no such folder"),
+        (["preset.sft.train_files=/nowhere.parquet"], "no such shard: /nowhere.parquet"),
+        (
+            ["preset.sft.micro_batch_size=3"],
+            "batch_size=16 is not a multiple of 1 ranks × preset.sft.micro_batch_size=3",
+        ),
+        (["preset.sft.fast_fraction=1.5"], "fast_fraction=1.5 is not a share"),
+        (["preset.sft.steps=0"], "preset.sft.steps=0"),
+    ],
+)
+def test_bad_input_is_named_before_anything_heavy(folder, overrides, message):
+    (folder / "sft.parquet").touch()
+    start = time.monotonic()
+    done = run(f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - start < 10
+
+
+def test_a_model_without_processor_is_named(folder):
+    (folder / "processor_config.json").unlink()
+    done = run(f"preset.sft.model_path={folder}")
+    assert done.returncode == 1
+    assert "has no processor" in done.stderr
+
+
+@pytest.mark.seam
+def test_step_log_drops_what_came_after_the_checkpoint(tmp_path):
+    from recipe.mer_r1.sft_trainer import StepLog
+
+    path = tmp_path / "run" / "metrics.jsonl"
+    metrics = {"loss": 1.0, "grad_norm": 2.0, "lr": 1e-3}
+    log = StepLog(path, step=0, total=6)
+    for _ in range(4):
+        log.write(metrics, 0.1)
+    with path.open("a") as file:
+        file.write('{"step": 5, "da')  # cut off by a kill
+    resumed = StepLog(path, step=2, total=6)
+    resumed.write(metrics, 0.1)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[0]["data"]["train/loss"] == 1.0
+    StepLog(path, step=0, total=6)
+    assert path.read_text() == "", "a run from the start begins a new file"
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    import tiny_clips
+
+    from verl_ext.omni.tiny import make_tiny, read_shards
+
+    folder = tmp_path_factory.mktemp("inputs")
+    shard = tiny_clips.write_shard(folder / "clips")
+    _, texts, words = read_shards([shard])
+    make_tiny(texts, words, folder / "init", vocab_size=600)
+    return [f"preset.sft.model_path={folder}/init", f"preset.sft.train_files={shard}"]
+
+
+SMALL = ["preset.sft.batch_size=4", "preset.sft.micro_batch_size=4", "preset.sft.steps=6", "preset.sft.save_every=2"]
+
+
+def steps(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.seam
+def test_too_long_an_example_is_named_before_training(inputs, tmp_path):
+    done = run(*inputs, *SMALL, f"run_dir={tmp_path}", "preset.sft.max_length=40")
+    assert done.returncode == 1
+    assert "over data.max_length=40" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.e2e
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(inputs, tmp_path):
+    from safetensors.torch import load_file
+
+    whole = run(*inputs, *SMALL, f"run_dir={tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert "step 6/6" in whole.stdout + whole.stderr
+    # Stopped as soon as a checkpoint is written.
+    process = subprocess.Popen(
+        command(*inputs, *SMALL, f"run_dir={tmp_path}/cut"),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    )
+    tracker = tmp_path / "cut/checkpoints/latest_checkpointed_iteration.txt"
+    deadline = time.monotonic() + 240
+    while not tracker.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    taken = int(tracker.read_text())
+    resumed = run(*inputs, *SMALL, f"run_dir={tmp_path}/cut")
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert [line["step"] for line in steps(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
+    losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4), f"resumed after step {taken}"
+    first, second = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "cut"))
+    assert first.keys() == second.keys()
+    assert all(bool((first[name] - second[name]).abs().max() < 1e-4) for name in first)
+
+
+@pytest.mark.e2e
+def test_two_ranks_train_on_the_same_examples(inputs, tmp_path):
+    for ranks in (1, 2):
+        done = run(
+            *inputs,
+            *SMALL,
+            f"run_dir={tmp_path}/{ranks}",
+            f"trainer.n_gpus_per_node={ranks}",
+            "data.micro_batch_size_per_gpu=2",
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("1", "2")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
