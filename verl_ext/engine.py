@@ -15,6 +15,10 @@ class CPUFSDPEngine(FSDPEngineWithLMHead):
     """The same engine; parameters are never "offloaded to the CPU", where they already are."""
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        if self.engine_config.strategy != "fsdp2":
+            raise ValueError(
+                "torch's FSDP1 cannot shard a model on a CPU: set the actor's and ref's strategy to fsdp2."
+            )
         # A forward-only (reference) engine asks for CPUOffloadPolicy with pinned memory, which needs an accelerator.
         forward_only = self.engine_config.forward_only
         object.__setattr__(self.engine_config, "forward_only", False)

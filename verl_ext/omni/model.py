@@ -61,23 +61,40 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
             inputs: as for ``Qwen2_5OmniThinkerForConditionalGeneration``.
         """
         if "inputs_embeds" not in inputs and dist.is_initialized() and dist.get_world_size() > 1:
-            inputs["inputs_embeds"] = self._embed_with_absent_media(input_ids, inputs)
+            inputs["inputs_embeds"] = self._embed_in_fixed_order(input_ids, inputs)
         output = self.thinker(input_ids=input_ids, **inputs)
         banned = torch.tensor(self._media_token_ids, device=output.logits.device)
         output.logits = output.logits.index_fill_(-1, banned, BANNED_LOGIT)
         return output
 
-    def _embed_with_absent_media(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-        """Token embeddings ``(batch, length, hidden)``, plus zero times a dummy clip through each unused encoder.
+    def _embed_in_fixed_order(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Embeddings ``(batch, length, hidden)`` of tokens and media; takes the media out of ``inputs``.
 
-        Every rank gathers an encoder's shards when it runs it: a rank whose batch has no such media would leave the
-        others waiting for ever.
+        Every rank gathers an encoder's shards when it runs it, so all ranks must run the encoders in one order: audio,
+        then vision. An encoder that a rank's batch does not need runs on a dummy clip, times zero.
         """
-        embeds = self.get_input_embeddings()(input_ids)
-        if inputs.get("pixel_values_videos") is None and inputs.get("pixel_values") is None:
-            embeds = embeds + 0.0 * self._dummy_video(embeds).sum()
-        if inputs.get("input_features") is None:
+        thinker = self.thinker
+        embeds = thinker.get_input_embeddings()(input_ids)
+        features = inputs.pop("input_features", None)
+        if features is None:
             embeds = embeds + 0.0 * self._dummy_audio(embeds).sum()
+        else:
+            audio = thinker.get_audio_features(features, inputs.get("feature_attention_mask"), None, return_dict=True)
+            _, _, mask = thinker.get_placeholder_mask(input_ids, inputs_embeds=embeds)
+            embeds = embeds.masked_scatter(mask, audio.last_hidden_state.to(embeds.dtype))
+        images, videos = inputs.pop("pixel_values", None), inputs.pop("pixel_values_videos", None)
+        if images is None and videos is None:
+            embeds = embeds + 0.0 * self._dummy_video(embeds).sum()
+        if images is not None:
+            image = thinker.get_image_features(images, inputs["image_grid_thw"], return_dict=True).pooler_output
+            image = image.to(embeds.dtype)
+            mask, _, _ = thinker.get_placeholder_mask(input_ids, inputs_embeds=embeds, image_features=image)
+            embeds = embeds.masked_scatter(mask, image)
+        if videos is not None:
+            video = thinker.get_video_features(videos, inputs["video_grid_thw"], return_dict=True).pooler_output
+            video = video.to(embeds.dtype)
+            _, mask, _ = thinker.get_placeholder_mask(input_ids, inputs_embeds=embeds, video_features=video)
+            embeds = embeds.masked_scatter(mask, video)
         return embeds
 
     def _dummy_video(self, like: torch.Tensor) -> torch.Tensor:

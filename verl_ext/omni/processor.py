@@ -39,6 +39,9 @@ def collapse_media(prompt_ids: list[int], processor: Any) -> list[int]:
 
     A run of one placeholder becomes one; an interleaved block ``<|vision_bos|><|audio_bos|> … <|audio_eos|>
     <|vision_eos|>`` (audio in video) becomes ``<|vision_bos|><|VIDEO|><|vision_eos|>``.
+
+    Raises:
+        ValueError: such a block does not end.
     """
     placeholders = {processor.image_token_id, processor.video_token_id, processor.audio_token_id}
     collapsed: list[int] = []
@@ -46,9 +49,12 @@ def collapse_media(prompt_ids: list[int], processor: Any) -> list[int]:
     while position < len(prompt_ids):
         token = prompt_ids[position]
         if prompt_ids[position : position + 2] == [processor.vision_bos_token_id, processor.audio_bos_token_id]:
-            end = prompt_ids.index(processor.audio_eos_token_id, position)
+            ends = (at for at in range(position, len(prompt_ids)) if prompt_ids[at] == processor.audio_eos_token_id)
+            end = next(ends, len(prompt_ids))
             if prompt_ids[end + 1 : end + 2] != [processor.vision_eos_token_id]:
-                raise ValueError(f"audio-in-video block at token {position} is not closed by <|vision_eos|>")
+                raise ValueError(
+                    f"audio-in-video block at token {position} is not closed by <|audio_eos|><|vision_eos|>"
+                )
             collapsed += [processor.vision_bos_token_id, processor.video_token_id, processor.vision_eos_token_id]
             position = end + 2
             continue

@@ -1,0 +1,190 @@
+"""Every patch is still needed, and works: the libraries as released beside the libraries with the plugin.
+
+A test of the first kind fails once a release mends its own problem; the patch can then go.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omni_cases import encoder, messages
+
+from verl_ext import patches
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PROBED = {
+    "gloo process group",
+    "omni processor",
+    "omni rollout",
+    "omni boundary tokens",
+    "replay buffer poll",
+    "file logger appends",
+    "vllm keeps weights",
+}
+
+
+def probe(script, *arguments, **environment):
+    """The last line of a script's output, read as JSON."""
+    process = subprocess.run(
+        [sys.executable, str(HERE / script), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr[-4000:]
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_every_patch_is_tested_here():
+    names = [patch.name for patch in (*patches.VERL_PATCHES, *patches.VLLM_CPU_PATCHES)]
+    assert sorted(names) == sorted(PROBED)
+
+
+def test_every_patch_names_the_release_that_it_mends():
+    assert all("verl 0.9.1" in patch.mends for patch in patches.VERL_PATCHES)
+    assert all("vLLM 0.28.0" in patch.mends for patch in patches.VLLM_CPU_PATCHES)
+
+
+# -- verl --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def released(tiny_model, tmp_path_factory):
+    """verl without plugins."""
+    found = probe("verl_probe.py", tiny_model, tmp_path_factory.mktemp("released"), VERL_USE_EXTERNAL_PLUGINS="none")
+    assert not found["patched"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def patched(tiny_model, tmp_path_factory):
+    """verl as ``import verl`` gives it, with the plugin."""
+    found = probe("verl_probe.py", tiny_model, tmp_path_factory.mktemp("patched"), VERL_USE_EXTERNAL_PLUGINS="auto")
+    assert found["patched"]
+    return found
+
+
+@pytest.mark.seam
+def test_gloo_process_group(released, patched):
+    assert not released["gloo process group"]["started"]
+    assert "cpu:gloo,cpu:gloo" in released["gloo process group"]["problem"]
+    assert patched["gloo process group"] == {"problem": None, "started": True}
+
+
+@pytest.mark.seam
+def test_omni_processor(released, patched):
+    assert released["omni processor"]["type"] == "NoneType"
+    assert released["omni processor"]["warned"]
+    assert patched["omni processor"] == {
+        "type": "Qwen2_5OmniProcessor",
+        "positions": True,
+        "warned": False,
+        "exported": True,
+    }
+
+
+@pytest.mark.seam
+def test_omni_rollout(released, patched):
+    assert released["omni rollout"]["collapsed"] is False
+    assert released["omni rollout"]["banned"] == 2
+    assert "max_position_embeddings not found" in released["omni rollout"]["max_positions"]
+    assert patched["omni rollout"] == {"collapsed": True, "banned": 7, "max_positions": 32768}
+
+
+@pytest.mark.seam
+def test_omni_boundary_tokens(released, patched):
+    assert released["omni boundary tokens"] == "vldefault"
+    assert patched["omni boundary tokens"] == "qwen25vl"
+
+
+@pytest.mark.seam
+def test_replay_buffer_poll(released, patched):
+    assert released["replay buffer poll"] == {"default": 2.0, "asked 0.05": 2.0}
+    assert patched["replay buffer poll"] == {"default": 2.0, "asked 0.05": 0.05}
+
+
+@pytest.mark.seam
+def test_file_logger_appends(released, patched):
+    assert released["file logger appends"] == [[1], [2]]
+    assert patched["file logger appends"] == [[1], [1, 2]]
+
+
+# -- vLLM --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cases(processor, rows, tmp_path_factory):
+    """A file of prompts as transformers expands them, with transformers' positions."""
+    from verl_ext.omni.processor import collapse_media
+    from verl_ext.omni.rope import position_ids
+
+    shapes = {
+        "separate": (False, {}),
+        "interleaved": (True, {}),
+        "interleaved at 4 fps": (True, {"fps": 4.0, "max_frames": 8}),
+    }
+    found = {}
+    for name, (audio_in_video, media) in shapes.items():
+        encoded = encoder(processor, audio_in_video, **media)(messages(rows[0], audio_in_video))
+        ids = encoded.prompt_ids
+        found[name] = {
+            "prompt_ids": ids,
+            "collapsed": collapse_media(ids, processor),
+            "video": encoded.videos[0],
+            "audio": encoded.audios[0],
+            "kwargs": encoded.processor_kwargs,
+            "positions": position_ids(processor.rope, torch.tensor(ids), encoded.inputs)[1:],
+        }
+    path = tmp_path_factory.mktemp("cases") / "cases.pt"
+    torch.save(found, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def released_vllm(tiny_model, cases):
+    """vLLM without plugins."""
+    found = probe("vllm_probe.py", tiny_model, cases, VLLM_PLUGINS="none")
+    assert found["architecture"].startswith("vllm.")
+    return found
+
+
+@pytest.fixture(scope="module")
+def patched_vllm(tiny_model, cases):
+    """vLLM with the plugin."""
+    found = probe("vllm_probe.py", tiny_model, cases)
+    assert found["architecture"] == "verl_ext.omni.vllm_model.OmniThinker"
+    return found
+
+
+@pytest.mark.seam
+def test_vllm_keeps_weights(released_vllm, patched_vllm):
+    if not released_vllm["packs_on_this_machine"]:
+        pytest.skip("vLLM packs weights on a CPU with oneDNN alone, and this is none")
+    assert released_vllm["weight_elements"] == 0
+    assert patched_vllm["weight_elements"] == 64 * 128
+
+
+@pytest.mark.seam
+def test_vllm_positions_of_audio_in_video(released_vllm, patched_vllm):
+    """A vLLM whose positions are right needs no `get_mrope_input_positions` in verl_ext/omni/vllm_model.py."""
+    assert released_vllm["prompts"]["separate"]["shifts"] == [0]
+    assert released_vllm["prompts"]["interleaved"]["same_ids"]
+    assert -1 in released_vllm["prompts"]["interleaved"]["shifts"]
+    for prompt in patched_vllm["prompts"].values():
+        assert prompt["shifts"] == [0]
+        assert prompt["delta_off"] == 0
+
+
+@pytest.mark.seam
+def test_vllm_order_of_audio_in_video(released_vllm, patched_vllm):
+    """A vLLM that weaves at the video's own rate needs no `_get_prompt_updates` in verl_ext/omni/vllm_model.py."""
+    assert released_vllm["prompts"]["interleaved"]["same_ids"]
+    assert not released_vllm["prompts"]["interleaved at 4 fps"]["same_ids"]
+    assert released_vllm["prompts"]["interleaved at 4 fps"]["same_tokens_counted"]
+    assert all(prompt["same_ids"] for prompt in patched_vllm["prompts"].values())

@@ -1,0 +1,130 @@
+"""Run by test_patches.py in a process of its own: what verl does at each place that verl_ext patches.
+
+    python verl_probe.py MODEL FOLDER
+
+With ``VERL_USE_EXTERNAL_PLUGINS=none`` this is verl as released. Prints one line of JSON.
+"""
+
+import json
+import os
+import socket
+import sys
+import warnings
+from pathlib import Path
+
+
+def outcome(call, *arguments, **keywords):
+    """The result, or the error's type and message."""
+    try:
+        return call(*arguments, **keywords)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def gloo_process_group():
+    import torch.distributed as dist
+    from verl.utils.distributed import initialize_global_process_group_ray
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1")
+    problem = outcome(initialize_global_process_group_ray)
+    started = dist.is_initialized()
+    if started:
+        dist.destroy_process_group()
+    return {"problem": problem, "started": started}
+
+
+def omni_processor(model):
+    import verl.utils
+    from verl.utils.tokenizer import hf_processor
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        processor = hf_processor(model)
+    return {
+        "type": type(processor).__name__,
+        "positions": hasattr(processor, "get_rope_index") and hasattr(processor, "get_rope_index_kwargs"),
+        "warned": any("Failed to create processor" in str(warning.message) for warning in caught),
+        "exported": verl.utils.hf_processor is hf_processor,
+    }
+
+
+def omni_rollout(model):
+    from transformers import AutoConfig, AutoProcessor
+    from verl.workers.rollout import utils
+
+    from verl_ext.omni.processor import bind
+
+    config = AutoConfig.from_pretrained(model)
+    processor = bind(AutoProcessor.from_pretrained(model), config)
+    audio, video = processor.audio_token_id, processor.video_token_id
+    expanded = [50, audio, audio, audio, 51, video, video]
+    return {
+        "collapsed": utils.qwen2_5_vl_dedup_image_tokens(expanded, processor) == [50, audio, 51, video],
+        "banned": len(utils.get_vision_placeholder_token_ids(processor)),
+        "max_positions": outcome(utils.get_max_position_embeddings, config),
+    }
+
+
+def omni_boundary_tokens():
+    from verl.utils.tokenizer.continuous_token_wiring import infer_continuous_token_model_family
+
+    return str(infer_continuous_token_model_family(hf_model_type="qwen2_5_omni", has_multimodal_processor=True))
+
+
+def replay_buffer_poll():
+    from omegaconf import OmegaConf
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+    def poll(sampler_kwargs):
+        return ReplayBuffer(
+            trainer_mode="sync",
+            trainer_config=OmegaConf.create({}),
+            max_off_policy_threshold=None,
+            max_off_policy_strategy="drop",
+            sampler_kwargs=sampler_kwargs,
+        ).poll_interval
+
+    return {"default": poll(None), "asked 0.05": poll(OmegaConf.create({"poll_interval": 0.05}))}
+
+
+def file_logger_appends(folder):
+    from verl.utils.tracking import FileLogger
+
+    path = Path(folder) / "metrics.jsonl"
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(path)
+    steps = []
+    for step in (1, 2):
+        logger = FileLogger("project", "experiment")
+        logger.log({"loss": 0.5}, step)
+        logger.finish()
+        steps.append([json.loads(line)["step"] for line in path.read_text().splitlines()])
+    return steps
+
+
+def main() -> None:
+    model, folder = sys.argv[1:]
+    import verl  # noqa: F401  loads the plugin, or not
+
+    patched = "verl_ext.plugin" in sys.modules
+    if not patched:
+        import verl_ext.cpu  # noqa: F401  the platform alone, through verl's registry
+    print(
+        json.dumps(
+            {
+                "patched": patched,
+                "gloo process group": gloo_process_group(),
+                "omni processor": omni_processor(model),
+                "omni rollout": omni_rollout(model),
+                "omni boundary tokens": omni_boundary_tokens(),
+                "replay buffer poll": replay_buffer_poll(),
+                "file logger appends": file_logger_appends(folder),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Run by test_patches.py in a process of its own: what vLLM does to a linear layer and to a prompt with media.
+
+    python vllm_probe.py MODEL CASES
+
+CASES is a torch file: a list of dicts with ``prompt_ids`` (expanded), ``collapsed``, ``video``, ``audio``, ``kwargs``
+and ``positions`` (3, length), all as transformers has them. Prints one line of JSON.
+"""
+
+import json
+import sys
+
+import torch
+
+
+def packs_on_this_machine() -> bool:
+    """Whether vLLM has packed kernels for fp32 here."""
+    import vllm._custom_ops as ops
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu() and bool(getattr(ops, "_supports_onednn", False))
+
+
+def weight_after_loading() -> int:
+    """Elements left in a linear layer's weight once vLLM has prepared it."""
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+
+    layer = torch.nn.Linear(64, 128, bias=False)
+    UnquantizedLinearMethod().process_weights_after_loading(layer)
+    return layer.weight.numel()
+
+
+def features(output) -> list:
+    """What the engine hands to the model's ``get_mrope_input_positions``."""
+    from vllm.multimodal.inputs import MultiModalFeatureSpec
+
+    found = []
+    for modality, ranges in output["mm_placeholders"].items():
+        for item, place in zip(output["mm_kwargs"][modality], ranges, strict=True):
+            found.append(MultiModalFeatureSpec(data=item, modality=modality, identifier="", mm_position=place))
+    return sorted(found, key=lambda feature: feature.mm_position.offset)
+
+
+def prompt(processor, model, case) -> dict:
+    """Whether vLLM expands a prompt as transformers does, and how far its positions are from transformers'."""
+    items = processor.info.parse_mm_data({"video": [case["video"]], "audio": [case["audio"]]})
+    output = processor(case["collapsed"], items, hf_processor_mm_kwargs=case["kwargs"])
+    ids = case["prompt_ids"]
+    positions, delta = model.get_mrope_input_positions(ids, features(output))
+    shift = positions - case["positions"]
+    return {
+        "same_ids": list(output["prompt_token_ids"]) == ids,
+        "same_tokens_counted": sorted(output["prompt_token_ids"]) == sorted(ids),
+        "shifts": sorted(set(shift.flatten().tolist())),
+        "delta_off": delta - (int(case["positions"].max()) + 1 - len(ids)),
+    }
+
+
+def main() -> None:
+    from vllm.config import ModelConfig, VllmConfig, set_current_vllm_config
+    from vllm.model_executor.model_loader import get_model_architecture
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    folder, cases = sys.argv[1], torch.load(sys.argv[2], weights_only=False)
+    config = ModelConfig(model=folder, dtype="float32", limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0})
+    with set_current_vllm_config(VllmConfig(model_config=config)):
+        architecture, _ = get_model_architecture(config)
+        model = architecture.__new__(architecture)
+        torch.nn.Module.__init__(model)
+        model.config = config.hf_config.thinker_config
+        processor = MULTIMODAL_REGISTRY.create_processor(config)
+        result = {
+            "architecture": f"{architecture.__module__}.{architecture.__name__}",
+            "packs_on_this_machine": packs_on_this_machine(),
+            "weight_elements": weight_after_loading(),
+            "prompts": {name: prompt(processor, model, case) for name, case in cases.items()},
+        }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
