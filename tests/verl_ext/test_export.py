@@ -11,7 +11,9 @@ from verl_ext.omni.export import merge_shards
 
 def write(folder, ranks, world_size):
     for rank in ranks:
-        torch.save({"thinker.a": torch.full((2,), float(rank))}, folder / f"model_world_size_{world_size}_rank_{rank}.pt")
+        torch.save(
+            {"thinker.a": torch.full((2,), float(rank))}, folder / f"model_world_size_{world_size}_rank_{rank}.pt"
+        )
 
 
 def test_one_rank_is_the_whole_model(tmp_path):
