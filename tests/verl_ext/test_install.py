@@ -96,7 +96,7 @@ def test_the_alias_lists_its_files_so_that_pip_can_remove_them(site_packages):
 
 def test_the_mend_runs_at_the_start_of_an_interpreter(site_packages):
     install.install_torchvision_mend(site_packages)
-    code = f"import site; site.addsitedir({str(site_packages)!r}); import sys; print({install.MEND_MODULE!r} in sys.modules)"
+    code = f"import site, sys; site.addsitedir({str(site_packages)!r}); print({install.MEND_MODULE!r} in sys.modules)"
     process = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60)
     assert process.stdout.strip() == "True", process.stderr
 
