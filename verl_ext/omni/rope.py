@@ -7,7 +7,7 @@ transformers' own ``get_rope_index`` is the one source of positions: the actor, 
 from __future__ import annotations
 
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,15 +19,25 @@ class OmniRope:
         config: a ``Qwen2_5OmniConfig`` or its ``thinker_config``.
     """
 
+    # Own name -> the Thinker's. Looked up at every use: a bound method kept on the object could not be pickled.
+    _BORROWED: ClassVar[dict[str, str]] = {
+        "_get_rope_index": "get_rope_index",
+        "get_llm_pos_ids_for_vision": "get_llm_pos_ids_for_vision",
+        "get_chunked_index": "get_chunked_index",
+    }
+
     def __init__(self, config: Any):
+        self.config = getattr(config, "thinker_config", config)
+        self.spatial_merge_size = self.config.vision_config.spatial_merge_size
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._BORROWED:
+            raise AttributeError(name)
         from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
             Qwen2_5OmniPreTrainedModelForConditionalGeneration as Thinker,
         )
 
-        self.config = getattr(config, "thinker_config", config)
-        self.spatial_merge_size = self.config.vision_config.spatial_merge_size
-        for name in ("get_rope_index", "get_llm_pos_ids_for_vision", "get_chunked_index"):
-            setattr(self, f"_{name}" if name == "get_rope_index" else name, MethodType(getattr(Thinker, name), self))
+        return MethodType(getattr(Thinker, self._BORROWED[name]), self)
 
     def has_audio_in_video(self, input_ids: torch.Tensor) -> bool:
         """Whether a prompt interleaves audio with video: ``<|vision_bos|><|audio_bos|>`` stand side by side.
