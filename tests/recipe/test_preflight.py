@@ -126,7 +126,8 @@ def test_the_longest_form_counts(config, tiny_model):
 
     fast = "<think></think><answer>"
     more = tokens(f"+data.response_prefixes.val.longer='{fast}{fast}'") - tokens()
-    assert more == len(AutoTokenizer.from_pretrained(tiny_model).encode(fast))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    assert more == len(tokenizer.encode(fast * 2)) - len(tokenizer.encode(fast)) > 0
 
 
 def test_a_missing_model_folder(config):
