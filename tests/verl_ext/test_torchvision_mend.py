@@ -82,7 +82,7 @@ def test_without_torchvision_nothing_changes(tmp_path):
 def test_a_second_copy_adds_no_second_finder(tmp_path):
     for name in ("mend", "again"):
         (tmp_path / f"{name}.py").write_text(MEND.read_text())
-    code = "import sys; before = len(sys.meta_path); import mend, again; mend.install()\nprint(len(sys.meta_path) - before)"
+    code = "import sys; n = len(sys.meta_path); import mend, again; mend.install(); print(len(sys.meta_path) - n)"
     assert run(code, tmp_path) == ("1", "")
 
 

@@ -1,0 +1,185 @@
+"""Bad input is named before any worker starts: file, row or key, and the way out."""
+
+import os
+import re
+import shutil
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recipe.mer_r1 import launch, preflight
+
+
+@pytest.fixture
+def config(micro_corpus, tiny_model, tmp_path, monkeypatch):
+    """A function that composes a run on the made corpus, with further overrides."""
+    tree = Path(find_spec("verl").submodule_search_locations[0]) / "trainer" / "config"
+    monkeypatch.setenv("VERL_CONFIG_DIR", str(tree))
+    launch.OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
+    launch.OmegaConf.register_new_resolver("mul", lambda *factors: launch.math.prod(factors), replace=True)
+
+    def compose(*overrides):
+        return launch._compose(
+            "ppo",
+            [
+                f"run_dir={tmp_path}/run",
+                f"preset.model_path={tiny_model}",
+                f"preset.train_files={micro_corpus}/shards/rl.parquet",
+                f"preset.val_files={micro_corpus}/shards/test.parquet",
+                *overrides,
+            ],
+        )
+
+    return compose
+
+
+@pytest.fixture
+def shard(micro_corpus, tmp_path):
+    """A function that writes the training rows, changed; returns the file."""
+
+    def write(change):
+        rows = pq.read_table(micro_corpus / "shards" / "rl.parquet").to_pylist()
+        for index, row in enumerate(rows):
+            change(index, row)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shard.parquet")
+        return tmp_path / "shard.parquet"
+
+    return write
+
+
+def complaint(config):
+    """The message with which a run stops."""
+    with pytest.raises(preflight.PreflightError) as caught:
+        preflight.check_ppo(config)
+    assert isinstance(caught.value, SystemExit)
+    return str(caught.value)
+
+
+def test_a_good_run_passes(config):
+    preflight.check_ppo(config())
+
+
+def test_a_missing_shard(config, tmp_path):
+    message = complaint(config(f"preset.train_files={tmp_path}/nowhere.parquet"))
+    assert f"{tmp_path}/nowhere.parquet" in message
+    assert "data.train_files" in message
+    assert "python -m data_prep" in message
+
+
+def test_a_missing_validation_shard(config, tmp_path):
+    message = complaint(config(f"preset.val_files={tmp_path}/nowhere.parquet"))
+    assert message.startswith("data.val_files")
+    assert "python -m data_prep" in message
+
+
+def test_missing_media(config, shard):
+    path = shard(lambda index, row: row.update(videos=["/nowhere/clip.mp4"]) if index == 7 else None)
+    message = complaint(config(f"preset.train_files={path}"))
+    assert str(path) in message
+    assert "row 7" in message
+    assert "`videos`" in message
+    assert "/nowhere/clip.mp4" in message
+
+
+def test_a_wrong_column(config, shard):
+    path = shard(lambda index, row: row.update(video=row.pop("videos")))
+    message = complaint(config(f"preset.train_files={path}"))
+    assert str(path) in message
+    assert "['videos']" in message
+    assert "docs/data.md" in message
+
+
+@pytest.mark.parametrize(("column", "name"), [("videos", "broken.mp4"), ("audios", "broken.wav")])
+def test_a_clip_that_cannot_be_decoded(column, name, config, shard, tmp_path):
+    (tmp_path / name).write_bytes(b"\x00" * 5000)
+    path = shard(lambda index, row: row.update({column: [str(tmp_path / name)]}) if index == 0 else None)
+    message = complaint(config(f"preset.train_files={path}"))
+    assert str(tmp_path / name) in message
+    assert "Re-encode" in message
+
+
+def test_a_clip_that_is_too_long(config):
+    message = complaint(config("preset.media.max_seconds=1.0"))
+    assert ".wav" in message
+    assert "data.media.max_seconds" in message
+
+
+def test_too_long_a_prompt(config):
+    message = complaint(config("preset.max_prompt_length=100"))
+    assert "row 0" in message
+    assert "data.max_prompt_length=100" in message
+    assert "preset.max_prompt_length" in message
+
+
+def test_the_longest_form_counts(config, tiny_model):
+    """What the reply is made to begin with belongs to the prompt."""
+    from transformers import AutoTokenizer
+
+    def tokens(*overrides):
+        message = complaint(config("preset.max_prompt_length=1", *overrides))
+        return int(re.search(r"the prompt has (\d+) tokens", message)[1])
+
+    fast = "<think></think><answer>"
+    more = tokens(f"+data.response_prefixes.val.longer='{fast}{fast}'") - tokens()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    assert more == len(tokenizer.encode(fast * 2)) - len(tokenizer.encode(fast)) > 0
+
+
+def test_a_missing_model_folder(config):
+    message = complaint(config("preset.model_path=outputs/nowhere"))
+    assert "preset.model_path=outputs/nowhere" in message
+    assert "main_sft" in message
+
+
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        (("processor_config.json", "preprocessor_config.json"), "processor"),
+        (("model.safetensors",), "weights"),
+        (("config.json",), "config.json"),
+        (("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
+    ],
+)
+def test_a_model_folder_that_lacks_something(gone, named, config, tiny_model, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in tiny_model.iterdir():
+        if file.name not in gone:
+            (folder / file.name).symlink_to(file)
+    message = complaint(config(f"preset.model_path={folder}"))
+    assert f"preset.model_path={folder}" in message
+    assert f"has no {named}" in message
+    assert "verl_ext.omni.export" in message
+
+
+def test_a_name_on_a_hub_is_left_to_transformers():
+    preflight.check_model_folder("Qwen/Qwen2.5-Omni-3B", "preset.model_path")
+
+
+def test_too_little_shared_memory(config, monkeypatch):
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("no /dev/shm on this system")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=64 << 20))
+    message = complaint(config())
+    assert "/dev/shm has 64 MiB free" in message
+    assert "--shm-size" in message
+    assert "preset.rollout.weight_bucket_mb" in message
+
+
+def test_no_port_to_listen_on(config, monkeypatch):
+    def refuse(self, address):
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    message = complaint(config())
+    assert "TCP port on 127.0.0.1" in message
+
+
+def test_validation_on_the_training_clips_is_refused(config, micro_corpus):
+    message = complaint(config(f"preset.val_files={micro_corpus}/shards/rl.parquet"))
+    assert "data.val_files is data.train_files" in message
