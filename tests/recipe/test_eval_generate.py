@@ -187,7 +187,7 @@ def test_a_missing_model_folder_is_named(tmp_path):
 
 @pytest.mark.seam
 def test_a_real_vllm_answers_in_both_forms(tiny_model, micro_corpus, tmp_path):
-    """Sampled from random weights: whatever token there is would come, were it not banned."""
+    """Sampled, in batches that do not hold all prompts at once."""
     import subprocess
     import sys
 
@@ -195,6 +195,7 @@ def test_a_real_vllm_answers_in_both_forms(tiny_model, micro_corpus, tmp_path):
     command = [sys.executable, "-m", "recipe.mer_r1.main_eval", "generate", "--model", str(tiny_model)]
     command += ["--shard", str(micro_corpus / "shards" / "test.parquet"), "--out", str(out)]
     command += ["--temperature", "1", "--max-tokens", "24", "--limit", "3"]
+    command += ["--set", "rollout.max_batched_tokens=250"]
     done = subprocess.run(command, text=True, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     scores = json.loads((out / "scores.json").read_text())

@@ -87,6 +87,7 @@ class Rollout:
         self.encoder = PromptEncoder(self.processor, media, cache_size=1)
         self.temperature, self.max_tokens, self.max_prompt = temperature, max_tokens, preset.max_prompt_length
         self.bias = ban(self.processor, config.thinker_config.text_config.vocab_size)
+        longest = self.max_prompt + max_tokens
         self.llm = LLM(
             model=model,
             dtype=preset.rollout.dtype,
@@ -95,8 +96,10 @@ class Rollout:
             gpu_memory_utilization=preset.rollout.memory_utilization,
             enforce_eager=preset.rollout.eager,
             max_num_seqs=preset.rollout.max_sequences,
-            max_num_batched_tokens=preset.rollout.max_batched_tokens,
-            max_model_len=self.max_prompt + max_tokens,
+            max_model_len=longest,
+            # Prompts whole: on a CPU, vLLM 0.28.0 fails where a request with a seed of its own is split.
+            enable_chunked_prefill=False,
+            max_num_batched_tokens=max(preset.rollout.max_batched_tokens, longest),
             limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0},
             mm_processor_cache_gb=0,  # vLLM 0.28.0's cache loses the audio of clips that share a batch
         )
