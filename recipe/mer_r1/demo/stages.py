@@ -26,7 +26,7 @@ class Scale:
     clips: int = 1600
     test_clips: int = 160
     sft_steps: int | None = None
-    rl_steps: int = 60
+    rl_steps: int = 80
 
 
 SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4)}
