@@ -5,7 +5,6 @@ A video becomes ``uint8 (T, 3, H, W)`` frames sampled evenly in time, audio beco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,9 @@ import av
 import numpy as np
 import torch
 
-_REMEDY = "Re-encode the clip or drop its row."
+from verl_ext.omni.demux import MediaError, decode, open_clip
 
-
-class MediaError(ValueError):
-    """A media file that is missing, has no such stream, or cannot be decoded; the message names the file."""
+__all__ = ["MediaError", "Video", "read_audio", "read_video", "sample_indices"]
 
 
 @dataclass(frozen=True)
@@ -31,34 +28,6 @@ class Video:
 
     frames_TCHW: torch.Tensor
     fps: float
-
-
-def _open(path: str | Path, kind: str) -> av.container.InputContainer:
-    if not Path(path).is_file():
-        raise MediaError(f"{kind} file not found: {path}. Check the paths that the shard was written with.")
-    try:
-        container = av.open(str(path))
-    except av.FFmpegError as error:
-        raise MediaError(f"cannot open {path} as {kind}: {error}. {_REMEDY}") from error
-    if not getattr(container.streams, kind):
-        container.close()
-        raise MediaError(f"{path} has no {kind} stream.")
-    return container
-
-
-def _decode(
-    container: av.container.InputContainer, stream: av.stream.Stream, path: str | Path
-) -> Iterator[av.frame.Frame]:
-    """All frames of ``stream``; a file that ends before its last packet does is an error, not a shorter clip."""
-    try:
-        # Packets of every stream: where a file is cut off, the last one is whichever stood there.
-        for packet in container.demux():
-            if packet.is_corrupt:
-                raise MediaError(f"{path} is damaged or cut off. {_REMEDY}")
-            if packet.stream.index == stream.index:
-                yield from packet.decode()
-    except av.FFmpegError as error:
-        raise MediaError(f"cannot decode the {stream.type} of {path}: {error}. {_REMEDY}") from error
 
 
 def sample_indices(num_frames: int, source_fps: float, fps: float, max_frames: int, multiple: int = 2) -> np.ndarray:
@@ -78,13 +47,11 @@ def read_video(path: str | Path, fps: float = 2.0, max_frames: int = 64) -> Vide
     Raises:
         MediaError: the file is missing, has no video stream, is cut off, or cannot be decoded.
     """
-    with _open(path, "video") as container:
+    with open_clip(path, "video") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        frames = list(_decode(container, stream, path))
+        frames = list(decode(container, stream, path))
         source_fps = float(stream.average_rate or fps)
-    if not frames:
-        raise MediaError(f"{path} has a video stream without frames.")
     indices = sample_indices(len(frames), source_fps, fps, max_frames)
     frames_THWC = np.stack([frames[i].to_ndarray(format="rgb24") for i in indices])
     duration = len(frames) / source_fps
@@ -98,13 +65,11 @@ def read_audio(path: str | Path, sampling_rate: int = 16_000, max_seconds: float
         MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded, or is longer than
             ``max_seconds`` (nothing is cut silently).
     """
-    with _open(path, "audio") as container:
+    with open_clip(path, "audio") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
-        frames = _decode(container, container.streams.audio[0], path)
+        frames = decode(container, container.streams.audio[0], path)
         blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
         blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
-    if not blocks:
-        raise MediaError(f"{path} has an audio stream without samples.")
     samples = np.concatenate(blocks).astype(np.float32)
     if len(samples) > max_seconds * sampling_rate:
         raise MediaError(
