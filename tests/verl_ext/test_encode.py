@@ -1,12 +1,13 @@
 """From messages to tensors: the cache, the processor's arguments, the cut of the padding."""
 
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 import torch
 from omni_cases import MEDIA, encoder, messages
 
-from verl_ext.omni.encode import MediaConfig, trim_audio
+from verl_ext.omni.encode import MediaConfig, PromptEncoder, trim_audio
 
 
 def test_an_unknown_media_key_is_an_error_that_names_it():
@@ -18,6 +19,20 @@ def test_media_config_reads_omegaconf():
     from omegaconf import OmegaConf
 
     assert MediaConfig.from_config(OmegaConf.create(MEDIA)) == MediaConfig(**MEDIA)
+
+
+def test_sounds_that_the_processor_would_cut_are_refused_before_any_is_read(processor):
+    assert processor.feature_extractor.chunk_length == 10
+    encoder(processor, max_seconds=10.0)
+    with pytest.raises(ValueError, match=r"media\.max_seconds=10\.5 is over the 10 s .*chunk_length"):
+        encoder(processor, max_seconds=10.5)
+
+
+def test_the_tiny_preset_fits_the_tiny_model(processor):
+    from omegaconf import OmegaConf
+
+    preset = OmegaConf.load(Path(__file__).resolve().parents[2] / "conf" / "preset" / "tiny.yaml")
+    PromptEncoder(processor, MediaConfig.from_config(preset.media))
 
 
 def test_a_prompt_is_encoded_once(processor, rows):

@@ -66,6 +66,15 @@ class PromptEncoder:
     """Decodes media, renders the chat template and runs the processor; remembers the last ``cache_size`` prompts.
 
     The G responses of a group, and every epoch after the first, reuse one encoding.
+
+    Args:
+        processor: a Qwen2_5OmniProcessor, bound by :func:`verl_ext.omni.processor.bind`.
+        media: how clips are decoded and scaled.
+        cache_size: encoded prompts kept.
+        chat_template_kwargs: handed to the chat template.
+
+    Raises:
+        ValueError: ``media.max_seconds`` admits sounds that the processor would cut.
     """
 
     def __init__(
@@ -74,7 +83,14 @@ class PromptEncoder:
         media: MediaConfig,
         cache_size: int = 64,
         chat_template_kwargs: Mapping[str, Any] | None = None,
-    ):
+    ) -> None:
+        window = processor.feature_extractor.chunk_length
+        if media.max_seconds > window:
+            raise ValueError(
+                f"media.max_seconds={media.max_seconds:g} is over the {window:g} s of sound that the model's processor "
+                "takes (chunk_length in its preprocessor_config.json); it would cut the rest without a word. Set "
+                f"media.max_seconds to {window:g} at most."
+            )
         self.processor = processor
         self.media = media
         self.cache_size = cache_size

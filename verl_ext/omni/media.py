@@ -5,6 +5,7 @@ A video becomes ``uint8 (T, 3, H, W)`` frames sampled evenly in time, audio beco
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,20 +43,43 @@ def sample_indices(num_frames: int, source_fps: float, fps: float, max_frames: i
 
 
 def read_video(path: str | Path, fps: float = 2.0, max_frames: int = 64) -> Video:
-    """Decode ``path`` and keep about ``fps`` frames a second.
+    """Decode ``path`` and keep about ``fps`` frames a second; only kept frames are converted and held.
 
     Raises:
         MediaError: the file is missing, has no video stream, is cut off, or cannot be decoded.
     """
+    said, source_fps = _announced(path)
+    source_fps = source_fps or fps
+    indices = sample_indices(said, source_fps, fps, max_frames) if said else []
+    kept, number = _decode_at(path, indices)
+    if number != said:
+        # The file says nothing or something else (Matroska, an edit list): now that the number is known, once more.
+        indices = sample_indices(number, source_fps, fps, max_frames)
+        kept, _ = _decode_at(path, indices)
+    frames_TCHW = np.stack([kept[index] for index in indices])
+    return Video(torch.from_numpy(frames_TCHW), fps=len(indices) / (number / source_fps))
+
+
+def _announced(path: str | Path) -> tuple[int, float | None]:
+    """Number of frames and frames per second as the file's header has them; 0 and None where it has not."""
+    with open_clip(path, "video") as container:
+        stream = container.streams.video[0]
+        return stream.frames, float(stream.average_rate) if stream.average_rate else None
+
+
+def _decode_at(path: str | Path, indices: Iterable[int]) -> tuple[dict[int, np.ndarray], int]:
+    """The frames of these indices, each uint8 (3, H, W), and the number of all; the others are dropped at once.
+
+    All are decoded: a clip that is damaged behind the last index is damaged.
+    """
+    wanted, kept, number = {int(index) for index in indices}, {}, 0
     with open_clip(path, "video") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        frames = list(decode(container, stream, path))
-        source_fps = float(stream.average_rate or fps)
-    indices = sample_indices(len(frames), source_fps, fps, max_frames)
-    frames_THWC = np.stack([frames[i].to_ndarray(format="rgb24") for i in indices])
-    duration = len(frames) / source_fps
-    return Video(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2).contiguous(), fps=len(indices) / duration)
+        for number, frame in enumerate(decode(container, stream, path), start=1):
+            if number - 1 in wanted:
+                kept[number - 1] = np.ascontiguousarray(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))
+    return kept, number
 
 
 def read_audio(path: str | Path, sampling_rate: int = 16_000, max_seconds: float = 300.0) -> np.ndarray:
