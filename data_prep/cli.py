@@ -43,7 +43,7 @@ class Check(StrEnum):
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Faults of the input end the program with their message, not with a traceback."""
+    """Faults of the input end the program with their message and exit code 2, not with a traceback."""
     from data_prep.corpus import CorpusError
     from data_prep.micro.voice import VoiceError
 
@@ -51,7 +51,7 @@ def _plain_errors() -> Iterator[None]:
         yield
     except (CorpusError, VoiceError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         typer.echo("interrupted; the same command goes on where this one stopped", err=True)
         raise typer.Exit(130) from error

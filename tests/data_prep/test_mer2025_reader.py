@@ -317,9 +317,19 @@ def test_shards_command(corpus, tmp_path):
     (corpus.folder / "video" / "a.mp4").write_bytes(b"")
     asked = ["shards", "--corpus", str(corpus.write()), "--out", str(tmp_path / "s"), "--sft", "1", "--check", "decode"]
     broken = CliRunner().invoke(app, asked)
-    assert broken.exit_code == 1
+    assert broken.exit_code == 2
     assert "a.mp4" in broken.output
     assert "--on-bad skip" in broken.output
     fine = CliRunner().invoke(app, [*asked, "--on-bad", "skip"])
     assert fine.exit_code == 0, fine.output
     assert "sft 1, rl 2" in fine.output
+
+
+def test_bad_input_ends_with_2_and_no_traceback(corpus, tmp_path):
+    corpus.reasons[1] = ("a", "He smiles, and laughs")
+    for folder in (corpus.write(), tmp_path / "nowhere"):
+        asked = ["shards", "--corpus", str(folder), "--out", str(tmp_path / "s"), "--sft", "1", "--on-bad", "skip"]
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 2
+        assert done.output.startswith("error: ")
+        assert str(folder) in done.output

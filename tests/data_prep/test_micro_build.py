@@ -201,7 +201,7 @@ def test_command_line(tmp_path):
     assert "3 clips made" in first.output
     assert "no clips to make" in run(app, asked).output
     wrong = run(app, [*asked, "--seed", "3"])
-    assert wrong.exit_code == 1
+    assert wrong.exit_code == 2
     assert "error: " in wrong.output
     assert "Traceback" not in wrong.output
 
