@@ -54,9 +54,8 @@ class MerTrainerMixin:
         print(f"model: {out}")
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        expected = (
-            self.config.data.train_batch_size // self.parameter_sync_step * self.config.actor_rollout_ref.rollout.n
-        )
+        prompts = self.config.data.train_batch_size // self.parameter_sync_step
+        expected = prompts * self.config.actor_rollout_ref.rollout.n
         metrics["reward/missing"] = self._check_missing(expected - len(_real_keys(batch)), expected)
         batch = super()._compute_old_log_prob(batch, metrics)
         fields = ["rollout_log_probs", "old_log_probs", "response_mask"]
@@ -79,9 +78,9 @@ class MerTrainerMixin:
         share = self.config.mer_r1.max_missing_share
         if missing > share * expected:
             raise MissingResponsesError(
-                f"{missing} of {expected} responses are missing: their clips failed. The cause and the file stand above "
-                'in the agent loop\'s output ("Error in _run_prompt"). Mend or drop the clips, or allow a share of '
-                "them with mer_r1.max_missing_share."
+                f"{missing} of {expected} responses are missing: their clips failed. The cause and the file stand above, "
+                "in the agent loop's output (Error in _run_prompt). Mend or drop the clips, or allow a share of them "
+                "with mer_r1.max_missing_share."
             )
         return missing
 
