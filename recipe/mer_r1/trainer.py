@@ -78,8 +78,8 @@ class MerTrainerMixin:
         share = self.config.mer_r1.max_missing_share
         if missing > share * expected:
             raise MissingResponsesError(
-                f"{missing} of {expected} responses are missing: their clips failed. The cause and the file stand above, "
-                "in the agent loop's output (Error in _run_prompt). Mend or drop the clips, or allow a share of them "
+                f"{missing} of {expected} responses are missing: their clips failed. The cause and the file stand "
+                "above, in the agent loop's output (Error in _run_prompt). Mend or drop the clips, or allow a share of them "
                 "with mer_r1.max_missing_share."
             )
         return missing
