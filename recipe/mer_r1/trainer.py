@@ -79,8 +79,8 @@ class MerTrainerMixin:
         if missing > share * expected:
             raise MissingResponsesError(
                 f"{missing} of {expected} responses are missing: their clips failed. The cause and the file stand "
-                "above, in the agent loop's output (Error in _run_prompt). Mend or drop the clips, or allow a share of them "
-                "with mer_r1.max_missing_share."
+                "above (Error in _run_prompt). Mend or drop the clips, or allow a share of them with "
+                "mer_r1.max_missing_share."
             )
         return missing
 
