@@ -7,6 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 UV      = $(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps
 STAMP   = $(VENV)/.complete
+START  := $(shell date +%s)
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
 .PHONY: setup demo test test-fast lint format bench clean
@@ -19,7 +20,7 @@ setup: $(STAMP) ## make .venv with the CPU profile (once; a second call does not
 
 $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/torchvision_mend.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name one with make PYTHON=…"; exit 1; }
-	@rm -f $@
+	@rm -f $@ && date +%s > .setup_started
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/build.txt
 	# torch through pip, which knows this machine's settings; the rest through uv, or pip where uv cannot reach an index
@@ -29,6 +30,8 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 	$(PY) -m verl_ext.install
 	# byte code once, here: a run starts about ten Python processes that import torch, vLLM and transformers
 	$(PY) -m compileall -q -j 0 $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null 2>&1 || true
+	@echo $$(( $$(date +%s) - $(START) )) > $(VENV)/.setup_seconds
+	@echo $$(( $$(date +%s) - $$(cat .setup_started) )) > $(VENV)/.setup_seconds && rm .setup_started
 	@touch $@
 
 demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (about 15 minutes on two cores; resumes)

@@ -28,6 +28,7 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
+    "TQ_NUM_THREADS": "1",  # TransferQueue, which otherwise asks for eight and warns at every call
 }
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -47,6 +48,7 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
         raise SystemExit("verl is not installed in this environment: run `make setup`, then `.venv/bin/python -m …`.")
     os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
     OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
+    OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
     OmegaConf.register_new_resolver("mul", lambda *factors: math.prod(factors), replace=True)
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if len(overrides) == len(sys.argv) - 1:

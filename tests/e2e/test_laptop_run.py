@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recipe.mer_r1 import steps
@@ -126,3 +128,32 @@ def test_ctrl_c_leaves_no_process(work: Path) -> None:
     assert "interrupted" in log.read_text()
     time.sleep(2)
     assert left_running(work) == []
+
+
+def test_two_ranks_and_audio_inside_video(work: Path) -> None:
+    """Two FSDP ranks, two vLLM replicas, and the sound interleaved with the frames: log-probs still agree."""
+    shards = {}
+    for split in ("rl", "test"):
+        rows = pq.read_table(work / "corpus" / "shards" / f"{split}.parquet").to_pylist()
+        for row in rows:
+            row["audios"] = []
+            row["prompt"][0]["content"] = row["prompt"][0]["content"].replace("<audio>", "")
+        shards[split] = work / f"{split}_av.parquet"
+        table = pa.Table.from_pylist(rows)
+        pq.write_table(table.set_column(*audio_column(table)), shards[split])
+    done = run(
+        *ppo(work, "two", "preset.steps=1", "preset.ranks_per_node=2", "preset.media.use_audio_in_video=true"),
+        f"preset.train_files={shards['rl']}",
+        f"preset.val_files={shards['test']}",
+        "trainer.val_before_train=false",
+    )
+    assert done.returncode == 0
+    assert steps.read(work / "two" / "metrics.jsonl")[1]["rollout_actor_log_prob_diff/max"] < 1e-5
+    assert (work / "two" / "model" / "model.safetensors").is_file()  # merged from two ranks' shards
+    assert left_running(work) == []
+
+
+def audio_column(table: pa.Table) -> tuple[int, str, pa.Array]:
+    """`audios` as lists of strings also where every list is empty."""
+    index = table.column_names.index("audios")
+    return index, "audios", pa.array(table.column("audios").to_pylist(), pa.list_(pa.string()))

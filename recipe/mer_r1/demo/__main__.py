@@ -11,8 +11,10 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m recipe.mer_r1.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default outputs/demo)")
-    parser.add_argument("--rl-steps", type=int, help="default 60, with --scale small 4")
+    parser.add_argument("--rl-steps", type=int, help="default 80, with --scale small 4")
     parser.add_argument("--scale", choices=[*SCALES], default="full", help="small: minutes, teaches nothing; for CI")
     arguments = parser.parse_args(argv)
     scale = SCALES[arguments.scale]
@@ -38,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.rl_steps < 1:
             parser.error(f"--rl-steps {arguments.rl_steps}: at least 1")
         scale = replace(scale, rl_steps=arguments.rl_steps)
+
+    if find_spec("matplotlib") is None:  # wanted at the end; said at the start
+        parser.error("matplotlib is not installed: run `make setup`, or pip install -e '.[cpu,demo]'")
 
     console = Console()
     process.adopt_orphans()
@@ -47,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Screen({stage.name: stage.title for stage in demo.stages}, console) as screen:
             stamps = demo.run(screen)
     except KeyboardInterrupt:
-        again = " ".join(["python -m recipe.mer_r1.demo", *(sys.argv[1:] if argv is None else argv)])
-        console.print(f"\nStopped; no process is left. The same command goes on from here: {again}", markup=False)
+        console.print("\nStopped; no process is left. The same command goes on from here.", markup=False)
         return _INTERRUPTED
     except StageError as error:
         _show(console, error)
@@ -66,9 +70,9 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
     header, *rows = summary.table(found)
-    table = Table(title="Greedy answers to the test clips")
+    table = Table(title="Greedy answers to the test clips", box=SIMPLE_HEAD, pad_edge=False)
     for name in header:
-        table.add_column(name, justify="left" if name in ("model", "thinking") else "right")
+        table.add_column(name, justify="left" if name in ("model", "thinking") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -11,10 +11,21 @@ import matplotlib
 matplotlib.use("Agg")  # no display needed
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-_COLOURS = {"reward": "#444444", "recall": "#0072b2", "precision": "#d55e00", "f1": "#009e73"}
+# Okabe and Ito's colours, which stay apart for most colour-blind readers.
+_COLOURS = {
+    "reward": "#444444",
+    "format": "#cc79a7",
+    "recall": "#0072b2",
+    "precision": "#d55e00",
+    "f1": "#009e73",
+    "slow": "#56b4e9",
+    "fast": "#e69f00",
+}
 _NAMES = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
 _WINDOW = 9
+_BAR = 0.21  # width, where groups stand 1 apart
 _STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -28,68 +39,69 @@ _STYLE = {
 def draw(summary: Mapping[str, Any], path: Path) -> None:
     """Write the picture of a summary to `path`."""
     with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.2), width_ratios=[1.0, 1.0, 1.15], layout="constrained")
-        _rewards(axes[0], summary["rl"])
+        figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), width_ratios=[0.8, 1.1, 1.3], layout="constrained")
+        _reward(axes[0], summary["rl"])
         _components(axes[1], summary["rl"])
         _bars(axes[2], summary["eval_sft"], summary["eval"])
-        figure.suptitle("MER-Micro (made corpus), tiny Qwen2.5-Omni Thinker: GRPO on F1 + format", fontsize=12)
+        figure.suptitle(
+            "MER-Micro (a made corpus), a tiny Qwen2.5-Omni Thinker, GRPO on F1 + format, one seed", fontsize=12
+        )
         figure.savefig(path, dpi=150)
         plt.close(figure)
 
 
 def running_mean(values: Sequence[float], window: int = _WINDOW) -> list[float]:
-    """Centred mean; at the ends over what there is on both sides alike, so that no trend is bent."""
-    means = []
-    for index in range(len(values)):
-        half = min(window // 2, index, len(values) - 1 - index)
-        part = values[index - half : index + half + 1]
-        means.append(sum(part) / len(part))
-    return means
+    """Centred mean over `window` steps; at the ends over those that there are."""
+    half = window // 2
+    parts = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
 
 
 def _curve(axes: Axes, values: Sequence[float], colour: str, label: str) -> None:
+    """The steps thin, their running mean thick."""
     numbers = range(1, len(values) + 1)
     axes.plot(numbers, values, color=colour, linewidth=0.8, alpha=0.35)
     axes.plot(numbers, running_mean(values), color=colour, linewidth=2.2, label=label)
 
 
-def _rewards(axes: Axes, rl: Mapping[str, Sequence[float]]) -> None:
+def _frame(axes: Axes, title: str, curves: Sequence[Sequence[float]], top: float) -> None:
+    """Labels, and limits with room for the legend below the curves; scores go up to `top`."""
+    low = min(min(values) for values in curves)
+    span = max(0.2, top - low)
+    axes.set(title=title, xlabel="RL step", xlim=(1, max(2, len(curves[0]))), ylim=(low - 0.3 * span, top + 0.03))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="lower right", ncols=3, columnspacing=1.0, handlelength=1.4)
+
+
+def _reward(axes: Axes, rl: Mapping[str, Sequence[float]]) -> None:
     reward = [f1 + form for f1, form in zip(rl["f1"], rl["format"], strict=True)]
-    _curve(axes, reward, _COLOURS["reward"], "reward = F1 + format")
-    _curve(axes, rl["format"], "#cc79a7", "format")
-    axes.set(title="Reward of sampled answers", xlabel="RL step", xlim=(1, max(2, len(reward))))
-    axes.set_ylim(min(0.8, *reward, *rl["format"]) - 0.05, 2.0)
-    axes.legend(loc="upper left")
+    _curve(axes, reward, _COLOURS["reward"], "F1 + format")
+    _curve(axes, rl["format"], _COLOURS["format"], "format")
+    _frame(axes, "Reward of sampled answers", [reward, rl["format"]], top=2.0)
 
 
 def _components(axes: Axes, rl: Mapping[str, Sequence[float]]) -> None:
     for score, name in _NAMES.items():
         _curve(axes, rl[score], _COLOURS[score], name)
-    axes.set(title="Recall, precision, F1 of sampled answers", xlabel="RL step", xlim=(1, max(2, len(rl["f1"]))))
-    low = min(min(rl[score]) for score in _NAMES)
-    axes.set_ylim(max(0.0, low - 0.05), 1.0)
-    axes.legend(loc="lower right", ncols=3)
+    _frame(axes, "Recall, precision and F1 of sampled answers", [rl[score] for score in _NAMES], top=1.0)
 
 
 def _bars(axes: Axes, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Groups recall, precision, F1; in each slow and fast, before (pale) and after RL."""
-    bars = [(mode, pale, means[mode]) for mode in ("slow", "fast") for pale, means in ((True, before), (False, after))]
-    width = 0.2
-    colours = {"slow": "#0072b2", "fast": "#e69f00"}
-    for place, (mode, pale, means) in enumerate(bars):
-        offset = (place - 1.5) * width + (-0.02 if place < 2 else 0.02)
+    bars = [
+        (mode, model, scores[mode]) for mode in ("slow", "fast") for model, scores in (("SFT", before), ("RL", after))
+    ]
+    for place, (mode, model, means) in enumerate(bars):
+        shift = (place - 1.5) * _BAR + (-0.02 if mode == "slow" else 0.02)
         heights = [means[score] or 0.0 for score in _NAMES]
-        positions = [group + offset for group in range(len(_NAMES))]
-        label = f"{mode}, {'SFT' if pale else 'RL'}"
-        drawn = axes.bar(positions, heights, width, color=colours[mode], alpha=0.4 if pale else 1.0, label=label)
-        axes.bar_label(drawn, fmt="%.2f", fontsize=7, padding=6)
-        if means.get("f1_stderr"):
-            f1 = list(_NAMES).index("f1")
-            axes.errorbar(
-                positions[f1], heights[f1], means["f1_stderr"], color="#333333", linewidth=1, capsize=2, fmt="none"
-            )
+        positions = [group + shift for group in range(len(_NAMES))]
+        alpha = 0.4 if model == "SFT" else 1.0
+        drawn = axes.bar(positions, heights, _BAR, color=_COLOURS[mode], alpha=alpha, label=f"{mode}, {model}")
+        axes.bar_label(drawn, fmt="%.2f", fontsize=8, label_type="center", color="#111111")
+        f1 = [*_NAMES].index("f1")
+        axes.errorbar(positions[f1], heights[f1], means["f1_stderr"], color="#333333", linewidth=1, capsize=2)
     clips = bars[0][2]["n"]
-    axes.set(title=f"Greedy answers, {clips} test clips (bars on F1: standard error)", ylim=(0, 1.15))
+    axes.set(title=f"Greedy answers to {clips} test clips (F1 ± standard error)", ylim=(0, 1.12))
     axes.set_xticks(range(len(_NAMES)), _NAMES.values())
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="upper center", ncols=4, fontsize=8, columnspacing=1.0, handlelength=1.2)
+    axes.legend(loc="upper center", ncols=4, fontsize=9, columnspacing=1.0, handlelength=1.2)

@@ -11,7 +11,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ACTOR = re.compile(r"^\(\w+(?: pid=\d+)?[^)]*\) ")
 _NOISE = re.compile(
     r"^\s*$"
-    r"|\bWARNING\b|\bINFO\b|\w*Warning:|warnings\.warn"
+    r"|\bWARNING\b|\bINFO\b|\w*Warning:|\bWarning: |warnings\.warn|^\[transformers\]"
     r"|\d+%\|"  # progress bars
     r"|^\s*[~^]+\s*$"  # markers below a traceback's line
     r"|it/s\]|s/it\]"

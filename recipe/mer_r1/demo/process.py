@@ -51,7 +51,7 @@ def resident_bytes() -> int:
 
 
 class Command:
-    """A running command in a process group of its own.
+    """A running command in a process group of its own. One at a time: what starts below us meanwhile counts as its.
 
     Args:
         arguments: the command line.
@@ -59,6 +59,7 @@ class Command:
     """
 
     def __init__(self, arguments: Sequence[str], log: Path):
+        self._not_ours = {process.pid for process in _descendants()}
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 list(arguments),
@@ -106,11 +107,13 @@ class Command:
             time.sleep(0.1)
 
     def _alive(self) -> list[psutil.Process]:
-        """Descendants that run; dead ones that we adopted are reaped."""
+        """Processes of the command that run; dead ones that we adopted are reaped."""
         self._process.poll()
         alive = []
         for process in _descendants():
             try:
+                if process.pid in self._not_ours:
+                    continue
                 if process.status() != psutil.STATUS_ZOMBIE:
                     alive.append(process)
                 elif process.pid != self._process.pid and process.ppid() == os.getpid():

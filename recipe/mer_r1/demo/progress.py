@@ -11,6 +11,15 @@ from pathlib import Path
 from recipe.mer_r1 import steps
 
 _OF_TOTAL = re.compile(rb"\bstep (\d+)/(\d+)")
+# What main_ppo's log says as it starts, and what it is busy with from there on.
+_STARTING = (
+    (b"", "checking the inputs"),
+    (b"Started a local Ray instance", "Ray is up, starting the trainer"),
+    (b"create worker group", "loading the actor and the reference"),
+    (b"reward loop manager initialized", "starting vLLM"),
+    (b"ready to fit", "first validation"),
+    (b"Initial validation metrics", "first step"),
+)
 _LATEST = 5  # steps that a shown mean is taken over
 
 
@@ -79,17 +88,18 @@ def sft(run_dir: Path) -> Watch:
 def rl(run_dir: Path, total: int) -> Watch:
     """Step, rewards (mean of the latest steps) and seconds a step."""
 
-    def watch(_log: Path) -> Status:
+    def watch(log: Path) -> Status:
         taken = read_steps(run_dir / "metrics.jsonl")
         if not taken:
-            return Status(0, total, "starting Ray, FSDP and vLLM")
+            said = log.read_bytes() if log.exists() else b""
+            return Status(0, total, [text for mark, text in _STARTING if mark in said][-1])
         step = max(taken)
         seconds = statistics.median(data["timing_s/step"] for data in taken.values())
-        scores = "  ".join(
-            f"{label} {_mean(taken, f'reward/{name}'):.2f}"
-            for label, name in (("F1", "f1"), ("R", "recall"), ("P", "precision"), ("format", "format"))
+        f1, recall, precision, form = (
+            _mean(taken, f"reward/{name}") for name in ("f1", "recall", "precision", "format")
         )
-        return Status(step, total, f"{scores}  {seconds:.1f} s/step", taken[step]["timing_s/step"])
+        text = f"F1 {f1:.2f}  {seconds:.1f} s/step  R {recall:.2f}  P {precision:.2f}  format {form:.2f}"
+        return Status(step, total, text, taken[step]["timing_s/step"])
 
     return watch
 

@@ -97,9 +97,16 @@ class Demo:
             stamps.write(self.stamp_path(stage), stamp)
             screen.end(stage.name, state, stamp.seconds)
         if state == "failed":
-            why = f"exit status {exit_status}" if exit_status else f"it wrote no {stage.result}"
-            raise StageError(f"{stage.title}: failed ({why}).", logs.relevant(log), log)
+            raise StageError(f"{stage.title}: {_reason(exit_status, stage)}.", logs.relevant(log), log)
         return stamp
+
+
+def _reason(exit_status: int, stage: Stage) -> str:
+    """Why a stage has failed, as far as its end tells."""
+    if exit_status < 0:
+        memory = " (out of memory?)" if exit_status == -9 else ""
+        return f"killed by signal {-exit_status}{memory}"
+    return f"failed with exit status {exit_status}" if exit_status else f"failed: it wrote no {stage.result}"
 
 
 class _Meter:

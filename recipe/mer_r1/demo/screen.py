@@ -13,6 +13,7 @@ from rich.text import Text
 from recipe.mer_r1.demo.progress import Status
 
 _PLAIN_EVERY_SECONDS = 30.0
+_BAR = 10  # characters
 _MARKS = {
     "waiting": ("·", "dim"),
     "running": ("▶", "bold cyan"),
@@ -104,12 +105,12 @@ class Screen:
 
 def _bar(state: str, status: Status) -> ProgressBar | Text:
     if state in ("done", "kept"):
-        return ProgressBar(total=1, completed=1, width=20)
+        return ProgressBar(total=1, completed=1, width=_BAR)
     if state == "waiting":
-        return Text(" " * 20)
+        return Text(" " * _BAR)
     if status.total:
-        return ProgressBar(total=status.total, completed=status.done or 0, width=20)
-    return ProgressBar(total=None, pulse=True, width=20)
+        return ProgressBar(total=status.total, completed=status.done or 0, width=_BAR)
+    return ProgressBar(total=None, pulse=True, width=_BAR)
 
 
 def _steps(status: Status) -> str:

@@ -26,7 +26,7 @@ class Scale:
     clips: int = 1600
     test_clips: int = 160
     sft_steps: int | None = None
-    rl_steps: int = 60
+    rl_steps: int = 80
 
 
 SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4)}
@@ -66,7 +66,7 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
     return [
         Stage(
             "data",
-            "MER-Micro, the made corpus",
+            "MER-Micro, made corpus",
             ("-m", "data_prep", "micro", *_options(out=corpus, clips=scale.clips, test_clips=scale.test_clips)),
             folder=corpus,
             result=corpus / "shards" / "test.parquet",
@@ -74,7 +74,7 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
         ),
         Stage(
             "init",
-            "tiny Thinker, random weights",
+            "tiny Thinker, untrained",
             ("-m", "verl_ext.omni.tiny", *_options(shards=corpus / "shards" / "sft.parquet", out=init)),
             folder=init,
             result=init / "config.json",
@@ -90,7 +90,7 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
             conf=_SFT_CONF,
             watch=progress.sft(sft),
         ),
-        _evaluation("eval_sft", "slow and fast answers before RL", out, sft, "sft", scale),
+        _evaluation("eval_sft", "evaluation before RL", out, sft, "sft", scale),
         Stage(
             "rl",
             "reinforcement learning",
@@ -101,7 +101,7 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
             conf=_RL_CONF,
             watch=progress.rl(rl, scale.rl_steps),
         ),
-        _evaluation("eval_rl", "slow and fast answers after RL", out, rl, "rl", scale),
+        _evaluation("eval_rl", "evaluation after RL", out, rl, "rl", scale),
     ]
 
 

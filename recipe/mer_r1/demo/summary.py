@@ -34,6 +34,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     taken = progress.read_steps(out / "rl" / "metrics.jsonl")
     rl = {score: [data[f"reward/{score}"] for data in taken.values()] for score in SCORES}
     after, before = (json.loads((out / name / "scores.json").read_text()) for name in ("eval_rl", "eval_sft"))
+    corpus = json.loads((out / "corpus" / "manifest.json").read_text())
     return {
         "rl": rl,
         "eval": after["modes"],
@@ -54,6 +55,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         "validation": validation(metrics),
         "learnt": verdict(rl),
         "stage_seconds": {name: stamp.seconds for name, stamp in stamps.items()},
+        "corpus": {key: corpus[key] for key in ("voice", "rows")},
         "wheels": after["settings"]["wheels"],
         "machine": {"cores": os.cpu_count(), "memory_gb": psutil.virtual_memory().total / 1e9},
         "git": git_state(),
@@ -107,7 +109,7 @@ def statement(learnt: Mapping[str, Any]) -> str:
 def table(summary: Mapping[str, Any]) -> list[list[str]]:
     """The results as rows of cells, the first the header."""
     names = ("recall", "precision", "f1", "format", "num_words", "categories")
-    rows = [["model", "thinking", "recall", "precision", "F1", "± F1", "format", "words", "categories", "clips"]]
+    rows = [["model", "thinking", "recall", "precision", "F1", "± F1", "format", "words", "cats", "clips"]]
     for model, key in (("SFT", "eval_sft"), ("RL", "eval")):
         for mode, mean in summary[key].items():
             cells = [_number(mean[name], 3 if name in SCORES[:3] else 2) for name in names]
@@ -136,13 +138,15 @@ def page(summary: Mapping[str, Any]) -> str:
             "![rewards over steps, slow and fast answers](results.png)",
             "",
             "Greedy answers to the test clips, scored on the emotion wheels "
-            f"({summary['wheels']['name']} {summary['wheels']['version']}); ± is the standard error over clips:",
+            f"({summary['wheels']['name']} {summary['wheels']['version']}):",
             "",
             *lines,
             "",
+            "words: in an answer; cats: categories of an answer on a wheel; ± F1: standard error over clips.",
+            "",
             f"- {len(summary['rl']['f1'])} RL steps, {seconds['rl_step_median']:.1f} s each (median), "
             f"first step after {startup}; all stages {seconds['total'] / 60:.1f} min; "
-            f"at most {memory:.1f} GB resident.",
+            f"at most {memory:.1f} GB resident (summed over processes; shared pages count in each).",
             f"- Log-probs of vLLM and of the actor differ by {gap:.1e} at most.",
             "- A made corpus and a model of a million parameters, one seed: this shows that the machinery works and "
             "learns, not how real models behave. What is built into the corpus stands on its card, "

@@ -17,6 +17,18 @@ class TooLongError(ValueError):
     """A prompt over the limit; media tokens cannot be cut."""
 
 
+def ban(processor: Any, vocabulary: int) -> dict[int, float]:
+    """Logit biases under which no placeholder of a media file is sampled, nor an id that has no token; as in RL.
+
+    Args:
+        processor: bound by :func:`verl_ext.omni.processor.bind`.
+        vocabulary: number of the model's logits.
+    """
+    from verl_ext.omni.processor import media_token_ids
+
+    return dict.fromkeys([*media_token_ids(processor), *range(len(processor.tokenizer), vocabulary)], -100.0)
+
+
 @dataclass(frozen=True)
 class Request:
     """One response to make.
@@ -66,7 +78,7 @@ class Rollout:
         from transformers import AutoConfig, AutoProcessor
         from vllm import LLM
 
-        from verl_ext.omni.processor import bind, media_token_ids
+        from verl_ext.omni.processor import bind
 
         config = AutoConfig.from_pretrained(model)
         self.processor = bind(AutoProcessor.from_pretrained(model), config)
@@ -74,10 +86,8 @@ class Rollout:
         media = MediaConfig.from_config(OmegaConf.to_container(preset.media, resolve=True))
         self.encoder = PromptEncoder(self.processor, media, cache_size=1)
         self.temperature, self.max_tokens, self.max_prompt = temperature, max_tokens, preset.max_prompt_length
-        vocabulary = config.thinker_config.text_config.vocab_size
-        # RL's rollouts never hold a media placeholder, nor an id that has no token.
-        banned = [*media_token_ids(self.processor), *range(len(self.tokenizer), vocabulary)]
-        self.bias = dict.fromkeys(banned, -100.0)
+        self.bias = ban(self.processor, config.thinker_config.text_config.vocab_size)
+        longest = self.max_prompt + max_tokens
         self.llm = LLM(
             model=model,
             dtype=preset.rollout.dtype,
@@ -86,8 +96,10 @@ class Rollout:
             gpu_memory_utilization=preset.rollout.memory_utilization,
             enforce_eager=preset.rollout.eager,
             max_num_seqs=preset.rollout.max_sequences,
-            max_num_batched_tokens=preset.rollout.max_batched_tokens,
-            max_model_len=self.max_prompt + max_tokens,
+            max_model_len=longest,
+            # Prompts whole: on a CPU, vLLM 0.28.0 fails where a request with a seed of its own is split.
+            enable_chunked_prefill=False,
+            max_num_batched_tokens=max(preset.rollout.max_batched_tokens, longest),
             limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0},
             mm_processor_cache_gb=0,  # vLLM 0.28.0's cache loses the audio of clips that share a batch
         )

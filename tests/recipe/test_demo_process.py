@@ -1,0 +1,113 @@
+"""Commands end with all their descendants. Run apart: adopting orphans is for a process' whole life."""
+
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+# Starts a child in a session of its own that ignores SIGINT and SIGTERM and outlives its parent, as daemons do.
+DAEMON = """
+import subprocess, sys
+child = "import signal, time; signal.signal(2, signal.SIG_IGN); signal.signal(15, signal.SIG_IGN); time.sleep(300)"
+print(subprocess.Popen([sys.executable, "-c", child], start_new_session=True).pid, flush=True)
+"""
+WAITS = DAEMON + "import time; time.sleep(300)\n"
+STUBBORN = "import signal, time; signal.signal(2, signal.SIG_IGN); print(1, flush=True); time.sleep(300)\n"
+
+
+def run(body, *arguments, timeout=60):
+    program = textwrap.dedent(
+        """
+        import sys, time, pathlib
+        from recipe.mer_r1.demo import process
+        process.POLL_SECONDS, process.GRACE_SECONDS = 0.05, 1.0
+        process.adopt_orphans()
+        log = pathlib.Path(sys.argv[1])
+        """
+    ) + textwrap.dedent(body)
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def gone(pid):
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_what_a_command_leaves_behind_is_ended(tmp_path):
+    log = tmp_path / "log"
+    done = run("print(process.Command([sys.executable, '-c', sys.argv[2]], log).wait(lambda: None))", log, DAEMON)
+    assert done.stdout == "0\n", done.stderr
+    assert gone(int(log.read_text()))
+
+
+def test_the_exit_status_is_the_commands(tmp_path):
+    body = "print(process.Command([sys.executable, '-c', 'raise SystemExit(7)'], log).wait(lambda: None))"
+    assert run(body, tmp_path / "log").stdout == "7\n"
+
+
+@pytest.mark.parametrize("program", [WAITS, STUBBORN], ids=["with a daemon", "that ignores SIGINT"])
+def test_ctrl_c_ends_a_command_and_its_descendants(tmp_path, program):
+    log = tmp_path / "log"
+    body = """
+        def interrupt():
+            if log.read_text():
+                raise KeyboardInterrupt
+        try:
+            process.Command([sys.executable, '-c', sys.argv[2]], log).wait(interrupt)
+        except KeyboardInterrupt:
+            print("stopped", process._descendants())
+        """
+    done = run(body, log, program)
+    assert done.stdout == "stopped []\n", done.stderr
+    if program is WAITS:
+        assert gone(int(log.read_text().split()[0]))
+
+
+def test_sigterm_is_ctrl_c(tmp_path):
+    body = """
+        import os, signal
+        process.interrupt_on_sigterm()
+        try:
+            process.Command([sys.executable, '-c', 'import time; time.sleep(300)'], log).wait(
+                lambda: os.kill(os.getpid(), signal.SIGTERM))
+        except KeyboardInterrupt:
+            print("stopped", process._descendants())
+        """
+    assert run(body, tmp_path / "log").stdout == "stopped []\n"
+
+
+def test_a_command_does_not_outlive_a_killed_demo(tmp_path):
+    """SIGKILL leaves us no time; the kernel tells the command."""
+    log = tmp_path / "log"
+    program = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
+    body = """
+        import os, signal
+        process.Command([sys.executable, '-c', sys.argv[2]], log).wait(
+            lambda: log.read_text() and os.kill(os.getpid(), signal.SIGKILL))
+        """
+    assert run(body, log, program).returncode == -9
+    assert gone(int(log.read_text()))
+
+
+def test_memory_counts_descendants(tmp_path):
+    body = """
+        seen = []
+        before = process.resident_bytes()
+        program = "x = bytearray(200_000_000); x[::4096] = b'1' * len(x[::4096]); import time; time.sleep(0.5)"
+        process.Command([sys.executable, '-c', program], log).wait(lambda: seen.append(process.resident_bytes()))
+        print(max(seen) - before > 150_000_000)
+        """
+    assert run(body, tmp_path / "log").stdout == "True\n"

@@ -1,0 +1,114 @@
+"""What the screen reads off a running stage, and the end of a log."""
+
+import io
+
+import pytest
+from demo_cases import step, validation
+from rich.console import Console
+
+from recipe.mer_r1.demo import logs, progress
+from recipe.mer_r1.demo.progress import Status
+from recipe.mer_r1.demo.screen import Screen, clock
+
+
+def test_rl_tells_what_it_is_busy_with_before_the_first_step(tmp_path):
+    log = tmp_path / "log"
+    watch = progress.rl(tmp_path, 60)
+    assert watch(log) == Status(0, 60, "checking the inputs")
+    log.write_text("INFO Started a local Ray instance.\nreward loop manager initialized\n")
+    assert watch(log).text == "starting vLLM"
+    (tmp_path / "metrics.jsonl").write_text(validation(0, 0.4))
+    assert watch(log).step_seconds is None
+
+
+def test_rl_shows_step_and_the_mean_of_the_latest(tmp_path):
+    lines = [validation(0, 0.1), *(step(number, f1=0.1 * number) for number in range(1, 8))]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"step": 8, "da')
+    status = progress.rl(tmp_path, 60)(tmp_path / "log")
+    assert (status.done, status.total, status.step_seconds) == (7, 60, 4.0)
+    assert "F1 0.50" in status.text  # of steps 3 to 7
+    assert "4.0 s/step" in status.text
+
+
+def test_sft_takes_its_total_from_the_log(tmp_path):
+    log = tmp_path / "log"
+    watch = progress.sft(tmp_path)
+    assert watch(log).done is None
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3, "data": {"train/loss": 2.5, "perf/step_seconds": 0.5}}\n')
+    assert watch(log).total is None
+    log.write_text("step 1/200  loss 6.1\n")
+    assert watch(log) == Status(3, 200, "loss 2.500", 0.5)
+
+
+def test_clips_and_answers_are_counted(tmp_path):
+    (tmp_path / "train" / "audio").mkdir(parents=True)
+    (tmp_path / "train" / "audio" / "a.wav").touch()
+    assert progress.clips(tmp_path, 4)(tmp_path / "log") == Status(1, 4, "1/4 clips")
+    assert progress.answers(tmp_path, 6)(tmp_path / "log").text == "loading the model"
+    (tmp_path / "slow.jsonl").write_text("{}\n{}\n")
+    assert progress.answers(tmp_path, 6)(tmp_path / "log") == Status(2, 6, "2/6 answers")
+
+
+def test_the_end_of_a_log_is_what_matters(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(
+        "\n".join(
+            [
+                "$ python -m x",
+                "\x1b[36m(Worker pid=12)\x1b[0m first",
+                "2026-01-01 INFO nothing",
+                "a/b.py:3: UserWarning: nothing",
+                "  warnings.warn('nothing')",
+                "Loading:  10%|#   | 1/9\rLoading: 100%|####| 9/9",
+                "",
+                "same",
+                "same",
+                "ValueError: the reason",
+                "",
+            ]
+        )
+    )
+    assert logs.relevant(log) == ["$ python -m x", "first", "same", "ValueError: the reason"]
+    assert logs.relevant(log, 1) == ["ValueError: the reason"]
+    assert logs.relevant(tmp_path / "none") == []
+
+
+def test_a_long_log_is_cut(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("".join(f"line {number}\n" for number in range(5000)))
+    assert logs.relevant(log) == [f"line {number}" for number in range(4980, 5000)]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (187, "3:07"), (3600, "60:00")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+def drawn(terminal, width=100):
+    """What a screen shows of a stage that is done, one that runs and one that waits."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=width, color_system=None)
+    with Screen({"a": "first stage", "b": "second stage", "c": "third stage"}, console) as screen:
+        screen.begin("a", "python -m first", resumed=False)
+        screen.end("a", "done", 61)
+        screen.begin("b", "python -m second key=[x]", resumed=True)
+        screen.update("b", Status(12, 60, "F1 0.50", 4.0), 30)
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_all_stages_on_a_line_each(width):
+    text = drawn(True, width)
+    assert "python -m second key=[x]" in text
+    last = text.split("first stage")[-1]
+    assert "1:01" in last
+    assert "step 12/60  F1 0.50" in last
+    assert "third stage" in last
+
+
+def test_without_a_terminal_there_is_a_line_where_something_happens():
+    assert drawn(False).splitlines() == [
+        "a  $ python -m first",
+        "a  done, 1:01",
+        "b (goes on)  $ python -m second key=[x]",
+    ]
