@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m recipe.mer_r1.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default outputs/demo)")
-    parser.add_argument("--rl-steps", type=int, help="default 80, with --scale small 4")
+    parser.add_argument("--rl-steps", type=int, help="default: conf/preset/tiny.yaml's; with --scale small 4")
     parser.add_argument("--scale", choices=[*SCALES], default="full", help="small: minutes, teaches nothing; for CI")
     arguments = parser.parse_args(argv)
     scale = SCALES[arguments.scale]
