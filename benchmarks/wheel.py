@@ -1,7 +1,10 @@
 """How fast the wheels and scores are, and how far the embedded wheels are from the official ones.
 
-`python benchmarks/wheel.py [--json OUT] [--shared DIR]`. Without the official files (DIR/emotion_wheel, default
-../shared or $MER_R1_SHARED) only the embedded wheels are timed and the distance is left out.
+    python benchmarks/wheel.py [--json] [--out FILE] [--wheels DIR]
+
+--json prints JSON instead of a table. The official wheels are no part of this project: DIR, or $MER_R1_SHARED, is a
+folder with emotion_wheel/mer2025 and emotion_wheel/mer2026, and with fixtures/ for the distance. What is absent is left
+out, and a line on stderr says so.
 """
 
 from __future__ import annotations
@@ -13,10 +16,18 @@ import math
 import os
 import random
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+<<<<<<< HEAD
+_REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_REPOSITORY))  # where it is not installed
+=======
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, where it is not installed
+>>>>>>> wt-f
 
 from recipe.mer_r1.answer import parse, slow_response
 from recipe.mer_r1.eval.provenance import git_state, versions
@@ -28,25 +39,66 @@ SAMPLES = 2000
 REVISIONS = ("mer2025", "mer2026")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = os.environ.get("MER_R1_SHARED") or Path(__file__).resolve().parents[1].parent / "shared"
-    parser.add_argument("--shared", type=Path, default=Path(default), help="folder with emotion_wheel/ and fixtures/")
-    parser.add_argument("--json", type=Path, help="write the figures there")
-    arguments = parser.parse_args()
+    # Where no folder is named, one called `shared` beside the repository will do, as it does for the tests.
+<<<<<<< HEAD
+    default = Path(os.environ.get("MER_R1_SHARED") or _REPOSITORY.parent / "shared")
+=======
+    default = Path(os.environ.get("MER_R1_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+>>>>>>> wt-f
+    parser.add_argument("--wheels", type=Path, default=default, metavar="DIR", help="default: $MER_R1_SHARED")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there too")
+    arguments = parser.parse_args(argv)
+    if arguments.out and not arguments.out.parent.is_dir():
+        parser.error(f"--out {arguments.out}: no folder {arguments.out.parent}; make it first")
+    figures = measure(arguments.wheels)
+    text = json.dumps(figures, indent=2)
+    print(text if arguments.json else table(figures))
+    if arguments.out:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+def measure(shared: Path) -> dict[str, Any]:
+    """`speed` by source of the wheels, `distance` by revision of the official ones that are there, and versions."""
     figures: dict[str, Any] = {"speed": {"builtin": speed(EmotionWheels.builtin)}}
     for revision in REVISIONS:
-        folder = arguments.shared / "emotion_wheel" / revision
+        folder = shared / "emotion_wheel" / revision
         if not folder.is_dir():
-            print(f"{folder} is absent: not measured")
+            print(f"{folder} is absent: not measured (--wheels or $MER_R1_SHARED names its place)", file=sys.stderr)
             continue
         figures["speed"][revision] = speed(lambda folder=folder: EmotionWheels.load(folder))
-        figures.setdefault("distance", {})[revision] = distance(arguments.shared, revision)
-    figures |= {"git": git_state(), "versions": versions("mer-r1", "numpy", "openpyxl")}
-    print(json.dumps(figures, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        if (shared / "fixtures").is_dir():
+            figures.setdefault("distance", {})[revision] = distance(shared, revision)
+        else:
+            print(f"{shared / 'fixtures'} is absent: no distance from {revision}", file=sys.stderr)
+    return figures | {"git": git_state(), "versions": versions("mer-r1", "numpy", "openpyxl")}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The speeds in columns, one a source; the distances in lines."""
+    speeds = figures["speed"]
+    lines = [f"{'':28}" + "".join(f"{source:>14}" for source in speeds)]
+    for key in next(iter(speeds.values())):
+        lines.append(f"{key:28}" + "".join(f"{found[key]:14,.4g}" for found in speeds.values()))
+    for revision, found in figures.get("distance", {}).items():
+        same = ", ".join(f"{wheel} {100 * row['same_where_both_map']:.0f}" for wheel, row in found["per_wheel"].items())
+        lines.append(f"builtin against {revision}: same category where both map, in %: {same}")
+<<<<<<< HEAD
+        lines.append(
+            f"  EW F over {found['cases']} cases, in points: mean difference {100 * found['ew_f_difference_mean']:+.1f}, "
+            f"mean absolute {100 * found['ew_f_difference_mean_abs']:.1f}, "
+            f"largest {100 * found['ew_f_difference_max_abs']:.1f}"
+=======
+        mean, size, largest = (100 * found[f"ew_f_difference_{name}"] for name in ("mean", "mean_abs", "max_abs"))
+        lines.append(
+            f"  EW F over {found['cases']} cases, in points: mean difference {mean:+.1f}, mean absolute {size:.1f}, "
+            f"largest {largest:.1f}"
+>>>>>>> wt-f
+        )
+    return "\n".join(lines)
 
 
 def speed(load: Callable[[], EmotionWheels]) -> dict[str, float]:

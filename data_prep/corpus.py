@@ -143,7 +143,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 at byte {error.start}; convert it, e.g. with iconv -t utf-8") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise CorpusError(f"{path}: not a CSV file ({str(error).strip()})") from error
+        raise CorpusError(f"{path}: not a CSV file ({str(error).strip()}); quote texts that hold commas") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        # pandas takes what is too much in the first row for row labels, and every column moves by one.
+        raise CorpusError(
+            f"{path}: row 1: more fields than the header's {len(table.columns)} columns {list(table.columns)}; "
+            'quote texts that hold commas: "He smiles, and laughs"'
+        )
     if absent := [column for column in COLUMNS[path.name] if column not in table]:
         raise CorpusError(f"{path}: no column {absent[0]!r}; found {list(table.columns)}; mend the header line")
     return table

@@ -95,16 +95,20 @@ def waf(
 
     `gold` holds scores, `pred` one of positive, negative, neutral; neutral and any other text count as not positive.
     Returns `waf`, `n`, `n_scored` and `n_other`, the number of scored predictions that are none of the three words.
-    Raises ValueError for a score that is no number, and where the names differ, unless `missing="zero"`.
+    Raises ValueError for a score that is no number, and where the names differ, unless `missing="zero"`: then a sample
+    without a prediction counts as taken for the other class, and a prediction without truth is left out.
     """
     names = _names(gold, pred, missing)
     for name in names:
         if not isinstance(gold[name], int | float | np.number) or not math.isfinite(gold[name]):
             raise ValueError(f"the true score of {name!r} is {gold[name]!r}; it must be a finite number")
     scored = [name for name in names if gold[name] != 0]
-    sentiments = [_sentiment(pred.get(name, "")) for name in scored]
+    sentiments = {name: _sentiment(pred[name]) for name in scored if name in pred}
     truth = np.array([gold[name] > 0 for name in scored], dtype=bool)
-    guess = np.array([_SENTIMENT.get(sentiment, 0) > 0 for sentiment in sentiments], dtype=bool)
+    guess = np.array(
+        [_SENTIMENT.get(sentiments[name], 0) > 0 if name in sentiments else gold[name] <= 0 for name in scored],
+        dtype=bool,
+    )
 
     def weighted(counts: np.ndarray) -> np.ndarray:
         """counts: (draws, samples) → weighted F1: (draws,). F1 of a class is 2·hits / (true + predicted)."""
@@ -116,7 +120,7 @@ def waf(
         return np.where(size > 0, total / np.maximum(size, 1), np.nan)
 
     result: dict[str, Any] = {"task": "waf", "n": len(names), "n_scored": len(scored)}
-    result["n_other"] = sum(sentiment not in _SENTIMENT for sentiment in sentiments)
+    result["n_other"] = sum(sentiment not in _SENTIMENT for sentiment in sentiments.values())
     result["waf"] = float(weighted(np.ones((1, len(scored))))[0])
     if bootstrap:
         result["ci95"] = _intervals(lambda counts: {"waf": weighted(counts)}, len(scored), bootstrap, seed)

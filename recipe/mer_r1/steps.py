@@ -18,15 +18,21 @@ def step_of(line: str) -> float:
 def keep_until(path: Path, step: int) -> None:
     """Drop the lines after ``step``: a run that resumes from a checkpoint takes those steps again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = path.read_text().splitlines() if path.exists() and step else []
-    path.write_text("".join(f"{line}\n" for line in kept if step_of(line) <= step))
+    kept = _lines(path) if path.exists() and step else []
+    path.write_text("".join(f"{line}\n" for line in kept if step_of(line) <= step), encoding="utf-8")
 
 
 def read(path: Path) -> dict[int, dict[str, Any]]:
     """All metrics by step; several lines of one step (training, validation) are merged, a later one wins."""
     steps: dict[int, dict[str, Any]] = {}
-    for line in path.read_text().splitlines():
+    for line in _lines(path):
         if step_of(line) != float("inf"):
             entry = json.loads(line)
             steps.setdefault(entry["step"], {}).update(entry["data"])
     return dict(sorted(steps.items()))
+
+
+def _lines(path: Path) -> list[str]:
+    """The file's lines. Not splitlines: U+2028 and the like inside a JSON string are text."""
+    # A kill may have cut a character in two; that line is cut off as a whole (`step_of`).
+    return path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")

@@ -197,6 +197,25 @@ def test_structural_faults_are_never_skipped(corpus, file, on_bad):
         read_mer2025(corpus.folder, on_bad=on_bad)
 
 
+@pytest.mark.parametrize("rows", [slice(1, 2), slice(1, None), slice(2, 3)], ids=["first", "every", "second"])
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+def test_unquoted_commas_never_move_the_columns(corpus, rows, on_bad):
+    """pandas alone would take the names for row labels, find every reason empty, and say nothing."""
+    corpus.reasons[rows] = [(name, f"{reason} He smiles, and laughs") for name, reason in corpus.reasons[rows]]
+    with pytest.raises(CorpusError, match=f"{REASONS}: .*quote texts that hold commas"):
+        read_mer2025(corpus.write(), on_bad=on_bad)
+
+
+def test_quoted_commas_are_text(corpus):
+    corpus.reasons[1] = ("a", '"He smiles, and laughs"')
+    assert read_mer2025(corpus.write())[0].reason == "He smiles, and laughs"
+
+
+def test_a_file_with_a_header_alone_is_read(corpus):
+    del corpus.reasons[1:]
+    assert {clip.reason for clip in read_mer2025(corpus.write())} == {""}
+
+
 def test_a_byte_order_mark_is_no_column(corpus):
     path = corpus.write() / OPENSETS
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())

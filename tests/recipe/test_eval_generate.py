@@ -99,6 +99,40 @@ def test_a_line_cut_off_by_a_kill_is_made_again(tmp_path):
     assert list(records.read(path)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\r", "\n", "高兴", "🙂"])
+def test_what_python_takes_for_a_line_end_is_text(odd, tmp_path):
+    path = tmp_path / "slow.jsonl"
+    lines = [{"index": index, "response": f"<think>so{odd}{odd}so</think>"} for index in range(2)]
+    records.append(path, lines)
+    assert [*records.read(path).values()] == lines
+    records.append(path, [{"index": 2, "response": odd}])
+    assert records.read(path)[2]["response"] == odd
+
+
+def test_a_character_cut_in_two_by_a_kill_is_made_again(tmp_path):
+    path = tmp_path / "slow.jsonl"
+    records.append(path, [{"index": 0, "response": "高兴"}, {"index": 1, "response": "高兴"}])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex("兴".encode()) + 1])
+    assert records.read(path) == {0: {"index": 0, "response": "高兴"}}
+    assert path.read_bytes() == whole[: whole.index(b"\n") + 1]
+
+
+def test_lines_are_read_as_utf_8_whatever_the_machine_says(tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from recipe.mer_r1.eval import records; path = Path(sys.argv[1]);"
+        "records.append(path, [{'index': 0, 'response': '\\u9ad8'}]);"
+        "assert records.read(path)[0]['response'] == '\\u9ad8'"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jsonl")], check=True, env=environment)
+    assert records.read(tmp_path / "a.jsonl")[0]["response"] == "高"
+
+
 def test_a_folder_takes_one_set_of_settings(tmp_path):
     folder = tmp_path / "new" / "eval"
     records.claim(folder, {"temperature": 0.0, "model": "a"})

@@ -209,6 +209,22 @@ def test_waf_counts_other_words_and_reads_lists_of_one():
     assert (found["n"], found["n_scored"], found["n_other"]) == (4, 3, 1)
 
 
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_waf_counts_a_missing_prediction_as_wrong_whatever_its_class(value):
+    """An empty prediction would be right by chance where the truth is negative."""
+    alone = waf({"a": value}, {}, missing="zero")
+    assert (alone["waf"], alone["n_scored"], alone["n_other"]) == (0.0, 1, 0)
+    gold = {"a": 1.0, "b": -1.0, "c": value, "z": 0.0}
+    missing = waf(gold, {"a": "positive", "b": "negative", "x": "positive"}, missing="zero")
+    wrong = waf(gold, {"a": "positive", "b": "negative", "c": "negative" if value > 0 else "positive", "z": "neutral"})
+    assert missing == wrong
+
+
+def test_waf_names_what_is_missing_unless_told():
+    with pytest.raises(ValueError, match=r"1 gold without a prediction \(b\)"):
+        waf({"a": 1.0, "b": -1.0}, {"a": "positive"})
+
+
 def test_waf_without_a_scored_sample_is_undefined():
     assert math.isnan(waf({"a": 0.0}, {"a": "positive"}, bootstrap=5)["waf"])
 

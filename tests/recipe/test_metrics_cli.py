@@ -140,6 +140,14 @@ def test_missing_zero_scores_and_counts(run):
     assert "2 labels without prediction scored 0, 1 predictions left out" in out
 
 
+def test_a_missing_sentiment_is_wrong_and_no_odd_word(run):
+    gold, pred = "name,val\na,1\nb,-1\n", "name,sentiment\na,positive\n"
+    code, out, _, result = run("waf", ("csv", gold), ("csv", pred), "--missing", "zero")
+    assert (code, result["n_other"], result["unmatched"]) == (0, 0, {"gold": 1, "pred": 0})
+    assert result["waf"] == pytest.approx(1 / 3)
+    assert "1 labels without prediction counted as wrong" in out
+
+
 def rows(text, header="name,openset"):
     return "csv", f"{header}\n{text}\n"
 

@@ -56,9 +56,9 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
     if not path.exists():
-        path.write_text(json.dumps(settings, indent=1) + "\n")
+        path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         return
-    previous = json.loads(path.read_text())
+    previous = json.loads(path.read_text(encoding="utf-8"))
     differing = [key for key in sorted({*previous, *settings}) if previous.get(key) != settings.get(key)]
     if differing:
         shown = "; ".join(f"{key}: {previous.get(key)} there, {settings.get(key)} here" for key in differing)
@@ -69,17 +69,17 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
     """The lines written so far, by row number; a line cut off by a kill is removed from the file."""
     if not path.exists():
         return {}
-    lines = path.read_text().splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-        path.write_text("".join(lines))
+    # Bytes, and not splitlines: a reply may hold U+2028 or U+0085, and a kill may have cut a character in two.
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest:
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
     records = (json.loads(line) for line in lines)
     return {record["index"]: record for record in records}
 
 
 def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Add lines; they are on disk when this returns."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8", newline="\n") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 

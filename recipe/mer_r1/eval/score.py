@@ -61,9 +61,9 @@ def score(
     key: Annotated[str | None, typer.Option(help="member of a MERBench label npz, such as test_corpus")] = None,
     emotions: Annotated[str | None, typer.Option(help="what label numbers mean: meld, iemocap or a,b,c")] = None,
     names: Annotated[str | None, typer.Option(help="score only samples whose name matches, such as '^Ses05'")] = None,
-    missing: Annotated[MissingSamples, typer.Option(help="names that differ: an error, or scored zero")] = (
-        MissingSamples.error
-    ),
+    missing: Annotated[
+        MissingSamples, typer.Option(help="names that differ: an error, or scored zero (waf: wrong)")
+    ] = (MissingSamples.error),
     json_out: Annotated[Path | None, typer.Option("--json", help="write the result there")] = None,
 ) -> None:
     """Score predictions against labels; exit code 2 says that the input is at fault."""
@@ -149,7 +149,8 @@ def _table(result: dict[str, Any]) -> str:
         lines.append(f"wheels {wheels['name']} {wheels['version']} ({wheels['sha256'][:12]}), rules {result['rules']}")
     if any(result["unmatched"].values()):
         unmatched = result["unmatched"]
+        scored = "counted as wrong" if result["task"] == "waf" else "scored 0"
         lines.append(
-            f"{unmatched['gold']} labels without prediction scored 0, {unmatched['pred']} predictions left out"
+            f"{unmatched['gold']} labels without prediction {scored}, {unmatched['pred']} predictions left out"
         )
     return "\n".join(lines)
