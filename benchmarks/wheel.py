@@ -22,8 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-_REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_REPOSITORY))  # where it is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, where it is not installed
 
 from recipe.mer_r1.answer import parse, slow_response
 from recipe.mer_r1.eval.provenance import git_state, versions
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     # Where no folder is named, one called `shared` beside the repository will do, as it does for the tests.
-    default = Path(os.environ.get("MER_R1_SHARED") or _REPOSITORY.parent / "shared")
+    default = Path(os.environ.get("MER_R1_SHARED") or Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--wheels", type=Path, default=default, metavar="DIR", help="default: $MER_R1_SHARED")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there too")
@@ -78,10 +77,10 @@ def table(figures: dict[str, Any]) -> str:
     for revision, found in figures.get("distance", {}).items():
         same = ", ".join(f"{wheel} {100 * row['same_where_both_map']:.0f}" for wheel, row in found["per_wheel"].items())
         lines.append(f"builtin against {revision}: same category where both map, in %: {same}")
+        mean, size, largest = (100 * found[f"ew_f_difference_{name}"] for name in ("mean", "mean_abs", "max_abs"))
         lines.append(
-            f"  EW F over {found['cases']} cases, in points: mean difference {100 * found['ew_f_difference_mean']:+.1f}, "
-            f"mean absolute {100 * found['ew_f_difference_mean_abs']:.1f}, "
-            f"largest {100 * found['ew_f_difference_max_abs']:.1f}"
+            f"  EW F over {found['cases']} cases, in points: mean difference {mean:+.1f}, mean absolute {size:.1f}, "
+            f"largest {largest:.1f}"
         )
     return "\n".join(lines)
 

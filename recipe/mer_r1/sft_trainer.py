@@ -48,8 +48,7 @@ class MERSFTTrainer(SFTTrainer):
         state = get_fsdp_full_state_dict(self.engine.module)
         if self.rank == 0:
             config = AutoConfig.from_pretrained(self.model_config.local_path)
-            dtype = config.thinker_config.dtype or config.dtype
-            save_full_omni(out, state, config, self.model_config.processor, dtype)
+            save_full_omni(out, state, config, self.model_config.processor)
         dist.barrier()
 
 

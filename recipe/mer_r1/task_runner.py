@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
@@ -29,9 +29,9 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
 def run(config: DictConfig) -> None:
     """Validate as verl does, start Ray, train, stop vLLM and Ray."""
-    with open_dict(config):
-        # Workers of a cluster that is already up do not inherit this process' environment.
-        config.ray_kwargs.ray_init.runtime_env.env_vars = launch.forwarded_environment()
+    # Workers of a cluster that is already up do not inherit this process' environment.
+    environment = launch.forwarded_environment()
+    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", environment, force_add=True)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     try:
         run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))

@@ -1,6 +1,7 @@
 """Merging FSDP's shards: every rank is needed, and a missing one is named. (Two real ranks: test_two_ranks.py.)"""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -57,6 +58,31 @@ def test_a_thinker_alone_is_refused(tmp_path):
     (tmp_path / "huggingface" / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     with pytest.raises(ValueError, match="thinker_config"):
         export.export(tmp_path, tmp_path / "out")
+
+
+def test_a_checkpoint_without_a_config_is_named(tmp_path):
+    write(tmp_path, [0], 1)
+    with pytest.raises(FileNotFoundError, match="`actor` folder"):
+        export.export(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "expected"),
+    [("bfloat16", None, torch.bfloat16), ("float32", None, torch.float32), ("bfloat16", "float32", torch.float32)],
+)
+def test_weights_are_saved_in_what_the_config_says_unless_asked(tiny_model, tmp_path, kept, asked, expected):
+    from safetensors.torch import load_file
+
+    shutil.copytree(tiny_model, tmp_path / "huggingface")
+    path = tmp_path / "huggingface" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = config["thinker_config"]["dtype"] = kept
+    path.write_text(json.dumps(config), encoding="utf-8")
+    write(tmp_path, [0], 1)
+    out = export.export(tmp_path, tmp_path / "out", getattr(torch, asked) if asked else None)
+    assert load_file(out / "model.safetensors")["thinker.a"].dtype == expected
+    saved = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert saved["dtype"] == saved["thinker_config"]["dtype"] == str(expected).removeprefix("torch.")
 
 
 def test_an_export_loads_again(tiny_model, policy, tmp_path):

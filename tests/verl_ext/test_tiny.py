@@ -171,3 +171,44 @@ def test_checkpoint_takes_the_front_of_a_longer_buffer(made, tmp_path):
     config, processor = AutoConfig.from_pretrained(made[0]), AutoProcessor.from_pretrained(made[0])
     save_full_omni(tmp_path, {"a": torch.arange(12.0).view(6, 2)[:5]}, config, processor)
     assert torch.equal(load_file(tmp_path / "model.safetensors")["thinker.a"], torch.arange(10.0).view(5, 2))
+
+
+def test_an_earlier_export_leaves_nothing_behind(made, tmp_path, monkeypatch):
+    """Neither a shard of other sizes nor, while the new one is being written, a config that says it is complete."""
+    import torch
+    from transformers import AutoConfig, AutoProcessor
+
+    from verl_ext.omni import checkpoint
+
+    config, processor = AutoConfig.from_pretrained(made[0]), AutoProcessor.from_pretrained(made[0])
+    monkeypatch.setattr(checkpoint, "_MAX_SHARD", "1KB")
+    checkpoint.save_full_omni(tmp_path, {f"t{i}": torch.zeros(200) for i in range(3)}, config, processor)
+    assert len([*tmp_path.glob("*.safetensors")]) == 3
+    assert (tmp_path / "model.safetensors.index.json").exists()
+    (tmp_path / "consolidated.safetensors").touch()
+    (tmp_path / "notes.txt").touch()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_torch_state_dict", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            checkpoint.save_full_omni(tmp_path, {"a": torch.zeros(1)}, config, processor)
+    assert not (tmp_path / "config.json").exists()
+
+    checkpoint.save_full_omni(tmp_path, {"a": torch.zeros(1)}, config, processor)
+    assert [path.name for path in tmp_path.glob("*safetensors*")] == ["model.safetensors"]
+    assert (tmp_path / "config.json").exists()
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_what_cannot_be_saved_leaves_an_earlier_export_alone(made, tmp_path):
+    import torch
+    from transformers import AutoConfig, AutoProcessor
+
+    from verl_ext.omni.checkpoint import save_full_omni
+
+    config, processor = AutoConfig.from_pretrained(made[0]), AutoProcessor.from_pretrained(made[0])
+    save_full_omni(tmp_path, {"a": torch.zeros(1)}, config, processor)
+    with pytest.raises(ValueError, match="no tensors"):
+        save_full_omni(tmp_path, {}, config, processor)
+    assert (tmp_path / "config.json").exists()
+    assert (tmp_path / "model.safetensors").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from transformers import GenerationConfig, Qwen2_5OmniConfig
+from transformers import GenerationConfig, Qwen2_5OmniConfig, Qwen2_5OmniProcessor
 
 PREFIX = "thinker."
 _MAX_SHARD = "5GB"
@@ -23,19 +23,20 @@ def save_full_omni(
     out: str | Path,
     state: Mapping[str, torch.Tensor],
     config: Qwen2_5OmniConfig,
-    processor,
-    dtype: torch.dtype = torch.float32,
+    processor: Qwen2_5OmniProcessor,
+    dtype: torch.dtype | None = None,
 ) -> Path:
     """Write weights, generation config, processor, tokenizer and, last, the config to the folder `out`.
 
-    A folder with `config.json` is therefore complete, also where a run was cut off.
+    A folder with `config.json` is therefore complete, also where a run was cut off: an earlier export's config and
+    weights go first, so that none of its shards stay among the new ones.
 
     Args:
-        out: folder, made if absent; files of the same names are replaced.
+        out: folder, made if absent; an earlier export in it is replaced.
         state: the Thinker's tensors by name, with or without the prefix `thinker.`.
         config: the full Omni config; it is copied, not changed.
-        processor: a Qwen2_5OmniProcessor with its tokenizer.
-        dtype: of the saved floating-point tensors.
+        processor: with its tokenizer.
+        dtype: of the saved floating-point tensors; None is the config's own (:func:`own_dtype`).
 
     Returns:
         The folder.
@@ -47,12 +48,14 @@ def save_full_omni(
         raise ValueError("no tensors to save")
     if not hasattr(config, "thinker_config"):
         raise ValueError(f"{type(config).__name__} is not a full Omni config: it has no thinker_config")
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    dtype = dtype or own_dtype(config)
     tensors = {
         name if name.startswith(PREFIX) else PREFIX + name: _to_save(tensor, dtype)
         for name, tensor in sorted(state.items())
     }
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(out)
     save_torch_state_dict(tensors, out, max_shard_size=_MAX_SHARD, metadata={"format": "pt"})
     for shard in out.glob("*.safetensors"):
         shard.chmod(0o644)
@@ -65,6 +68,18 @@ def save_full_omni(
     saved.dtype = saved.thinker_config.dtype = dtype
     saved.save_pretrained(out)
     return out
+
+
+def own_dtype(config: Qwen2_5OmniConfig) -> torch.dtype:
+    """What the weights of a full Omni config are kept in: the Thinker's, else the whole model's, else float32."""
+    return config.thinker_config.dtype or config.dtype or torch.float32
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove an earlier export; its config first, so that a half-removed one is not taken for complete."""
+    (folder / "config.json").unlink(missing_ok=True)
+    for weights in folder.glob("*.safetensors*"):
+        weights.unlink()
 
 
 def _to_save(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -65,18 +65,30 @@ def _merge(parts: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(local, dim=placement.dim)
 
 
-def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype = torch.float32) -> Path:
+def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Write the full-Omni folder of an ``actor`` checkpoint; its ``huggingface/`` brings config and processor.
+
+    Args:
+        checkpoint: the ``actor`` folder of a ``global_step_N``.
+        out: folder; an earlier export in it is replaced.
+        dtype: of the weights; None is what the checkpoint's config says. verl writes there what the actor was held
+            in, which is fp32 unless ``model_dtype`` says otherwise.
 
     Returns:
         The folder ``out``.
+
+    Raises:
+        FileNotFoundError: there is no ``huggingface/config.json``, or a rank's shard is missing.
+        ValueError: the config is not a full Omni one, or the shards are of several runs.
     """
     from transformers import AutoConfig, AutoProcessor
 
     from verl_ext.omni.checkpoint import save_full_omni
 
     source = Path(checkpoint) / "huggingface"
-    if not json.loads((source / "config.json").read_text()).get("thinker_config"):
+    if not (source / "config.json").is_file():
+        raise FileNotFoundError(f"no {source / 'config.json'}: is {checkpoint} the `actor` folder of a checkpoint?")
+    if not json.loads((source / "config.json").read_text(encoding="utf-8")).get("thinker_config"):
         raise ValueError(f"{source} is not a Qwen2.5-Omni checkpoint: its config has no thinker_config")
     config = AutoConfig.from_pretrained(source)
     processor = AutoProcessor.from_pretrained(source)
@@ -84,12 +96,14 @@ def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype = torch.f
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True, help="the `actor` folder of a global_step_N")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: what the checkpoint's config says")
     arguments = parser.parse_args()
-    print(export(arguments.checkpoint, arguments.out, getattr(torch, arguments.dtype)))
+    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
+    print(export(arguments.checkpoint, arguments.out, dtype))
 
 
 if __name__ == "__main__":
