@@ -2,11 +2,13 @@
 
 from itertools import groupby
 
+import numpy as np
 import pytest
 import torch
 from omni_cases import MEDIA, encoder, messages
 
 from verl_ext.omni.encode import MediaConfig, trim_audio
+from verl_ext.omni.media import MediaError
 
 
 def test_an_unknown_media_key_is_an_error_that_names_it():
@@ -102,6 +104,21 @@ def test_a_bad_clip_in_a_prompt_is_named(processor, rows):
     row = {**rows[0], "audios": ["/nowhere/clip.wav"]}
     with pytest.raises(ValueError, match=r"/nowhere/clip\.wav"):
         encoder(processor)(messages(row))
+
+
+def test_audio_past_the_processors_window_is_refused_not_cut(processor, rows, tmp_path):
+    from data_prep.media import encode_wav
+
+    assert processor.feature_extractor.n_samples == 160_000
+    for seconds, fits in ((10, True), (12, False)):
+        path = tmp_path / f"{seconds}.wav"
+        path.write_bytes(encode_wav(np.zeros(seconds * 16_000, "<i2"), 16_000))
+        chat = messages({**rows[0], "audios": [str(path)]})
+        if fits:
+            assert encoder(processor, max_seconds=60.0)(chat).inputs["input_features"].shape[-1] == 1000
+        else:
+            with pytest.raises(MediaError, match=rf"{path} is 12\.0 s long.*10\.0 s at most"):
+                encoder(processor, max_seconds=60.0)(chat)
 
 
 def test_both_pixel_bounds_reach_the_processor(processor, rows):
