@@ -20,7 +20,7 @@ setup: $(STAMP) ## make .venv with the CPU profile (once; a second call does not
 
 $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/torchvision_mend.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name one with make PYTHON=…"; exit 1; }
-	@rm -f $@ && date +%s > .setup_started
+	@rm -f $@
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/build.txt
 	# torch through pip, which knows this machine's settings; the rest through uv, or pip where uv cannot reach an index
@@ -31,7 +31,6 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 	# byte code once, here: a run starts about ten Python processes that import torch, vLLM and transformers
 	$(PY) -m compileall -q -j 0 $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null 2>&1 || true
 	@echo $$(( $$(date +%s) - $(START) )) > $(VENV)/.setup_seconds
-	@echo $$(( $$(date +%s) - $$(cat .setup_started) )) > $(VENV)/.setup_seconds && rm .setup_started
 	@touch $@
 
 demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (about 15 minutes on two cores; resumes)

@@ -59,7 +59,10 @@ def _omni_processor(module: ModuleType) -> None:
         from verl_ext.omni.model import register
         from verl_ext.omni.processor import MODEL_TYPES, bind
 
-        config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+        try:
+            config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+        except (OSError, ValueError):  # a folder with a tokenizer alone, say: verl goes on without a processor
+            return original(name_or_path, **kwargs)
         if config.model_type not in MODEL_TYPES:
             return original(name_or_path, **kwargs)
         # The processor is loaded wherever the model is; verl looks the model class up later.

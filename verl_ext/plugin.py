@@ -31,8 +31,8 @@ def report() -> list[str]:
     """What this plugin added, one line each, for the start-up log."""
     lines = ["versions: " + ", ".join(f"{name} {version}" for name, version in VERSIONS.items())]
     if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
-        lines.append("platform: cpu (FSDP over gloo, vLLM's CPU build)")
-    lines.append("model: Qwen2.5-Omni Thinker (transformers, vLLM)")
+        lines.append("platform: cpu (FSDP2 over gloo, vLLM's CPU build); engine: language_model on cpu")
+    lines.append("model: Qwen2.5-Omni Thinker (transformers: AutoModelForImageTextToText; vLLM: OmniThinker)")
     lines += [f"patch: {patch.name} ({patch.module}): {patch.mends}" for patch in patches.VERL_PATCHES]
     return lines
 

@@ -1,4 +1,4 @@
-"""Which releases this package was run against. Another release stops the run: the seams below it may have moved."""
+"""Which releases this package is written for. Another release stops the run: the seams below it may have moved."""
 
 from __future__ import annotations
 

@@ -100,6 +100,12 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     return names
 
 
+def forwarded_environment() -> dict[str, str]:
+    """The variables set here, for Ray's workers."""
+    names = [*ENVIRONMENT, *CPU_ENVIRONMENT, "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR"]
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def prepare_environment(device: str, model_path: str) -> None:
     """Set the variables that verl, vLLM and Ray read at import, before they are imported."""
     settings = ENVIRONMENT | (CPU_ENVIRONMENT if device == "cpu" else {})

@@ -16,11 +16,14 @@ from recipe.mer_r1 import launch
 def main(config: DictConfig) -> None:
     """Check the inputs, then hand over to verl."""
     launch.prepare_environment(config.preset.device, config.preset.model_path)
+    from verl_ext import plugin
+
+    plugin.require()
     from recipe.mer_r1 import preflight
 
     preflight.check_ppo(config)
-    os.environ.setdefault("VERL_FILE_LOGGER_PATH", os.path.abspath(f"{config.run_dir}/metrics.jsonl"))
-    os.environ.setdefault("TENSORBOARD_DIR", os.path.abspath(f"{config.run_dir}/tensorboard"))
+    os.environ["VERL_FILE_LOGGER_PATH"] = os.path.abspath(f"{config.run_dir}/metrics.jsonl")
+    os.environ["TENSORBOARD_DIR"] = os.path.abspath(f"{config.run_dir}/tensorboard")
     from recipe.mer_r1.task_runner import run
 
     run(config)

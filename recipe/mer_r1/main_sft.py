@@ -27,6 +27,8 @@ def main(config: DictConfig) -> None:
     from verl_ext import plugin
 
     plugin.require()
+    if os.environ["RANK"] == "0":
+        print("verl_ext\n  " + "\n  ".join(plugin.report()))
     sft_preflight.check_rows(config)
     from recipe.mer_r1.sft_trainer import run
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import DictConfig
+
+from recipe.mer_r1.reward import Scores
+from recipe.mer_r1.wheel import EmotionWheels, WheelError, load_wheels
 
 # Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
 ENCODED_ROWS = 4
@@ -75,9 +79,13 @@ def check_shards(config: DictConfig) -> None:
             "data.val_files is data.train_files: validation would train on its own clips. Name another."
         )
     media = MediaConfig.from_config(config.data.media)
-    processor = hf_processor(config.actor_rollout_ref.model.path)
+    model = config.actor_rollout_ref.model.path
+    try:
+        processor = hf_processor(model)
+    except OSError as error:
+        raise PreflightError(f"preset.model_path={model}: neither a folder nor a model of a hub: {error}") from error
     if processor is None:
-        raise PreflightError(f"preset.model_path={config.preset.model_path}: no processor could be loaded from it.")
+        raise PreflightError(f"preset.model_path={model}: no processor could be loaded from it.")
     encoder = PromptEncoder(processor, media, cache_size=0)
     limit = config.data.max_prompt_length
     prefixes = [*config.data.response_prefixes.train.values(), *config.data.response_prefixes.val.values()]
@@ -99,10 +107,45 @@ def check_shards(config: DictConfig) -> None:
                 raise PreflightError(f"data.{key}: {error}") from error
 
 
+def check_reward(config: DictConfig) -> EmotionWheels:
+    """The wheels can be read, and the weighted scores exist; returns the wheels."""
+    known = [field.name for field in fields(Scores)]
+    unknown = sorted(set(config.mer_r1.reward) - set(known))
+    if unknown:
+        raise PreflightError(f"mer_r1.reward (experiment.reward) names {unknown}; scores are {', '.join(known)}.")
+    try:
+        return load_wheels(config.mer_r1.wheels.folder)
+    except WheelError as error:
+        raise PreflightError(f"mer_r1.wheels.folder: {error}") from error
+
+
+def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
+    """Labels are lists of words; says how many rows have none that a wheel knows: their responses can earn nothing."""
+    from verl_ext.omni.dataset import load_shard
+
+    for key in ("train_files", "val_files"):
+        for path in config.data[key]:
+            unmapped = 0
+            for index, row in enumerate(load_shard(path).select_columns(["reward_model"])):
+                labels = row["reward_model"].get("ground_truth")
+                if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+                    raise PreflightError(
+                        f"data.{key}: {path} row {index}: reward_model.ground_truth is {labels!r}; a non-empty list of "
+                        "words is needed (docs/data.md)."
+                    )
+                unmapped += not wheels.mask(labels)
+            if unmapped:
+                print(f"data.{key}: {path}: {unmapped} rows have labels that no wheel knows; they earn 0 for recall.")
+
+
 def check_ppo(config: DictConfig) -> None:
     """Everything that can be known before Ray starts."""
+    if config.trainer.save_freq < 1:
+        raise PreflightError("preset.save_every must be 1 or more: the model is exported from the last checkpoint.")
+    wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")
     check_loopback()
     if config.preset.device == "cpu":
         check_shared_memory(config.preset.rollout.weight_bucket_mb * (config.preset.ranks_per_node + 1) + 512)
     check_shards(config)
+    check_labels(config, wheels)

@@ -11,7 +11,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from recipe.mer_r1.answer import parse
 from recipe.mer_r1.reward import score_response
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.wheel import load_wheels
 
 
 class EmotionRewardManager(RewardManagerBase):
@@ -22,12 +22,8 @@ class EmotionRewardManager(RewardManagerBase):
 
     def __init__(self, config: DictConfig, tokenizer: Any, compute_score: Any, **_: Any):
         super().__init__(config, tokenizer, compute_score)
-        settings = config.mer_r1
-        if settings.wheels.folder is None:
-            self.wheels = EmotionWheels.builtin()
-        else:
-            self.wheels = EmotionWheels.load(settings.wheels.folder, rules=settings.wheels.rules)
-        self.weights: dict[str, float] = dict(settings.reward)
+        self.wheels = load_wheels(config.mer_r1.wheels.folder)
+        self.weights: dict[str, float] = dict(config.mer_r1.reward)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score the last sequence of a trajectory.

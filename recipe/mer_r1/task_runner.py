@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
+from recipe.mer_r1 import launch
 from verl_ext import plugin
 
 SHUTDOWN_SECONDS = 15
@@ -28,7 +29,9 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
 def run(config: DictConfig) -> None:
     """Validate as verl does, start Ray, train, stop vLLM and Ray."""
-    plugin.require()
+    # Workers of a cluster that is already up do not inherit this process' environment.
+    environment = launch.forwarded_environment()
+    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", environment, force_add=True)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     try:
         run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))
@@ -41,10 +44,9 @@ def run(config: DictConfig) -> None:
 def stop_rollout_servers() -> None:
     """Let each vLLM engine end by itself: Ray would kill it, and its shared-memory ring would stay in /dev/shm."""
     calls = []
-    for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["name"].startswith("vllm_server"):
-            server = ray.get_actor(**actor)
-            calls.append(server.__ray_call__.remote(_shut_engine_down))
+    for name in ray.util.list_named_actors():  # of this job's namespace: other jobs may share the cluster
+        if name.startswith("vllm_server"):
+            calls.append(ray.get_actor(name).__ray_call__.remote(_shut_engine_down))
     if calls:
         ray.wait(calls, num_returns=len(calls), timeout=SHUTDOWN_SECONDS)
 

@@ -20,7 +20,7 @@ _LEVELS = (1, 2)
 # Words a model invents never end; past this many remembered words the memory starts anew.
 _MEMORY = 1_000_000
 
-__all__ = ["EmotionWheels", "Explanation", "Rules", "WheelChoice", "WheelError", "WheelId"]
+__all__ = ["EmotionWheels", "Explanation", "Rules", "WheelChoice", "WheelError", "WheelId", "load_wheels"]
 
 
 @dataclass(frozen=True)
@@ -220,3 +220,8 @@ class EmotionWheels:
 
 def _normal(word: str) -> str:
     return word.lower().strip()
+
+
+def load_wheels(folder: str | Path | None) -> EmotionWheels:
+    """The official wheels of ``folder``, or the embedded default where none is named."""
+    return EmotionWheels.builtin() if folder is None else EmotionWheels.load(folder)

@@ -104,6 +104,13 @@ def test_rl_trains_resumes_and_exports(work: Path) -> None:
         "assert not info['missing_keys'] and not info['unexpected_keys'], info"
     )
     assert subprocess.run([sys.executable, "-c", loads], cwd=ROOT, check=False).returncode == 0
+    answers = work / "answers"
+    done = run(
+        *("recipe.mer_r1.main_eval", "generate", "--model", str(work / "rl" / "model"), "--limit", "4"),
+        *("--shard", str(work / "corpus/shards/test.parquet"), "--out", str(answers)),
+    )
+    assert done.returncode == 0  # vLLM loads the exported model, too
+    assert set(json.loads((answers / "scores.json").read_text())["modes"]) == {"slow", "fast"}
     before = json.loads((work / "sft" / "model" / "config.json").read_text())
     after = json.loads((work / "rl" / "model" / "config.json").read_text())
     assert after["architectures"] == before["architectures"] == ["Qwen2_5OmniModel"]
@@ -127,6 +134,23 @@ def test_ctrl_c_leaves_no_process(work: Path) -> None:
         assert process.wait(timeout=60) == 130
     assert "interrupted" in log.read_text()
     time.sleep(2)
+    assert left_running(work) == []
+
+
+def test_a_broken_clip_stops_the_run_and_leaves_no_process(work: Path) -> None:
+    rows = pq.read_table(work / "corpus" / "shards" / "rl.parquet").to_pylist()
+    broken = work / "broken.mp4"
+    broken.write_bytes(Path(rows[1]["videos"][0]).read_bytes()[:1500])
+    rows[1]["videos"] = [str(broken)]  # a row that the first checks do not decode
+    pq.write_table(pa.Table.from_pylist(rows), work / "broken.parquet")
+    done = run(
+        *ppo(work, "broken", "preset.steps=1", "preset.responses_per_prompt=2", "trainer.val_before_train=false"),
+        f"preset.prompts_per_step={len(rows)}",
+        f"preset.train_files={work / 'broken.parquet'}",
+    )
+    assert done.returncode not in (0, None)
+    assert "2 of 24 responses are missing" in done.stderr + done.stdout
+    assert str(broken) in done.stderr + done.stdout
     assert left_running(work) == []
 
 

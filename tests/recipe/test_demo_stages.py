@@ -34,7 +34,7 @@ def test_no_two_stages_share_a_folder():
 
 def test_commands_are_short_in_the_default_folder():
     assert command(DEFAULT_OUT, "sft") == "-m recipe.mer_r1.main_sft run_dir=outputs/demo/sft"
-    assert command(DEFAULT_OUT, "rl") == "-m recipe.mer_r1.main_ppo preset.steps=60 run_dir=outputs/demo/rl"
+    assert command(DEFAULT_OUT, "rl") == "-m recipe.mer_r1.main_ppo run_dir=outputs/demo/rl"
 
 
 def test_another_folder_moves_every_path_of_the_preset(tmp_path):
@@ -72,4 +72,5 @@ def test_rl_steps_are_passed_on():
 
 
 def test_the_demo_takes_thirty_rl_steps_at_least():
-    assert SCALES["full"].rl_steps >= 30
+    assert SCALES["full"].rl_steps is None  # the preset's
+    assert OmegaConf.load(CONF / "preset" / "tiny.yaml").steps >= 30

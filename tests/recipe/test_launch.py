@@ -3,18 +3,15 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 15  # on a busy machine; 1 on an idle one, because neither torch nor verl is imported
 
 
 def call(module, *arguments):
-    """(exit code, stdout, stderr) of an entry point, and whether it was quick."""
-    start = time.monotonic()
+    """(exit code, stdout, stderr) of an entry point; what makes it slow must not have been imported."""
     process = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"recipe.mer_r1.{module}", *arguments],
         cwd=ROOT,
@@ -23,7 +20,6 @@ def call(module, *arguments):
         text=True,
         timeout=120,
     )
-    assert time.monotonic() - start < SECONDS
     timings = [line for line in process.stderr.splitlines() if line.startswith("import time:")]
     imported = {line.split("|")[-1].strip().split(".")[0] for line in timings}
     assert not imported & {"torch", "verl", "transformers", "ray", "vllm"}

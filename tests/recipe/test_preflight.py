@@ -1,41 +1,48 @@
 """Bad input is named before any worker starts: file, row or key, and the way out."""
 
+import copy
 import os
 import re
 import shutil
 import socket
-from importlib.util import find_spec
-from pathlib import Path
+import sys
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 
 from recipe.mer_r1 import launch, preflight
 
 
+@pytest.fixture(scope="module")
+def composed(micro_corpus, tiny_model, tmp_path_factory):
+    """A run on the made corpus, composed as the entry point does."""
+    overrides = [
+        f"run_dir={tmp_path_factory.mktemp('run')}",
+        f"preset.model_path={tiny_model}",
+        f"preset.train_files={micro_corpus}/shards/rl.parquet",
+        f"preset.val_files={micro_corpus}/shards/test.parquet",
+    ]
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["main_ppo", *overrides])
+        launch.run("ppo", found.append)
+    return found[0]
+
+
 @pytest.fixture
-def config(micro_corpus, tiny_model, tmp_path, monkeypatch):
-    """A function that composes a run on the made corpus, with further overrides."""
-    tree = Path(find_spec("verl").submodule_search_locations[0]) / "trainer" / "config"
-    monkeypatch.setenv("VERL_CONFIG_DIR", str(tree))
-    launch.OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
-    launch.OmegaConf.register_new_resolver("mul", lambda *factors: launch.math.prod(factors), replace=True)
+def config(composed):
+    """A function that gives the run with some keys changed."""
 
-    def compose(*overrides):
-        return launch._compose(
-            "ppo",
-            [
-                f"run_dir={tmp_path}/run",
-                f"preset.model_path={tiny_model}",
-                f"preset.train_files={micro_corpus}/shards/rl.parquet",
-                f"preset.val_files={micro_corpus}/shards/test.parquet",
-                *overrides,
-            ],
-        )
+    def change(**values):
+        changed = copy.deepcopy(composed)
+        for key, value in values.items():
+            OmegaConf.update(changed, key.replace("__", "."), value)
+        return changed
 
-    return compose
+    return change
 
 
 @pytest.fixture
@@ -65,21 +72,21 @@ def test_a_good_run_passes(config):
 
 
 def test_a_missing_shard(config, tmp_path):
-    message = complaint(config(f"preset.train_files={tmp_path}/nowhere.parquet"))
+    message = complaint(config(data__train_files=[f"{tmp_path}/nowhere.parquet"]))
     assert f"{tmp_path}/nowhere.parquet" in message
     assert "data.train_files" in message
     assert "python -m data_prep" in message
 
 
 def test_a_missing_validation_shard(config, tmp_path):
-    message = complaint(config(f"preset.val_files={tmp_path}/nowhere.parquet"))
+    message = complaint(config(data__val_files=[f"{tmp_path}/nowhere.parquet"]))
     assert message.startswith("data.val_files")
     assert "python -m data_prep" in message
 
 
 def test_missing_media(config, shard):
     path = shard(lambda index, row: row.update(videos=["/nowhere/clip.mp4"]) if index == 7 else None)
-    message = complaint(config(f"preset.train_files={path}"))
+    message = complaint(config(data__train_files=[str(path)]))
     assert str(path) in message
     assert "row 7" in message
     assert "`videos`" in message
@@ -88,7 +95,7 @@ def test_missing_media(config, shard):
 
 def test_a_wrong_column(config, shard):
     path = shard(lambda index, row: row.update(video=row.pop("videos")))
-    message = complaint(config(f"preset.train_files={path}"))
+    message = complaint(config(data__train_files=[str(path)]))
     assert str(path) in message
     assert "['videos']" in message
     assert "docs/data.md" in message
@@ -98,19 +105,19 @@ def test_a_wrong_column(config, shard):
 def test_a_clip_that_cannot_be_decoded(column, name, config, shard, tmp_path):
     (tmp_path / name).write_bytes(b"\x00" * 5000)
     path = shard(lambda index, row: row.update({column: [str(tmp_path / name)]}) if index == 0 else None)
-    message = complaint(config(f"preset.train_files={path}"))
+    message = complaint(config(data__train_files=[str(path)]))
     assert str(tmp_path / name) in message
     assert "Re-encode" in message
 
 
 def test_a_clip_that_is_too_long(config):
-    message = complaint(config("preset.media.max_seconds=1.0"))
+    message = complaint(config(data__media__max_seconds=1.0))
     assert ".wav" in message
     assert "data.media.max_seconds" in message
 
 
 def test_too_long_a_prompt(config):
-    message = complaint(config("preset.max_prompt_length=100"))
+    message = complaint(config(data__max_prompt_length=100))
     assert "row 0" in message
     assert "data.max_prompt_length=100" in message
     assert "preset.max_prompt_length" in message
@@ -120,18 +127,18 @@ def test_the_longest_form_counts(config, tiny_model):
     """What the reply is made to begin with belongs to the prompt."""
     from transformers import AutoTokenizer
 
-    def tokens(*overrides):
-        message = complaint(config("preset.max_prompt_length=1", *overrides))
+    def tokens(**changes):
+        message = complaint(config(data__max_prompt_length=1, **changes))
         return int(re.search(r"the prompt has (\d+) tokens", message)[1])
 
     fast = "<think></think><answer>"
-    more = tokens(f"+data.response_prefixes.val.longer='{fast}{fast}'") - tokens()
+    more = tokens(data__response_prefixes__val__fast=fast * 2) - tokens()
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     assert more == len(tokenizer.encode(fast * 2)) - len(tokenizer.encode(fast)) > 0
 
 
 def test_a_missing_model_folder(config):
-    message = complaint(config("preset.model_path=outputs/nowhere"))
+    message = complaint(config(preset__model_path="outputs/nowhere"))
     assert "preset.model_path=outputs/nowhere" in message
     assert "main_sft" in message
 
@@ -151,7 +158,7 @@ def test_a_model_folder_that_lacks_something(gone, named, config, tiny_model, tm
     for file in tiny_model.iterdir():
         if file.name not in gone:
             (folder / file.name).symlink_to(file)
-    message = complaint(config(f"preset.model_path={folder}"))
+    message = complaint(config(preset__model_path=str(folder)))
     assert f"preset.model_path={folder}" in message
     assert f"has no {named}" in message
     assert "verl_ext.omni.export" in message
@@ -181,5 +188,5 @@ def test_no_port_to_listen_on(config, monkeypatch):
 
 
 def test_validation_on_the_training_clips_is_refused(config, micro_corpus):
-    message = complaint(config(f"preset.val_files={micro_corpus}/shards/rl.parquet"))
+    message = complaint(config(data__val_files=[f"{micro_corpus}/shards/rl.parquet"]))
     assert "data.val_files is data.train_files" in message

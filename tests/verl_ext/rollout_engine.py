@@ -28,7 +28,7 @@ class RolloutEngine:
             max_model_len=512,
             max_num_seqs=32,
             limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0},
-            mm_processor_cache_gb=0,
+            mm_processor_cache_gb=1,  # on, as in the presets without audio in video
             worker_extension_cls="verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension",
             **options,
         )

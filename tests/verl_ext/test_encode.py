@@ -1,13 +1,14 @@
 """From messages to tensors: the cache, the processor's arguments, the cut of the padding."""
 
 from itertools import groupby
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omni_cases import MEDIA, encoder, messages
 
-from verl_ext.omni.encode import MediaConfig, PromptEncoder, trim_audio
+from verl_ext.omni.encode import MediaConfig, trim_audio
+from verl_ext.omni.media import MediaError
 
 
 def test_an_unknown_media_key_is_an_error_that_names_it():
@@ -19,20 +20,6 @@ def test_media_config_reads_omegaconf():
     from omegaconf import OmegaConf
 
     assert MediaConfig.from_config(OmegaConf.create(MEDIA)) == MediaConfig(**MEDIA)
-
-
-def test_sounds_that_the_processor_would_cut_are_refused_before_any_is_read(processor):
-    assert processor.feature_extractor.chunk_length == 10
-    encoder(processor, max_seconds=10.0)
-    with pytest.raises(ValueError, match=r"media\.max_seconds=10\.5 is over the 10 s .*chunk_length"):
-        encoder(processor, max_seconds=10.5)
-
-
-def test_the_tiny_preset_fits_the_tiny_model(processor):
-    from omegaconf import OmegaConf
-
-    preset = OmegaConf.load(Path(__file__).resolve().parents[2] / "conf" / "preset" / "tiny.yaml")
-    PromptEncoder(processor, MediaConfig.from_config(preset.media))
 
 
 def test_a_prompt_is_encoded_once(processor, rows):
@@ -117,6 +104,21 @@ def test_a_bad_clip_in_a_prompt_is_named(processor, rows):
     row = {**rows[0], "audios": ["/nowhere/clip.wav"]}
     with pytest.raises(ValueError, match=r"/nowhere/clip\.wav"):
         encoder(processor)(messages(row))
+
+
+def test_audio_past_the_processors_window_is_refused_not_cut(processor, rows, tmp_path):
+    from data_prep.media import encode_wav
+
+    assert processor.feature_extractor.n_samples == 160_000
+    for seconds, fits in ((10, True), (12, False)):
+        path = tmp_path / f"{seconds}.wav"
+        path.write_bytes(encode_wav(np.zeros(seconds * 16_000, "<i2"), 16_000))
+        chat = messages({**rows[0], "audios": [str(path)]})
+        if fits:
+            assert encoder(processor, max_seconds=60.0)(chat).inputs["input_features"].shape[-1] == 1000
+        else:
+            with pytest.raises(MediaError, match=rf"{path} is 12\.0 s long.*10\.0 s at most"):
+                encoder(processor, max_seconds=60.0)(chat)
 
 
 def test_both_pixel_bounds_reach_the_processor(processor, rows):

@@ -188,3 +188,10 @@ def test_vllm_order_of_audio_in_video(released_vllm, patched_vllm):
     assert not released_vllm["prompts"]["interleaved at 4 fps"]["same_ids"]
     assert released_vllm["prompts"]["interleaved at 4 fps"]["same_tokens_counted"]
     assert all(prompt["same_ids"] for prompt in patched_vllm["prompts"].values())
+
+
+@pytest.mark.seam
+def test_vllm_processor_cache_loses_interleaved_audio(released_vllm):
+    """Why `mm_processor_cache_gb` is 0. A vLLM that passes needs that no longer."""
+    assert released_vllm["cached_audio"]["separate"] == "fine"
+    assert "Video doesn't have audio track" in released_vllm["cached_audio"]["interleaved"]

@@ -135,3 +135,14 @@ def test_an_unknown_release_stops_import_verl():
     assert "vllm 0.99.0 was never tried" in process.stderr
     assert "Traceback" not in process.stderr
     assert "went on" not in process.stdout
+
+
+def test_folders_that_are_no_omni_model_are_left_to_verl(plugin, tiny_model, tmp_path):
+    """A tokenizer in a folder of its own (model.tokenizer_path), say."""
+    from verl.utils import hf_processor
+
+    with pytest.warns(UserWarning, match="Failed to create processor"):
+        assert hf_processor(str(tmp_path)) is None
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text((tiny_model / name).read_text())
+    assert hf_processor(str(tmp_path)) is None

@@ -15,7 +15,7 @@ from verl_ext.omni.export import merge_shards
 pytestmark = pytest.mark.seam
 
 HERE = Path(__file__).parent
-SECONDS = 240
+SECONDS = 300
 LIMIT = 1e-5
 # Samples in order; of two ranks, the first takes the first two.
 BATCHES = {

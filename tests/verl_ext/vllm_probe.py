@@ -55,6 +55,21 @@ def prompt(processor, model, case) -> dict:
     }
 
 
+def cached_audio(config, case) -> str:
+    """What the processor says, its cache on, to another video with an audio that it has seen."""
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.multimodal.cache import MultiModalProcessorOnlyCache
+
+    processor = MULTIMODAL_REGISTRY.create_processor(config, cache=MultiModalProcessorOnlyCache(config))
+    try:
+        for video in (case["video"], 255 - case["video"]):
+            items = processor.info.parse_mm_data({"video": [video], "audio": [case["audio"]]})
+            processor(case["collapsed"], items, hf_processor_mm_kwargs=case["kwargs"])
+    except ValueError as error:
+        return str(error)
+    return "fine"
+
+
 def main() -> None:
     from vllm.config import ModelConfig, VllmConfig, set_current_vllm_config
     from vllm.model_executor.model_loader import get_model_architecture
@@ -74,6 +89,7 @@ def main() -> None:
             "architecture": f"{architecture.__module__}.{architecture.__name__}",
             "packs_on_this_machine": packs_on_this_machine(),
             "weight_elements": weight_after_loading(),
+            "cached_audio": {name: cached_audio(config, case) for name, case in cases.items()},
             "prompts": {name: prompt(processor, model, case) for name, case in cases.items()},
         }
     print(json.dumps(result))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from verl_ext.omni.media import read_audio, read_video
+from verl_ext.omni.media import MediaError, read_audio, read_video
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,6 @@ class PromptEncoder:
         media: how clips are decoded and scaled.
         cache_size: encoded prompts kept.
         chat_template_kwargs: handed to the chat template.
-
-    Raises:
-        ValueError: ``media.max_seconds`` admits sounds that the processor would cut.
     """
 
     def __init__(
@@ -84,13 +81,6 @@ class PromptEncoder:
         cache_size: int = 64,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        window = processor.feature_extractor.chunk_length
-        if media.max_seconds > window:
-            raise ValueError(
-                f"media.max_seconds={media.max_seconds:g} is over the {window:g} s of sound that the model's processor "
-                "takes (chunk_length in its preprocessor_config.json); it would cut the rest without a word. Set "
-                f"media.max_seconds to {window:g} at most."
-            )
         self.processor = processor
         self.media = media
         self.cache_size = cache_size
@@ -105,7 +95,7 @@ class PromptEncoder:
                 video and audio items hold a path.
 
         Raises:
-            MediaError: a file is missing or cannot be decoded; the message names it.
+            MediaError: a file is missing, cannot be decoded or is too long; the message names it.
         """
         key = json.dumps(messages, sort_keys=True, default=str)
         if key in self._cache:
@@ -147,12 +137,22 @@ class PromptEncoder:
                 if item.get("type") == "video":
                     videos.append(read_video(item["video"], self.media.fps, self.media.max_frames))
                     if self.media.use_audio_in_video:
-                        audios.append(read_audio(item["video"], self.media.sampling_rate, self.media.max_seconds))
+                        audios.append(self._read_audio(item["video"]))
                 elif item.get("type") == "audio":
-                    audios.append(read_audio(item["audio"], self.media.sampling_rate, self.media.max_seconds))
+                    audios.append(self._read_audio(item["audio"]))
         if len({video.fps for video in videos}) > 1:
             raise ValueError("one prompt with several videos of different frame rates is not supported")
         return videos, audios
+
+    def _read_audio(self, path: str) -> np.ndarray:
+        audio = read_audio(path, self.media.sampling_rate, self.media.max_seconds)
+        window = self.processor.feature_extractor.n_samples
+        if len(audio) > window:
+            raise MediaError(
+                f"{path} is {len(audio) / self.media.sampling_rate:.1f} s long, but the model's processor hears "
+                f"{window / self.media.sampling_rate:.1f} s at most and would cut it. Shorten the clip or drop its row."
+            )
+        return audio
 
 
 def trim_audio(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

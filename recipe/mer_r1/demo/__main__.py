@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m recipe.mer_r1.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default outputs/demo)")
-    parser.add_argument("--rl-steps", type=int, help="default 80, with --scale small 4")
+    parser.add_argument("--rl-steps", type=int, help="default: conf/preset/tiny.yaml's; with --scale small 4")
     parser.add_argument("--scale", choices=[*SCALES], default="full", help="small: minutes, teaches nothing; for CI")
     arguments = parser.parse_args(argv)
     scale = SCALES[arguments.scale]
@@ -70,7 +70,7 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
     header, *rows = summary.table(found)
-    table = Table(title="Greedy answers to the test clips", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Greedy answers to the test clips", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in header:
         table.add_column(name, justify="left" if name in ("model", "thinking") else "right", no_wrap=True)
     for row in rows:

@@ -26,7 +26,7 @@ class Scale:
     clips: int = 1600
     test_clips: int = 160
     sft_steps: int | None = None
-    rl_steps: int = 80
+    rl_steps: int | None = None
 
 
 SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4)}
@@ -62,7 +62,8 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
     """The stages in order."""
     corpus, init = out / "corpus", out / "init"
     sft, rl = out / "sft", out / "rl"
-    sft_steps = [f"preset.sft.steps={scale.sft_steps}"] if scale.sft_steps is not None else []
+    sft_steps = [] if scale.sft_steps is None else [f"preset.sft.steps={scale.sft_steps}"]
+    rl_steps = [] if scale.rl_steps is None else [f"preset.steps={scale.rl_steps}"]
     return [
         Stage(
             "data",
@@ -94,12 +95,12 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
         Stage(
             "rl",
             "reinforcement learning",
-            ("-m", "recipe.mer_r1.main_ppo", f"preset.steps={scale.rl_steps}", *_paths(out, rl, ())),
+            ("-m", "recipe.mer_r1.main_ppo", *rl_steps, *_paths(out, rl, ())),
             folder=rl,
             result=rl / "model" / "config.json",
             after=("sft",),
             conf=_RL_CONF,
-            watch=progress.rl(rl, scale.rl_steps),
+            watch=progress.rl(rl, OmegaConf.load(_PRESET).steps if scale.rl_steps is None else scale.rl_steps),
         ),
         _evaluation("eval_rl", "evaluation after RL", out, rl, "rl", scale),
     ]
