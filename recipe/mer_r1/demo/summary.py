@@ -148,8 +148,8 @@ def page(summary: Mapping[str, Any]) -> str:
             f"first step after {startup}; all stages {seconds['total'] / 60:.1f} min; "
             f"at most {memory:.1f} GB resident (summed over processes; shared pages count in each).",
             f"- Log-probs of vLLM and of the actor differ by {gap:.1e} at most.",
-            "- A made corpus and a model of a million parameters, one seed: this shows that the machinery works and "
-            "learns, not how real models behave. What is built into the corpus stands on its card, "
+            "- A made corpus and a model of a million parameters, one seed: this shows how the machinery works, "
+            "not how real models behave. What is built into the corpus stands on its card, "
             "corpus/README.md.",
             "",
         ]
