@@ -10,8 +10,8 @@ CPU = ["verl==0.9.1", "transformers==5.10.4", "tensordict==0.10.0", "TransferQue
 COMMON = [
     "av>=18,<19",
     "hydra-core>=1.3.2,<1.4",
-    "lemminflect>=0.2.3",
     "numpy>=2",
+    "openpyxl",
     "pandas",
     "psutil",
     "pyarrow",
@@ -35,9 +35,9 @@ setup(
     extras_require={
         "cpu": CPU,
         "gpu": GPU,
-        "eval": ["openai", "openpyxl", "scikit-learn"],
+        "eval": ["openai", "scikit-learn"],
         "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
-        "dev": ["hypothesis", "pytest", "ruff"],
+        "dev": ["hypothesis", "lemminflect>=0.2.3", "pytest", "ruff"],
     },
     entry_points={
         "verl.plugins": ["verl_ext = verl_ext.plugin"],

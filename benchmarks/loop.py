@@ -37,7 +37,8 @@ def phases(run_dir: Path) -> dict[str, Any]:
         raise SystemExit(f"{path}: {len(taken)} training steps; at least 2 are needed")
     later = taken[1:]
     medians = {name: statistics.median(data[f"timing_s/{name}"] for data in later) for name in PHASES}
-    medians["other"] = medians["step"] - sum(medians[name] for name in PHASES if name != "step")
+    named = [sum(data[f"timing_s/{name}"] for name in PHASES if name != "step") for data in later]
+    medians["other"] = statistics.median(data["timing_s/step"] - part for data, part in zip(later, named, strict=True))
     return {
         "steps": len(taken),
         "first_step_seconds": taken[0]["timing_s/step"],

@@ -240,7 +240,7 @@ def _decodable(clips: list[Clip], report: Report) -> list[Clip]:
     def fault(clip: Clip) -> Fault | None:
         for kind, path in (("video", clip.video), ("audio", clip.audio)):
             if wrong := decode_fault(path, kind):
-                return Fault(f"undecodable_{kind}", clip.name, f"{path}: clip {clip.name!r}: {wrong}; replace the file")
+                return Fault(f"undecodable_{kind}", clip.name, f"clip {clip.name!r}: {wrong}")
         return None
 
     with ThreadPoolExecutor() as pool:

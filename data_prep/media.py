@@ -6,9 +6,12 @@ import io
 import wave
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
+
+from verl_ext.omni.demux import MediaError, decode, open_clip
 
 # Bit-exact flags keep version strings and dates out of the files; one thread and no CPU-specific code keep x264's
 # decisions the same on every machine.
@@ -69,14 +72,12 @@ def encode_mp4(frames: Sequence[np.ndarray], fps: int, sound: np.ndarray, rate: 
     return buffer.getvalue()
 
 
-def decode_fault(path: Path, kind: str) -> str | None:
-    """Decode the first "video" or "audio" track to its end; returns what is wrong, or None."""
+def decode_fault(path: Path, kind: Literal["video", "audio"]) -> str | None:
+    """Decode the first "video" or "audio" track to its end, as training does; returns what is wrong, or None."""
     try:
-        with av.open(str(path)) as container:
-            streams = container.streams.video if kind == "video" else container.streams.audio
-            if not streams:
-                return f"has no {kind} track"
-            count = sum(1 for _ in container.decode(streams[0]))
-    except (av.FFmpegError, OSError, ValueError) as error:
-        return f"cannot be decoded ({error})"
-    return None if count else f"has an empty {kind} track"
+        with open_clip(path, kind) as container:
+            for _ in decode(container, getattr(container.streams, kind)[0], path):
+                pass
+    except MediaError as error:
+        return str(error)
+    return None

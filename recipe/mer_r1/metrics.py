@@ -141,10 +141,13 @@ def _names(gold: Mapping[str, Any], pred: Mapping[str, Any], missing: Missing) -
     if missing not in ("error", "zero"):
         raise ValueError(f"missing={missing!r} is not known; choose error or zero")
     if missing == "error" and gold.keys() != pred.keys():
-        without = {"gold without a prediction": gold.keys() - pred.keys()}
-        without["prediction without gold"] = pred.keys() - gold.keys()
-        found = [f"{len(names)} {what} ({_some(names)})" for what, names in without.items() if names]
-        raise ValueError(f"{'; '.join(found)}; missing=zero scores the former 0 and leaves the latter out")
+        kinds = (
+            ("gold without a prediction", gold.keys() - pred.keys(), "counts as wrong what has no prediction"),
+            ("prediction without gold", pred.keys() - gold.keys(), "leaves out predictions without gold"),
+        )
+        found = [f"{len(names)} {what} ({_some(names)})" for what, names, _ in kinds if names]
+        remedies = [remedy for _, names, remedy in kinds if names]
+        raise ValueError(f"{'; '.join(found)}; missing=zero {' and '.join(remedies)}")
     return list(gold)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
+import sys
 import wave
 from itertools import combinations
 
@@ -18,6 +20,9 @@ from data_prep.micro.face import SIZE, Look, draw_face
 from data_prep.micro.plan import draw_plan
 from data_prep.micro.render import FPS, SECONDS, render
 from data_prep.micro.voice import RATE, STYLES, VoiceError, pick_engine, speak
+from verl_ext.omni.media import MediaError, read_audio, read_video
+
+FASTSTART = {"movflags": "faststart"}
 
 ENGINES = [
     pytest.param(
@@ -160,18 +165,52 @@ def test_resample_keeps_length_and_tone():
     assert np.argmax(spectrum) / len(out) * 16000 == pytest.approx(440, abs=3)
 
 
-def test_decode_fault_says_what_is_wrong(tmp_path):
-    good = tmp_path / "good.mp4"
-    good.write_bytes(encode_mp4([np.zeros((56, 56, 3), np.uint8)] * 2, 2, np.zeros(16000, np.float32), RATE))
-    assert decode_fault(good, "video") is None
-    assert decode_fault(good, "audio") is None
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """An mp4 with its index in front, and a wav, of two seconds."""
+    folder = tmp_path_factory.mktemp("clip")
+    noise = np.random.default_rng(0)
+    frames = [noise.integers(0, 255, (56, 56, 3), np.uint8) for _ in range(8)]
+    sound = noise.normal(0, 0.1, 2 * RATE).astype(np.float32)
+    (folder / "plain.mp4").write_bytes(encode_mp4(frames, 4, sound, RATE))
+    with av.open(str(folder / "plain.mp4")) as source, av.open(str(folder / "a.mp4"), "w", options=FASTSTART) as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    (folder / "a.wav").write_bytes(encode_wav(pcm16(sound), RATE))
+    return folder / "a.mp4", folder / "a.wav"
+
+
+def test_good_clips_have_no_fault(clip):
+    video, sound = clip
+    assert [decode_fault(video, "video"), decode_fault(video, "audio"), decode_fault(sound, "audio")] == [None] * 3
+
+
+def test_decode_fault_says_what_is_wrong(clip, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"not a film")
-    assert "cannot be decoded" in decode_fault(bad, "video")
-    sound = tmp_path / "sound.wav"
-    sound.write_bytes(encode_wav(np.zeros(0, "<i2"), RATE))
-    assert decode_fault(sound, "video") == "has no video track"
-    assert decode_fault(sound, "audio") is not None
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(good.read_bytes()[:600])
-    assert decode_fault(cut, "video") is not None
+    assert f"cannot open {bad}" in decode_fault(bad, "video")
+    assert f"{clip[1]} has no video stream" in decode_fault(clip[1], "video")
+    empty = tmp_path / "empty.wav"
+    empty.write_bytes(encode_wav(np.zeros(0, "<i2"), RATE))
+    assert decode_fault(empty, "audio") is not None
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.8, 0.99])
+@pytest.mark.parametrize(("which", "kind"), [(0, "video"), (0, "audio"), (1, "audio")])
+def test_what_training_refuses_is_a_fault_and_nothing_else(clip, which, kind, share, tmp_path):
+    """A decoder alone takes what is left of a wav or of an mp4 with its index in front for a shorter clip."""
+    cut = tmp_path / clip[which].name
+    data = clip[which].read_bytes()
+    cut.write_bytes(data[: int(len(data) * share)])
+    read = read_video if kind == "video" else read_audio
+    with pytest.raises(MediaError) as refused:
+        read(cut)
+    assert decode_fault(cut, kind) == str(refused.value)
+
+
+def test_checking_clips_needs_no_torch():
+    code = "import sys, data_prep.corpus, data_prep.shards; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

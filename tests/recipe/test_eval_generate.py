@@ -245,6 +245,20 @@ def test_a_real_vllm_answers_in_both_forms(tiny_model, micro_corpus, tmp_path):
     assert (out / "slow.jsonl").read_text() == first
 
 
+@pytest.mark.parametrize(("woven", "expected"), [("false", 2), ("true", 0)])
+def test_vllms_cache_of_clips_is_used_unless_the_audio_is_inside_the_video(tiny_model, monkeypatch, woven, expected):
+    import sys
+
+    from recipe.mer_r1.eval.rollout import Rollout
+
+    asked = {}
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda **options: asked.update(options)))
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    changes = [f"media.use_audio_in_video={woven}", "rollout.media_cache_gb=2"]
+    Rollout(str(tiny_model), generate.load_preset("tiny", changes), 0.0, 8)
+    assert asked["mm_processor_cache_gb"] == expected
+
+
 def test_media_placeholders_and_ids_without_token_are_banned(tiny_model):
     from transformers import AutoConfig, AutoProcessor
 

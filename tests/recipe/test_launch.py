@@ -3,18 +3,15 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 15  # on a busy machine; 1 on an idle one, because neither torch nor verl is imported
 
 
 def call(module, *arguments, python=()):
-    """(exit code, stdout, stderr) of an entry point that answers quickly."""
-    start = time.monotonic()
+    """(exit code, stdout, stderr) of an entry point."""
     process = subprocess.run(
         [sys.executable, *python, "-m", f"recipe.mer_r1.{module}", *arguments],
         cwd=ROOT,
@@ -23,7 +20,6 @@ def call(module, *arguments, python=()):
         text=True,
         timeout=120,
     )
-    assert time.monotonic() - start < SECONDS
     return process.returncode, process.stdout, process.stderr
 
 

@@ -155,6 +155,25 @@ def test_names_that_differ_are_counted_and_named():
     assert (found["n"], found["R"]) == (7, pytest.approx(1 / 7))
 
 
+@pytest.mark.parametrize(
+    ("pred", "message"),
+    [
+        (
+            {"a": "sad", "b": "sad", "z": "sad"},
+            "1 prediction without gold (z); missing=zero leaves out predictions without gold",
+        ),
+        (
+            {"a": "sad"},
+            "1 gold without a prediction (b); missing=zero counts as wrong what has no prediction",
+        ),
+    ],
+)
+def test_the_way_out_is_that_of_what_is_missing(pred, message):
+    with pytest.raises(ValueError, match="missing=zero") as caught:
+        ew_scores({"a": "sad", "b": "sad"}, pred, BUILTIN)
+    assert str(caught.value) == message
+
+
 def test_unknown_treatment_of_missing_names():
     with pytest.raises(ValueError, match="error or zero"):
         ew_scores({}, {}, BUILTIN, missing="skip")

@@ -132,6 +132,11 @@ def test_names_select_the_samples(run):
     assert (code, result["n"], result["hit"]) == (0, 1, 1.0)
 
 
+def test_a_whole_number_is_a_name_as_it_is_in_csv(run):
+    code, _, err, result = run("ew", ("csv", "name,openset\n7,sad\n"), ("jsonl", '{"name": 7, "labels": "sad"}'))
+    assert (code, result["F"]) == (0, 1.0), err
+
+
 def test_missing_zero_scores_and_counts(run):
     code, out, _, result = run(
         "ew", ("csv", GOLD), ("csv", 'name,openset\na,"happy,sad"\nz,sad\n'), "--missing", "zero"
@@ -159,6 +164,7 @@ def labels(**label):
 SAD = rows("a,sad")
 POSITIVE = rows("a,positive", "name,sentiment")
 KEY = ("--key", "test_corpus")
+NAMELESS = {"filenames": objects(None), "fileitems": objects("sad")}
 UNEVEN = {"filenames": np.array(["a"]), "fileitems": np.array(["x", "y"])}
 BAD = {
     "missing file": ("ew", ("csv", None), SAD, (), "gold.csv: no such file"),
@@ -177,6 +183,10 @@ BAD = {
     "nameless": ("ew", SAD, rows(",sad"), (), "line 2: the name is empty"),
     "not JSON": ("ew", SAD, ("jsonl", "{name: a}"), (), "line 1: is not JSON"),
     "no object": ("ew", SAD, ("jsonl", "[1]"), (), "line 1: is not a JSON object"),
+    "name null": ("ew", SAD, ("jsonl", '{"name": null, "labels": "sad"}'), (), "line 1: the name None is neither text"),
+    "name list": ("ew", SAD, ("jsonl", '{"name": ["a"], "labels": "sad"}'), (), "the name ['a'] is neither text"),
+    "name true": ("ew", SAD, ("jsonl", '{"name": true, "labels": "sad"}'), (), "the name True is neither text"),
+    "name None": ("ew", SAD, ("npz", NAMELESS), (), "pred.npz, item 0: the name None is neither text"),
     "no words": ("ew", SAD, ("jsonl", '{"name": "a", "labels": {"x": 1}}'), (), "neither text nor a list of words"),
     "no prediction": ("ew", rows("a,sad\nb,sad"), SAD, (), "1 gold without a prediction (b)"),
     "no gold": ("ew", SAD, rows("a,sad\nb,sad"), (), "1 prediction without gold (b)"),

@@ -1,5 +1,8 @@
 """Decoding clips: which frames are kept, and that every bad file is named."""
 
+import weakref
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verl_ext.omni import demux, media
 from verl_ext.omni.media import MediaError, read_audio, read_video, sample_indices
 
 
@@ -94,6 +98,78 @@ def test_max_frames_bounds_and_the_reported_rate_follows(clip):
     whole = read_video(clip[0], fps=2.0)
     assert torch.equal(video.frames_TCHW[0], whole.frames_TCHW[0])
     assert torch.equal(video.frames_TCHW[-1], whole.frames_TCHW[-1])
+
+
+def whole(path):
+    """All frames, decoded the plain way."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """97 different frames at 29.97 a second, with frames that are coded out of order."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(30000, 1001), options={"bf": "3", "g": "12"})
+        stream.width = stream.height = 56
+        for number in range(97):
+            image = np.full((56, 56, 3), number * 2, np.uint8)
+            image[: number % 56] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize(("fps", "max_frames"), [(2.0, 64), (30.0, 512), (60.0, 512), (10.0, 6), (0.1, 64)])
+def test_kept_frames_are_those_of_their_indices(film, suffix, fps, max_frames, tmp_path):
+    """Also in a container that does not say how many frames it has."""
+    path = film if suffix == "mp4" else remux(film, tmp_path / "film.mkv", {"video"})
+    everything = whole(path)
+    assert len(everything) == 97
+    with av.open(str(path)) as container:
+        source_fps = float(container.streams.video[0].average_rate)
+        assert container.streams.video[0].frames == (97 if suffix == "mp4" else 0)
+    indices = sample_indices(97, source_fps, fps, max_frames)
+    video = read_video(path, fps, max_frames)
+    expected = np.stack([everything[index] for index in indices])
+    assert np.array_equal(video.frames_TCHW.permute(0, 2, 3, 1).numpy(), expected)
+    assert video.frames_TCHW.is_contiguous()
+    assert video.fps == pytest.approx(len(indices) * source_fps / 97)
+
+
+@pytest.mark.parametrize("said", [0, 1, 96, 98, 1000])
+def test_a_header_that_is_wrong_about_the_number_of_frames_does_not_matter(film, said, monkeypatch):
+    right = read_video(film)
+    monkeypatch.setattr(media, "_announced", lambda path: (said, 30000 / 1001))
+    video = read_video(film)
+    assert torch.equal(video.frames_TCHW, right.frames_TCHW)
+    assert video.fps == pytest.approx(right.fps)
+
+
+def test_a_film_is_decoded_once_and_only_kept_frames_are_converted(film, monkeypatch):
+    converted, alive, most = [], weakref.WeakSet(), 0
+
+    class Frame:
+        def __init__(self, frame):
+            self.frame = frame
+
+        def to_ndarray(self, **options):
+            converted.append(self.frame.pts)
+            return self.frame.to_ndarray(**options)
+
+    def watched(*arguments):
+        nonlocal most
+        for frame in demux.decode(*arguments):
+            frame = Frame(frame)
+            alive.add(frame)
+            most = max(most, len(alive))
+            yield frame
+
+    monkeypatch.setattr(media, "decode", watched)
+    assert len(read_video(film).frames_TCHW) == len(converted) == len(set(converted)) == 6
+    assert most <= 2
 
 
 def test_audio_is_mono_float_in_range(clip):

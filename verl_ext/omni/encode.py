@@ -66,6 +66,12 @@ class PromptEncoder:
     """Decodes media, renders the chat template and runs the processor; remembers the last ``cache_size`` prompts.
 
     The G responses of a group, and every epoch after the first, reuse one encoding.
+
+    Args:
+        processor: a Qwen2_5OmniProcessor, bound by :func:`verl_ext.omni.processor.bind`.
+        media: how clips are decoded and scaled.
+        cache_size: encoded prompts kept.
+        chat_template_kwargs: handed to the chat template.
     """
 
     def __init__(
@@ -74,7 +80,7 @@ class PromptEncoder:
         media: MediaConfig,
         cache_size: int = 64,
         chat_template_kwargs: Mapping[str, Any] | None = None,
-    ):
+    ) -> None:
         self.processor = processor
         self.media = media
         self.cache_size = cache_size

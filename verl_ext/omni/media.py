@@ -5,7 +5,7 @@ A video becomes ``uint8 (T, 3, H, W)`` frames sampled evenly in time, audio beco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,9 @@ import av
 import numpy as np
 import torch
 
-_REMEDY = "Re-encode the clip or drop its row."
+from verl_ext.omni.demux import MediaError, decode, open_clip
 
-
-class MediaError(ValueError):
-    """A media file that is missing, has no such stream, or cannot be decoded; the message names the file."""
+__all__ = ["MediaError", "Video", "read_audio", "read_video", "sample_indices"]
 
 
 @dataclass(frozen=True)
@@ -33,34 +31,6 @@ class Video:
     fps: float
 
 
-def _open(path: str | Path, kind: str) -> av.container.InputContainer:
-    if not Path(path).is_file():
-        raise MediaError(f"{kind} file not found: {path}. Check the paths that the shard was written with.")
-    try:
-        container = av.open(str(path))
-    except av.FFmpegError as error:
-        raise MediaError(f"cannot open {path} as {kind}: {error}. {_REMEDY}") from error
-    if not getattr(container.streams, kind):
-        container.close()
-        raise MediaError(f"{path} has no {kind} stream.")
-    return container
-
-
-def _decode(
-    container: av.container.InputContainer, stream: av.stream.Stream, path: str | Path
-) -> Iterator[av.frame.Frame]:
-    """All frames of ``stream``; a file that ends before its last packet does is an error, not a shorter clip."""
-    try:
-        # Packets of every stream: where a file is cut off, the last one is whichever stood there.
-        for packet in container.demux():
-            if packet.is_corrupt:
-                raise MediaError(f"{path} is damaged or cut off. {_REMEDY}")
-            if packet.stream.index == stream.index:
-                yield from packet.decode()
-    except av.FFmpegError as error:
-        raise MediaError(f"cannot decode the {stream.type} of {path}: {error}. {_REMEDY}") from error
-
-
 def sample_indices(num_frames: int, source_fps: float, fps: float, max_frames: int, multiple: int = 2) -> np.ndarray:
     """Which frames to keep: evenly spread, about ``fps`` a second, at most ``max_frames``, a multiple of ``multiple``.
 
@@ -73,22 +43,43 @@ def sample_indices(num_frames: int, source_fps: float, fps: float, max_frames: i
 
 
 def read_video(path: str | Path, fps: float = 2.0, max_frames: int = 64) -> Video:
-    """Decode ``path`` and keep about ``fps`` frames a second.
+    """Decode ``path`` and keep about ``fps`` frames a second; only kept frames are converted and held.
 
     Raises:
         MediaError: the file is missing, has no video stream, is cut off, or cannot be decoded.
     """
-    with _open(path, "video") as container:
+    said, source_fps = _announced(path)
+    source_fps = source_fps or fps
+    indices = sample_indices(said, source_fps, fps, max_frames) if said else []
+    kept, number = _decode_at(path, indices)
+    if number != said:
+        # The file says nothing or something else (Matroska, an edit list): now that the number is known, once more.
+        indices = sample_indices(number, source_fps, fps, max_frames)
+        kept, _ = _decode_at(path, indices)
+    frames_TCHW = np.stack([kept[index] for index in indices])
+    return Video(torch.from_numpy(frames_TCHW), fps=len(indices) / (number / source_fps))
+
+
+def _announced(path: str | Path) -> tuple[int, float | None]:
+    """Number of frames and frames per second as the file's header has them; 0 and None where it has not."""
+    with open_clip(path, "video") as container:
+        stream = container.streams.video[0]
+        return stream.frames, float(stream.average_rate) if stream.average_rate else None
+
+
+def _decode_at(path: str | Path, indices: Iterable[int]) -> tuple[dict[int, np.ndarray], int]:
+    """The frames of these indices, each uint8 (3, H, W), and the number of all; the others are dropped at once.
+
+    All are decoded: a clip that is damaged behind the last index is damaged.
+    """
+    wanted, kept, number = {int(index) for index in indices}, {}, 0
+    with open_clip(path, "video") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        frames = list(_decode(container, stream, path))
-        source_fps = float(stream.average_rate or fps)
-    if not frames:
-        raise MediaError(f"{path} has a video stream without frames.")
-    indices = sample_indices(len(frames), source_fps, fps, max_frames)
-    frames_THWC = np.stack([frames[i].to_ndarray(format="rgb24") for i in indices])
-    duration = len(frames) / source_fps
-    return Video(torch.from_numpy(frames_THWC).permute(0, 3, 1, 2).contiguous(), fps=len(indices) / duration)
+        for number, frame in enumerate(decode(container, stream, path), start=1):
+            if number - 1 in wanted:
+                kept[number - 1] = np.ascontiguousarray(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))
+    return kept, number
 
 
 def read_audio(path: str | Path, sampling_rate: int = 16_000, max_seconds: float = 300.0) -> np.ndarray:
@@ -98,13 +89,11 @@ def read_audio(path: str | Path, sampling_rate: int = 16_000, max_seconds: float
         MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded, or is longer than
             ``max_seconds`` (nothing is cut silently).
     """
-    with _open(path, "audio") as container:
+    with open_clip(path, "audio") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
-        frames = _decode(container, container.streams.audio[0], path)
+        frames = decode(container, container.streams.audio[0], path)
         blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
         blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
-    if not blocks:
-        raise MediaError(f"{path} has an audio stream without samples.")
     samples = np.concatenate(blocks).astype(np.float32)
     if len(samples) > max_seconds * sampling_rate:
         raise MediaError(

@@ -70,7 +70,7 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
     header, *rows = summary.table(found)
-    table = Table(title="Greedy answers to the test clips", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Greedy answers to the test clips", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in header:
         table.add_column(name, justify="left" if name in ("model", "thinking") else "right", no_wrap=True)
     for row in rows:

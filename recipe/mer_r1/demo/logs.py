@@ -9,11 +9,13 @@ _LOOKED_AT = 400
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # Ray repeats an actor's lines with its name and process before them.
 _ACTOR = re.compile(r"^\(\w+(?: pid=\d+)?[^)]*\) ")
+_WARNING = re.compile(r"\w*Warning: ")
 _NOISE = re.compile(
     r"^\s*$"
     r"|\bWARNING\b|\bINFO\b|\w*Warning:|\bWarning: |warnings\.warn|^\[transformers\]"
     r"|\d+%\|"  # progress bars
     r"|^\s*[~^]+\s*$"  # markers below a traceback's line
+    r"|^\s*\{?'[\w./-]+': "  # verl prints its whole configuration
     r"|it/s\]|s/it\]"
 )
 
@@ -23,7 +25,10 @@ def relevant(log: Path, count: int = 20) -> list[str]:
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _COLOUR.sub("", text).split("\n")[-_LOOKED_AT:]]
     kept: list[str] = []
+    warned = False
     for line in (_ACTOR.sub("", line) for line in lines):
-        if not _NOISE.search(line) and (not kept or kept[-1] != line):
+        quoted = warned and line.startswith("  ")  # the code that a warning is about
+        warned = bool(_WARNING.search(line))
+        if not quoted and not _NOISE.search(line) and (not kept or kept[-1] != line):
             kept.append(line)
     return kept[-count:]

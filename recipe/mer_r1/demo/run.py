@@ -63,9 +63,9 @@ class Demo:
         """The stamp to go on from: finished, interrupted, or new; a new one starts with an empty folder."""
         key = stamps.key_of(stage.command, [done[name] for name in stage.after], stage.conf)
         previous = stamps.read(self.stamp_path(stage))
-        if previous is not None and previous.key == key:
-            kept = stage.result.exists()
-            return previous if kept or not previous.finished else Stamp(key, previous.command)
+        lost = previous is not None and previous.finished and not stage.result.exists()
+        if previous is not None and previous.key == key and not lost:
+            return previous
         if stage.folder.exists():
             if previous is None:
                 raise StageError(

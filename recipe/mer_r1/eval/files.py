@@ -80,6 +80,13 @@ def _convert(value: Any, kind: Kind, where: str) -> Any:
     return _words(value, where)
 
 
+def _name(value: Any, where: str) -> str:
+    """A sample's name; null is none, and no sample is called "None"."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise InputError(f"{where}: the name {value!r} is neither text nor a whole number")
+    return str(value)
+
+
 def _words(value: Any, where: str) -> list[str]:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return []
@@ -141,7 +148,7 @@ def _jsonl_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
         if not isinstance(row, dict):
             raise InputError(f"{where}: is not a JSON object")
         column = _column(source.kind, list(row), where)
-        yield where, str(row["name"]), _checked_brackets(row[column], where)
+        yield where, _name(row["name"], where), _checked_brackets(row[column], where)
 
 
 def _npz_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
@@ -152,7 +159,8 @@ def _npz_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
             raise InputError(f"{source.path}: {len(names)} filenames but {len(items)} fileitems")
         # Cached model outputs, taken by the list rule as they are, the way the official scorer takes them.
         for number, (name, item) in enumerate(zip(names, items, strict=True)):
-            yield f"{source.path}, item {number}", str(name), _plain(item)
+            where = f"{source.path}, item {number}"
+            yield where, _name(_plain(name), where), _plain(item)
         return
     yield from _label_rows(source, content)
 

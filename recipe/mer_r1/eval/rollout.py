@@ -101,7 +101,9 @@ class Rollout:
             enable_chunked_prefill=False,
             max_num_batched_tokens=max(preset.rollout.max_batched_tokens, longest),
             limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0},
-            mm_processor_cache_gb=0,  # vLLM 0.28.0's cache loses the audio of clips that share a batch
+            # The forms of a clip share one run of vLLM's processor. As in conf/ppo.yaml, not with the audio inside the
+            # video: a cached sound beside a new video then counts as "Video doesn't have audio track" (vLLM 0.28.0).
+            mm_processor_cache_gb=0 if media.use_audio_in_video else preset.rollout.media_cache_gb,
         )
 
     def __call__(self, requests: Sequence[Request]) -> list[Reply]:

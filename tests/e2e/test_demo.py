@@ -1,0 +1,44 @@
+"""`make demo` at its smallest: every stage by its real command, results in one folder, a second call keeps them all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+ROOT = Path(__file__).parents[2]
+
+
+def demo(out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "recipe.mer_r1.demo", "--scale", "small", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=1500, check=False)
+    print(done.stdout, done.stderr)
+    return done
+
+
+def test_the_demo_runs_through_and_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    done = demo(out)
+    assert done.returncode == 0
+    assert "$ python -m recipe.mer_r1.main_ppo" in done.stdout
+    summary = json.loads((out / "summary.json").read_text())
+    assert [len(summary["rl"][score]) for score in ("f1", "recall", "precision", "format")] == [4] * 4
+    assert summary["vllm_actor_logprob_max_abs_diff"] < 1e-4
+    assert 0 < summary["seconds"]["rl_startup"] < summary["seconds"]["total"]
+    for mode in ("slow", "fast"):
+        assert summary["eval"][mode]["n"] == 8
+        # RL's own validation decodes, encodes and samples as the evaluation does.
+        assert summary["eval"][mode]["f1"] == pytest.approx(summary["validation"][mode]["f1"][-1], abs=1e-6)
+    assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
+    assert "| RL | slow |" in (out / "results.md").read_text()
+
+    start = time.monotonic()
+    again = demo(out)
+    assert again.returncode == 0
+    assert again.stdout.count("kept") == 6
+    assert time.monotonic() - start < 60
