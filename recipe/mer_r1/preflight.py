@@ -142,11 +142,12 @@ def check_ppo(config: DictConfig) -> None:
     """Everything that can be known before Ray starts."""
     if config.trainer.save_freq < 1:
         raise PreflightError("preset.save_every must be 1 or more: the model is exported from the last checkpoint.")
-    per_rank = config.data.train_batch_size * config.actor_rollout_ref.rollout.n // config.trainer.n_gpus_per_node
+    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    responses = config.data.train_batch_size * config.actor_rollout_ref.rollout.n // ranks
     micro = config.preset.micro_batch_size
-    if per_rank // config.trainer.nnodes % micro:
+    if responses % micro:
         raise PreflightError(
-            f"preset.micro_batch_size={micro} does not divide the {per_rank // config.trainer.nnodes} responses of a rank "
+            f"preset.micro_batch_size={micro} does not divide the {responses} responses of a rank "
             "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it."
         )
     wheels = check_reward(config)
