@@ -87,4 +87,5 @@ class RolloutEngine:
         return samples
 
     def close(self) -> None:
-        self.llm.llm_engine.engine_core.shutdown()
+        # Killed after vLLM's own 5 s, it would leave its shared-memory ring in /dev/shm.
+        self.llm.llm_engine.engine_core.shutdown(timeout=60)
