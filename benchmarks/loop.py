@@ -65,7 +65,7 @@ class Stopwatch:
 def measure(run_dir: Path, steps: int, overrides: list[str]) -> dict[str, Any]:
     """Run main_ppo for some steps, without validation or checkpoints between, and read its metrics."""
     process.adopt_orphans()
-    process.interrupt_on_sigterm()
+    process.listen_to_signals()
     run_dir.mkdir(parents=True, exist_ok=True)
     log = run_dir / "main_ppo.log"
     quiet = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]

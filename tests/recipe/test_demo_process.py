@@ -76,17 +76,20 @@ def test_ctrl_c_ends_a_command_and_its_descendants(tmp_path, program):
         assert gone(int(log.read_text().split()[0]))
 
 
-def test_sigterm_is_ctrl_c(tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_every_request_to_stop_is_ctrl_c(tmp_path, name):
+    """SIGINT also in a shell's background job, which is started ignoring it."""
     body = """
         import os, signal
-        process.interrupt_on_sigterm()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process.listen_to_signals()
         try:
             process.Command([sys.executable, '-c', 'import time; time.sleep(300)'], log).wait(
-                lambda: os.kill(os.getpid(), signal.SIGTERM))
+                lambda: os.kill(os.getpid(), getattr(signal, sys.argv[2])))
         except KeyboardInterrupt:
             print("stopped", process._descendants())
         """
-    assert run(body, tmp_path / "log").stdout == "stopped []\n"
+    assert run(body, tmp_path / "log", name).stdout == "stopped []\n"
 
 
 def test_a_command_does_not_outlive_a_killed_demo(tmp_path):

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console = Console()
     process.adopt_orphans()
-    process.interrupt_on_sigterm()
+    process.listen_to_signals()
     demo = Demo(arguments.out, plan(arguments.out, scale))
     try:
         with Screen({stage.name: stage.title for stage in demo.stages}, console) as screen:

@@ -29,14 +29,14 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def interrupt_on_sigterm() -> None:
-    """Let SIGTERM and a closed terminal end us as Ctrl-C does."""
+def listen_to_signals() -> None:
+    """Let SIGTERM and a closed terminal end us as Ctrl-C does, and Ctrl-C also where a shell had us ignore it."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
 
 
 def resident_bytes() -> int:
