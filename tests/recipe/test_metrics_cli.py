@@ -53,6 +53,14 @@ def label_file(labels):
     }
 
 
+def test_generated_answers_are_scored_not_the_truth_beside_them(run):
+    row = {"name": "a", "labels": ["happy"], "response": "<think></think><answer>sad</answer>", "words": ["sad"]}
+    generated = ("jsonl", json.dumps(row))
+    code, _, _, result = run("ew", generated, generated)
+    assert code == 0
+    assert result["R"] == 0.0
+
+
 def test_ew_from_csv_and_jsonl(run):
     code, out, _, result = run("ew", ("csv", GOLD), ("jsonl", PRED))
     expected = ew_scores(

@@ -44,6 +44,8 @@ class Source:
     """Which member of a MERBench label npz."""
     emotions: str | None = None
     """What numbered emotions stand for: "meld", "iemocap", or comma-separated names."""
+    predictions: bool = False
+    """Whether answers are read: an answer of `main_eval generate` stands in `words`, its truth beside it in `labels`."""
 
 
 def read(source: Source) -> dict[str, Any]:
@@ -147,7 +149,9 @@ def _jsonl_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
             raise InputError(f"{where}: is not JSON ({error})") from error
         if not isinstance(row, dict):
             raise InputError(f"{where}: is not a JSON object")
-        column = _column(source.kind, list(row), where)
+        # Files of `main_eval generate` hold both: taking the truth for the answer would score 100 %.
+        generated = source.predictions and source.kind == "words" and {"words", "response"} <= row.keys()
+        column = "words" if generated else _column(source.kind, list(row), where)
         yield where, _name(row["name"], where), _checked_brackets(row[column], where)
 
 

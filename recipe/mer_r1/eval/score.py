@@ -97,7 +97,7 @@ def _inputs(
     task: Task, gold: Path, pred: Path, key: str | None, emotions: str | None, names: str | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     truth = read(Source(gold, "value" if task is Task.waf else "words", key, emotions))
-    guess = read(Source(pred, "text" if task is Task.waf else "words"))
+    guess = read(Source(pred, "text" if task is Task.waf else "words", predictions=True))
     if names is None:
         return truth, guess
     try:
