@@ -45,7 +45,7 @@ class Source:
     emotions: str | None = None
     """What numbered emotions stand for: "meld", "iemocap", or comma-separated names."""
     predictions: bool = False
-    """Whether answers are read: an answer of `main_eval generate` stands in `words`, its truth beside it in `labels`."""
+    """Whether answers are read: `main_eval generate` writes an answer to `words`, its truth beside it to `labels`."""
 
 
 def read(source: Source) -> dict[str, Any]:
