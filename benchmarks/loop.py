@@ -63,12 +63,12 @@ class Stopwatch:
 
 
 def measure(run_dir: Path, steps: int, overrides: list[str]) -> dict[str, Any]:
-    """Run main_ppo for some steps, without validation or checkpoints between, and read its metrics."""
+    """Run main_ppo for some steps, without validation, with its one checkpoint after the last; read its metrics."""
     process.adopt_orphans()
     process.listen_to_signals()
     run_dir.mkdir(parents=True, exist_ok=True)
     log = run_dir / "main_ppo.log"
-    quiet = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]
+    quiet = ["trainer.val_before_train=false", "trainer.test_freq=-1", f"trainer.save_freq={steps}"]
     command = ["-m", "recipe.mer_r1.main_ppo", f"preset.steps={steps}", f"run_dir={run_dir}", *quiet, *overrides]
     watch = Stopwatch(run_dir, steps, log)
     status = process.Command([sys.executable, *command], log).wait(watch.look)
