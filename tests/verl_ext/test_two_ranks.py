@@ -1,21 +1,14 @@
 """Two FSDP2 ranks over gloo compute what one rank does, also where a rank's batch lacks some or all media."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from omni_cases import encoder, messages
+from ranks import run_ranks
 
 from verl_ext.omni.export import merge_shards
 
 pytestmark = pytest.mark.seam
 
-HERE = Path(__file__).parent
-SECONDS = 300
 LIMIT = 1e-5
 # Samples in order; of two ranks, the first takes the first two.
 BATCHES = {
@@ -63,30 +56,6 @@ def batches(processor, rows):
     }
 
 
-def start(ranks, arguments):
-    """The processes of a run."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    common = {
-        **os.environ,
-        "PYTHONPATH": str(HERE.parents[1]),
-        "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    return [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "fsdp_rank.py"), *map(str, arguments)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-
-
 @pytest.fixture(scope="module")
 def runs(batches, tiny_model, tmp_path_factory):
     """Results of one and of two ranks: number of ranks -> (folder, one dict a rank)."""
@@ -96,15 +65,7 @@ def runs(batches, tiny_model, tmp_path_factory):
     for ranks in (1, 2):
         out = folder / str(ranks)
         out.mkdir()
-        processes = start(ranks, (tiny_model, folder / "batches.pt", out))
-        try:
-            logs = [process.communicate(timeout=SECONDS)[0] for process in processes]
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"{ranks} ranks had not ended after {SECONDS} s: one waits for another")
-        finally:
-            for process in processes:
-                process.kill()
-        assert [process.returncode for process in processes] == [0] * ranks, logs[-1][-6000:]
+        run_ranks("fsdp_rank.py", ranks, (tiny_model, folder / "batches.pt", out))
         found[ranks] = out, [torch.load(out / f"rank{rank}.pt", weights_only=False) for rank in range(ranks)]
     return found
 

@@ -1,0 +1,48 @@
+"""Start a script of this folder once a rank, as torchrun would, and wait for all."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SECONDS = 300
+
+
+def run_ranks(script: str, ranks: int, arguments: Iterable[object]) -> list[str]:
+    """Run ``python SCRIPT ARGUMENTS…`` with RANK and its kin set; returns each rank's output, fails the test on error."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    common = {
+        **os.environ,
+        "PYTHONPATH": str(HERE.parents[1]),
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / script), *map(str, arguments)],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    try:
+        logs = [process.communicate(timeout=SECONDS)[0] for process in processes]
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"{ranks} ranks had not ended after {SECONDS} s: one waits for another")
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * ranks, logs[-1][-6000:]
+    return logs
