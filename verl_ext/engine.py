@@ -55,9 +55,8 @@ class SetLogProbsMixin:
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         inputs, output_args = super().prepare_model_inputs(micro_batch)
         if _wanted(micro_batch) and self._takes_block_mask(micro_batch):
-            layout = branch.Layout.of(micro_batch)
-            output_args["packed"] = layout, inputs["input_ids"].shape[1]
-            inputs = branch.pack(inputs, layout)
+            output_args["packed_at"] = inputs["input_ids"].shape[1]
+            inputs = branch.pack(inputs, branch.Layout.of(micro_batch))
         return inputs, output_args
 
     def prepare_model_outputs(
@@ -66,8 +65,8 @@ class SetLogProbsMixin:
         if not _wanted(micro_batch):
             return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
         rows = _Rows(micro_batch, output.logits.device)
-        if "packed" in output_args:
-            layout, length = output_args["packed"]
+        if "packed_at" in output_args:
+            length = output_args["packed_at"]
             found = rows.of_response(output.logits), rows.of_branch(output.logits, length)
             output.logits = output.logits[:, :length].contiguous()
             if not self._one_forward_is_checked:

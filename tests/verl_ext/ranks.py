@@ -16,7 +16,7 @@ SECONDS = 300
 
 
 def run_ranks(script: str, ranks: int, arguments: Iterable[object]) -> list[str]:
-    """Run ``python SCRIPT ARGUMENTS…`` with RANK and its kin set; returns each rank's output, fails the test on error."""
+    """Run ``python SCRIPT ARGUMENTS…`` a rank; returns each one's output, fails the test on an error."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]

@@ -2,9 +2,9 @@
 
     RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python set_log_probs_rank.py MODEL CASES OUT
 
-CASES is a torch file: {"token_sets": …, "weights": state dict or None, "samples": [one dict a response]}; each rank
-takes its share. Writes OUT/rankR.pt: by way (packed, two forwards) and micro-batch size the rows of response and branch,
-and the log-probs with and without them.
+CASES is a torch file: {"token_sets": …, "samples": [one dict a response]}; each rank takes its share. Writes
+OUT/rankR.pt: by way (packed, two forwards) and micro-batch size the rows of response and branch, and the log-probs with
+and without them.
 """
 
 import os
