@@ -1,0 +1,204 @@
+"""Slow–fast confidence in plain transformers: Eq. 1, 2 and 8 to 11 as the paper writes them, to compare with.
+
+Naive on purpose: one whole forward per response and mode, float32, temperature 1, Python loops, one category after the
+other. It shares no code with what it checks; wheels, the parser and the encoding of prompts are taken as given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from recipe.mer_r1.answer import parse
+from recipe.mer_r1.wheel import EmotionWheels
+from verl_ext.omni.rope import position_ids
+
+EMPTIED_THOUGHT = "<think></think>"
+SEPARATORS = ("", " ", ">", ",", "[", "'", '"', "\n")
+FLOOR = -20.0  # nats; no log-confidence is lower
+HARD_NEGATIVES = 3
+
+Tokens = dict[str, dict[str, set[int]]]
+Confidence = dict[str, dict[str, float]]
+
+
+@dataclass
+class Word:
+    """An answer's word: where it starts in each sequence, and its confidences there (nats; NaN where undefined).
+
+    `slow_at` counts tokens of the response, `fast_at` those of the fast form. `slow` and `fast` are conf(c) of Eq. 1 by
+    wheel ("w1") and category; `slow_word` and `fast_word` are the log-probs of the token the word starts with.
+    """
+
+    text: str
+    slow_at: int
+    fast_at: int
+    slow: Confidence
+    fast: Confidence
+    slow_word: float
+    fast_word: float
+
+
+@dataclass
+class Calibration:
+    """Rewards and margins of one response, NaN where undefined, and what they are made of.
+
+    `fast_ids` are the tokens of the fast form, end of turn included; empty where the answer holds no word.
+    """
+
+    calib_pos: float
+    calib_neg: float
+    calib_pos_word: float
+    calib_neg_word: float
+    margin_slow: float
+    margin_fast: float
+    words: list[Word]
+    fast_ids: list[int]
+
+
+def calibrate(
+    policy: Any, processor: Any, wheels: EmotionWheels, encoded: Any, response: list[int], labels: list[str]
+) -> Calibration:
+    """Everything for one response (token ids) to one `EncodedPrompt` whose true words are `labels`."""
+    text, fast_ids, starts = align(processor.tokenizer, response)
+    tokens = category_tokens(processor.tokenizer, wheels)
+    p_slow = log_probs(policy, processor, encoded, response)
+    p_fast = log_probs(policy, processor, encoded, fast_ids)
+    words = [
+        Word(
+            text=text[start:end],
+            slow_at=slow_at,
+            fast_at=fast_at,
+            slow=confidences(p_slow[slow_at], tokens),
+            fast=confidences(p_fast[fast_at], tokens),
+            slow_word=max(FLOOR, p_slow[slow_at, response[slow_at]].item()),
+            fast_word=max(FLOOR, p_fast[fast_at, response[slow_at]].item()),
+        )
+        for start, end, slow_at, fast_at in starts
+    ]
+    pos, neg = gap_rewards(wheels, labels, words, lambda word, wheel, c: word.slow[wheel][c] - word.fast[wheel][c])
+    pos_word, neg_word = gap_rewards(wheels, labels, words, lambda word, wheel, c: word.slow_word - word.fast_word)
+    # Both modes' margins are read where the answer's first word starts.
+    margins = [margin(wheels, labels, conf) for conf in (words[0].slow, words[0].fast)] if words else [math.nan] * 2
+    return Calibration(pos, neg, pos_word, neg_word, *margins, words, fast_ids)
+
+
+def align(tokenizer: Any, response: list[int]) -> tuple[str, list[int], list[tuple[int, int, int, int]]]:
+    """The response's text, its fast form's tokens, and of every word that counts: start and end in the text, the token
+    it starts in, in the response and in the fast form.
+
+    A repeated word counts at its first occurrence, whatever its case. A word without a token of its own does not count:
+    one that starts in the token of the word before, or in the token in which `<answer>` starts.
+    """
+    # ends[n]: how many characters the first n tokens spell.
+    ends = [len(tokenizer.decode(response[:n], skip_special_tokens=True)) for n in range(len(response) + 1)]
+    text = tokenizer.decode(response, skip_special_tokens=True)
+
+    def token_at(character: int) -> int:
+        return max(n for n in range(len(response)) if ends[n] <= character)
+
+    spans = parse(text).spans
+    if not spans:
+        return text, [], []
+    # Eq. 8: the fast form is the emptied thought and the answer's own tokens. Where a token reaches from before
+    # <answer> into it ("><"), its share of the answer is encoded anew, together with the emptied thought.
+    opening = text.rindex("<answer>", 0, spans[0][0])
+    first = token_at(opening)
+    share = ""
+    if ends[first] < opening:
+        share = text[opening : ends[first + 1]]
+        first += 1
+    prefix = tokenizer.encode(EMPTIED_THOUGHT + share, add_special_tokens=False)
+    starts, seen, taken = [], set(), set(range(first))
+    for start, end in spans:
+        word, at = text[start:end].lower(), token_at(start)
+        if word not in seen and at not in taken:
+            starts.append((start, end, at, len(prefix) + at - first))
+        seen.add(word)
+        taken.add(at)
+    return text, prefix + response[first:], starts
+
+
+@torch.no_grad()
+def log_probs(policy: Any, processor: Any, encoded: Any, tokens: list[int]) -> torch.Tensor:
+    """Eq. 8: row n is log π(· | prompt, the first n tokens), ``(len(tokens), vocabulary)``, float32."""
+    ids = torch.tensor(encoded.prompt_ids + tokens)
+    logits = policy(
+        input_ids=ids[None],
+        attention_mask=torch.ones_like(ids)[None],
+        position_ids=position_ids(processor.rope, ids, encoded.inputs)[:, None],
+        **encoded.inputs,
+    ).logits[0]
+    return logits.float().log_softmax(-1)[len(encoded.prompt_ids) - 1 : -1]
+
+
+def category_tokens(tokenizer: Any, wheels: EmotionWheels) -> Tokens:
+    """First tokens of the words of each category, V(c) of Eq. 1, by wheel and category.
+
+    A word begins with another token after another character and when capitalised. A token that words of two categories
+    of a wheel begin with tells nothing about either, so both lose it.
+    """
+    tokens: Tokens = {}
+    for wheel in wheels.ids:
+        found: dict[str, set[int]] = {}
+        for category in wheels.all_categories(wheel):
+            found[category] = set()
+            for word in wheels.words(wheel, category):
+                for form in (word, word[0].upper() + word[1:]):
+                    for separator in SEPARATORS:
+                        token = tokenizer.encode(separator + form, add_special_tokens=False)[0]
+                        if tokenizer.decode([token]) != separator:
+                            found[category].add(token)
+        categories_of = Counter(token for own in found.values() for token in own)
+        tokens[wheel] = {name: {token for token in own if categories_of[token] == 1} for name, own in found.items()}
+    return tokens
+
+
+def confidences(log_p: torch.Tensor, tokens: Tokens) -> Confidence:
+    """Eq. 1: conf(c) = log Σ p(e) at one position, of every category; NaN for a category without tokens."""
+    conf: Confidence = {}
+    for wheel, categories in tokens.items():
+        conf[wheel] = {}
+        for category, own in categories.items():
+            conf[wheel][category] = max(FLOOR, log_p[sorted(own)].logsumexp(0).item()) if own else math.nan
+    return conf
+
+
+def gap_rewards(wheels: EmotionWheels, labels: list[str], words: list[Word], gap: Any) -> tuple[float, float]:
+    """Eq. 9 to 11: R⁺ and R⁻, the means over the wheels on which they are defined; ``gap(word, wheel, c)`` is Δ."""
+    pos, neg = [], []
+    for wheel in wheels.ids:
+        truth = wheels.categories(labels, wheel)
+        if not truth:
+            continue
+        correct, incorrect = [], []
+        for word in words:
+            category = wheels.category(word.text, wheel)
+            if category is not None:
+                delta = gap(word, wheel, category)  # Eq. 9
+                (correct if category in truth else incorrect).append(delta)  # Eq. 10
+        pos.append(defined_mean(correct))  # Eq. 11
+        neg.append(-defined_mean(incorrect))
+    return defined_mean(pos), defined_mean(neg)
+
+
+def margin(wheels: EmotionWheels, labels: list[str], conf: Confidence) -> float:
+    """Eq. 2: mean confidence of the true categories minus that of the three likeliest others; mean over the wheels."""
+    margins = []
+    for wheel in wheels.ids:
+        truth = wheels.categories(labels, wheel)
+        right = [value for category, value in conf[wheel].items() if category in truth]
+        wrong = [value for category, value in conf[wheel].items() if category not in truth and not math.isnan(value)]
+        margins.append(defined_mean(right) - defined_mean(sorted(wrong)[-HARD_NEGATIVES:]))
+    return defined_mean(margins)
+
+
+def defined_mean(values: list[float]) -> float:
+    """Mean of the values that are not NaN; NaN where there are none."""
+    defined = [value for value in values if not math.isnan(value)]
+    return fmean(defined) if defined else math.nan
