@@ -16,10 +16,12 @@ one row a response here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from tensordict import TensorDict
+
+if TYPE_CHECKING:  # the rest runs where torch alone is installed
+    from tensordict import TensorDict
 
 BRANCH_IDS = "branch_ids"
 """Field: tokens of the branch, after the prompt; jagged ``(B, a_i)`` int64, not empty."""
@@ -42,6 +44,10 @@ class Layout:
         responses = micro_batch["responses"].offsets().diff().tolist()
         prompts = [total - response for total, response in zip(sequences, responses, strict=True)]
         return cls(prompts, sequences, list(micro_batch[BRANCH_IDS].unbind()))
+
+    def to(self, device: torch.device | str) -> Layout:
+        """The same with the branches on another device."""
+        return Layout(self.prompt_lengths, self.sequence_lengths, [ids.to(device) for ids in self.branches])
 
     @property
     def width(self) -> int:

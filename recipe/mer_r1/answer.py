@@ -1,23 +1,48 @@
 """Text of a turn: the prompt, the slow and the fast form of a response, and how a response is read back.
 
 A slow response thinks first, `<think>REASON</think><answer>word, word</answer>`; a fast one answers the same prompt
-with the thought emptied, `<think></think><answer>word, word</answer>` (paper, section 3.1 and Eq. 8). Pure Python.
+with the thought emptied, `<think></think><answer>word, word</answer>` (paper, section 3.1 and Eq. 8). The rival
+VideoAuto-R1 answers twice, `<answer>first</answer><think>REASON</think><answer>final</answer>`. Pure Python.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FAST_PREFIX = "<think></think><answer>"
 
-_INSTRUCTION = (
-    "What does the person feel? Reason inside <think> </think>, then list the emotion words inside <answer> </answer>."
-)
+_THINK_TAGS = ["<think>", "</think>"]
+_ANSWER_TAGS = ["<answer>", "</answer>"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a response is asked to look like."""
+
+    instruction: str
+    """Last line of the prompt."""
+    tags: list[str]
+    """The tags of a well-formed response, in order; nothing but blanks around them outside the thought and answers."""
+
+
+FORMS = {
+    "think_answer": Form(
+        "What does the person feel? "
+        "Reason inside <think> </think>, then list the emotion words inside <answer> </answer>.",
+        _THINK_TAGS + _ANSWER_TAGS,
+    ),
+    "answer_think_answer": Form(
+        "What does the person feel? List the emotion words you think of first inside <answer> </answer>, reason "
+        "inside <think> </think>, then list the final emotion words inside <answer> </answer>.",
+        _ANSWER_TAGS + _THINK_TAGS + _ANSWER_TAGS,
+    ),
+}
+"""By name, as `experiment.form` and `data.form` choose them."""
+
 _PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
 _TAG = re.compile(r"</?(?:think|answer)>")
-_WELL_FORMED_TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 # An item of the scorer's list rule: what stands between separators, less the blanks around it.
 _ITEM = re.compile(r"""[^'",\s](?:[^'",]*[^'",\s])?""")
 
@@ -33,8 +58,10 @@ class Answer:
     words: list[str]
     """The answer's words in order, duplicates and case kept."""
     well_formed: bool
-    """Whether the whole response is `<think>…</think>\\s*<answer>…</answer>`, each tag once."""
+    """Whether the whole response is `<think>…</think>\\s*<answer>…</answer>` (or its form's tags), each tag once."""
     spans: list[tuple[int, int]]
+    first_words: list[str] = field(default_factory=list)
+    """The words of a closed answer before the thought; [] where the form has none."""
 
     @property
     def is_fast(self) -> bool:
@@ -49,15 +76,32 @@ def build_prompt(subtitle: str) -> str:
     """
     if found := _PLACEHOLDER.search(subtitle):
         raise ValueError(f"subtitle {subtitle!r} holds the media placeholder {found[0]!r}; remove it from the corpus")
-    return f"<video><audio>Subtitle: {subtitle}\n{_INSTRUCTION}"
+    return f"<video><audio>Subtitle: {subtitle}\n{FORMS['think_answer'].instruction}"
 
 
-def slow_response(reason: str, labels: Sequence[str]) -> str:
-    """The response that thinks first. Raises ValueError where it could not be read back as it was meant."""
-    response = f"<think>{reason}</think><answer>{', '.join(labels)}</answer>"
-    answer = parse(response)
+def ask_for(form: str, prompt: str) -> str:
+    """A prompt of `build_prompt` with the instruction of another form; unchanged for the default form.
+
+    Raises ValueError where another form is asked for and the prompt does not end with the default's instruction.
+    """
+    if form == "think_answer":
+        return prompt
+    default = FORMS["think_answer"].instruction
+    if not prompt.endswith(default):
+        raise ValueError(
+            f"the prompt does not end with the instruction {default!r}; the form {form} can't be asked for"
+        )
+    return prompt.removesuffix(default) + FORMS[form].instruction
+
+
+def slow_response(reason: str, labels: Sequence[str], form: str = "think_answer") -> str:
+    """The response that thinks, in a form. Raises ValueError where it could not be read back as it was meant."""
+    parts = {"<think>": reason, "<answer>": ", ".join(labels)}
+    tags = FORMS[form].tags
+    response = "".join(f"{tag}{parts.get(tag, '')}" for tag in tags)
+    answer = parse(response, form)
     if not answer.well_formed:
-        raise ValueError(f"a reason or label holds one of the tags {_WELL_FORMED_TAGS}: {response!r}")
+        raise ValueError(f"a reason or label holds one of the tags {sorted(set(tags))}: {response!r}")
     if answer.words != list(labels):
         raise ValueError(
             f"labels {list(labels)!r} would be read back as {answer.words!r}: "
@@ -71,24 +115,27 @@ def fast_response(labels: Sequence[str]) -> str:
     return slow_response("", labels)
 
 
-def parse(response: str) -> Answer:
-    """Read a response; never raises, whatever a model wrote.
+def parse(response: str, form: str = "think_answer") -> Answer:
+    """Read a response; never raises, whatever a model wrote. Words are found alike in every form.
 
     A malformed response still yields what it holds: the thought up to `</think>`, and the words of the first
     *closed* `<answer>` after the last `</think>`. An answer cut off by the length limit yields no words, because its
     last word may be half a word.
     """
     tags = [(match[0], *match.span()) for match in _TAG.finditer(response)]
-    well_formed = _is_well_formed(response, tags)
+    well_formed = _is_well_formed(response, tags, FORMS[form].tags)
     think = _inner(tags, "<think>", "</think>", 0)
     after = max((index for index, tag in enumerate(tags) if tag[0] == "</think>"), default=-1) + 1
     answer = _inner(tags, "<answer>", "</answer>", after)
     think_text = response[think[0] : think[1]].strip() if think else ""
+    before = next((index for index, tag in enumerate(tags) if tag[0] == "<think>"), 0)
+    early = _inner(tags[:before], "<answer>", "</answer>", 0)
+    first_words = [response[start:end] for start, end in _word_spans(response, *early)] if early else []
     if answer is None:
-        return Answer(think_text, "", [], well_formed, [])
+        return Answer(think_text, "", [], well_formed, [], first_words)
     spans = _word_spans(response, *answer)
     words = [response[start:end] for start, end in spans]
-    return Answer(think_text, response[answer[0] : answer[1]].strip(), words, well_formed, spans)
+    return Answer(think_text, response[answer[0] : answer[1]].strip(), words, well_formed, spans, first_words)
 
 
 def split_list(text: str) -> list[str]:
@@ -100,11 +147,12 @@ def split_list(text: str) -> list[str]:
     return [text[start:end] for start, end in _list_spans(text, 0, len(text))]
 
 
-def _is_well_formed(response: str, tags: list[tuple[str, int, int]]) -> bool:
-    if [tag[0] for tag in tags] != _WELL_FORMED_TAGS:
+def _is_well_formed(response: str, tags: list[tuple[str, int, int]], wanted: list[str]) -> bool:
+    if [tag[0] for tag in tags] != wanted or tags[0][1] != 0 or tags[-1][2] != len(response):
         return False
-    between = response[tags[1][2] : tags[2][1]]
-    return tags[0][1] == 0 and not between.strip() and tags[3][2] == len(response)
+    # Between one part's end and the next part's beginning: every second gap.
+    gaps = [response[one[2] : two[1]] for one, two in zip(tags[1::2], tags[2::2], strict=False)]
+    return not any(gap.strip() for gap in gaps)
 
 
 def _inner(tags: list[tuple[str, int, int]], opening: str, closing: str, after: int) -> tuple[int, int] | None:

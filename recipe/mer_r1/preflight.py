@@ -9,10 +9,14 @@ import os
 import shutil
 import socket
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from recipe.mer_r1.advantage import TermError
+from recipe.mer_r1.answer import FORMS
+from recipe.mer_r1.experiments import estimator_of
 from recipe.mer_r1.reward import Scores
 from recipe.mer_r1.wheel import EmotionWheels, WheelError, load_wheels
 
@@ -43,6 +47,12 @@ def check_model_folder(path: str, key: str, way_out: str = "Train one with main_
             f"{key}={path}: the folder has no {', '.join(missing)}. Copy the files of the original checkpoint there, "
             "or make a folder with `python -m verl_ext.omni.export`."
         )
+
+
+def check_form(form: str, key: str) -> None:
+    """The form of a response exists."""
+    if form not in FORMS:
+        raise PreflightError(f"{key}={form}: no such form of a response; there are {', '.join(FORMS)}.")
 
 
 def check_shared_memory(needed_mb: int) -> None:
@@ -119,6 +129,14 @@ def check_reward(config: DictConfig) -> EmotionWheels:
         raise PreflightError(f"mer_r1.wheels.folder: {error}") from error
 
 
+def check_terms(config: DictConfig) -> None:
+    """The terms of the advantage can be combined."""
+    try:
+        estimator_of(config)
+    except TermError as error:
+        raise PreflightError(f"experiment.terms: {error}") from error
+
+
 def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
     """Labels are lists of words; says how many rows have none that a wheel knows: their responses can earn nothing."""
     from verl_ext.omni.dataset import load_shard
@@ -150,6 +168,11 @@ def check_ppo(config: DictConfig) -> None:
             f"preset.micro_batch_size={micro} does not divide the {responses} responses of a rank "
             "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it."
         )
+    check_form(config.data.form, "experiment.form")
+    for module in config.mer_r1.plugins:
+        if find_spec(module) is None:
+            raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")
+    check_terms(config)
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")
     check_loopback()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from recipe.mer_r1.answer import parse
+from recipe.mer_r1.answer import Answer, parse
 from recipe.mer_r1.wheel import EmotionWheels
 
 
@@ -37,20 +37,28 @@ class Scores:
     f1: float
     format: float
     wheels: int
+    f1_first: float = 0.0
+    """F1 of the answer given before the thought, in forms that have one (VideoAuto-R1)."""
 
 
 _NOTHING_RIGHT = SetScores(0.0, 0.0, 0.0)
 
 
 def score_response(text: str, labels: Iterable[str], wheels: EmotionWheels) -> Scores:
-    """Score a response against its ground-truth labels; never raises, whatever the model wrote.
+    """Score a response against its ground-truth labels; never raises, whatever the model wrote."""
+    return score_answer(parse(text), labels, wheels)
+
+
+def score_answer(answer: Answer, labels: Iterable[str], wheels: EmotionWheels) -> Scores:
+    """The same for a response that was parsed, in whatever form.
 
     An answer is scored by its words even where the format is wrong (see `answer.parse` for what counts as an answer):
     the format has a reward of its own.
     """
-    answer = parse(text)
-    mean, count = _mean_scores(wheels.mask(labels), wheels.mask(answer.words), wheels.wheel_masks())
-    return Scores(mean.recall, mean.precision, mean.f1, 1.0 if answer.well_formed else 0.0, count)
+    gold, wheel_masks = wheels.mask(labels), wheels.wheel_masks()
+    mean, count = _mean_scores(gold, wheels.mask(answer.words), wheel_masks)
+    first, _ = _mean_scores(gold, wheels.mask(answer.first_words), wheel_masks)
+    return Scores(mean.recall, mean.precision, mean.f1, 1.0 if answer.well_formed else 0.0, count, first.f1)
 
 
 def sample_scores(gold: Iterable[str], pred: Iterable[str], wheels: EmotionWheels, level: int = 1) -> SetScores | None:

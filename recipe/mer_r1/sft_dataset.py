@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from recipe.mer_r1.answer import FAST_PREFIX, fast_response, slow_response
+from recipe.mer_r1.answer import FAST_PREFIX, ask_for, fast_response, slow_response
 from verl_ext.omni.dataset import ShardError
 from verl_ext.omni.sft_dataset import Draw, OmniSFTDataset, row_name
 
@@ -16,15 +16,17 @@ class MERSFTDataset(OmniSFTDataset):
 
     A share `data.fast_fraction` of the draws is fast: the reply is made to begin with `FAST_PREFIX`, and the loss is
     on what follows it alone. So the model never learns to skip the thought by itself; RL and evaluation ask for the
-    fast form by the same prefix. A row without a reason is always drawn fast.
+    fast form by the same prefix. A row without a reason is always drawn fast. `data.form` chooses what the slow form
+    looks like, and asks for it in the prompt.
     """
 
     def draw(self, row: Mapping[str, Any], rng: random.Random) -> Draw:
-        prompt = row["prompt"][-1]["content"]
         labels, reason = list(row["reward_model"]["ground_truth"]), row["extra_info"].get("reason")
+        form = self.config.form
         try:
+            prompt = ask_for(form, row["prompt"][-1]["content"])
             if reason and rng.random() >= self.config.fast_fraction:
-                return Draw(prompt, target=slow_response(reason, labels))
+                return Draw(prompt, target=slow_response(reason, labels, form))
             return Draw(prompt, target=fast_response(labels).removeprefix(FAST_PREFIX), given=FAST_PREFIX)
         except ValueError as error:
             raise ShardError(f"row {row_name(row)}: {error}") from error

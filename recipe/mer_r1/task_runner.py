@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import ray
@@ -22,8 +23,11 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
     def run(self, config: DictConfig) -> Any:
         plugin.require()
         print("verl_ext\n  " + "\n  ".join(plugin.report()))
-        from recipe.mer_r1 import trainer  # noqa: F401  registers the trainer modes mer_r1_*
+        from recipe.mer_r1 import estimator, trainer  # noqa: F401  registers the trainer modes mer_r1_*
 
+        estimator.register(config)
+        for module in config.mer_r1.plugins:
+            importlib.import_module(module)
         return super().run(config)
 
 

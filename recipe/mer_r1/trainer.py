@@ -1,16 +1,24 @@
-"""verl's V1 trainer with the steps that this recipe overrides; nothing of verl's loop is copied."""
+"""verl's V1 trainers with the steps that this recipe overrides; nothing of verl's loop is copied."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import transfer_queue as tq
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync, PPOTrainerSync, register_trainer
 
-from recipe.mer_r1 import steps
+from recipe.mer_r1 import estimator, steps
+from recipe.mer_r1.confidence import Calibration, batch_metrics
+from recipe.mer_r1.confidence_pass import ConfidencePass
+from recipe.mer_r1.experiments import estimator_of
+from recipe.mer_r1.rollout_file import RolloutRows
+from recipe.mer_r1.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, stack
+from recipe.mer_r1.wheel import load_wheels
 from verl_ext.omni.export import export
 
 # Scores of the reward manager that are averaged into every step's metrics.
@@ -25,9 +33,14 @@ class MissingResponsesError(RuntimeError):
 class MerTrainerMixin:
     """For any of verl's V1 trainers.
 
-    Adds the reward's components and the rollout-actor gap to the metrics, counts responses that are missing, keeps the
-    metrics of a resumed run, and writes the final model.
+    Gives the registered estimator the signals it combines (Eq. 5, 12), with the slow-fast confidence of Eq. 9 to 11
+    read in the actor's log-prob pass where a term needs it; adds the reward's components and the rollout-actor gap to
+    the metrics, counts responses that are missing, keeps the metrics of a resumed run, and writes the final model.
     """
+
+    _confidence: ConfidencePass | None = None
+    _calibrations: Mapping[str, Calibration] = MappingProxyType({})
+    """Of the batch in hand, by key."""
 
     @property
     def trainer_mode(self) -> str:
@@ -37,6 +50,16 @@ class MerTrainerMixin:
     @trainer_mode.setter
     def trainer_mode(self, name: str) -> None:
         self._verl_mode = name.removeprefix(PREFIX)
+
+    def init(self) -> None:
+        super().init()
+        settings = self.config.mer_r1
+        self._rows = RolloutRows(keep=bool(self.config.trainer.get("rollout_data_dir")))
+        chosen = estimator_of(self.config)
+        if settings.confidence.always or (chosen and chosen.needs_confidence):
+            wheels = load_wheels(settings.wheels.folder)
+            self._confidence = ConfidencePass(self.tokenizer, wheels, settings.confidence)
+            print(f"slow-fast confidence: {self._confidence}")
 
     def fit(self, agent_loop_manager: Any) -> None:
         run_dir = Path(self.config.run_dir)
@@ -57,7 +80,14 @@ class MerTrainerMixin:
         prompts = self.config.data.train_batch_size // self.parameter_sync_step
         expected = prompts * self.config.actor_rollout_ref.rollout.n
         metrics["reward/missing"] = self._check_missing(expected - len(_real_keys(batch)), expected)
+        if self._confidence:
+            batch = self._confidence.request(batch)
         batch = super()._compute_old_log_prob(batch, metrics)
+        if self._confidence:
+            if (self.config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False):
+                self._confidence.run_alone(batch, self.actor_rollout_wg)  # verl skipped the actor's log-prob pass
+            self._calibrations = self._confidence.collect(batch)
+            metrics.update(batch_metrics([self._calibrations[key] for key in _real_keys(batch)]))
         fields = ["rollout_log_probs", "old_log_probs", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         # Nested (responses, tokens); verl itself reports the difference of probabilities, not of their logs.
@@ -67,12 +97,44 @@ class MerTrainerMixin:
         metrics["rollout_actor_log_prob_diff/mean"] = gap.mean().item()
         return batch
 
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        infos = self._reward_infos(batch)
+        signals = stack(infos, REWARD_SIGNALS)
+        if self._confidence:
+            real = set(_real_keys(batch))
+            rows = [self._calibrations[key].signals if key in real else None for key in batch.keys]
+            signals |= stack(rows, CONFIDENCE_SIGNALS)
+        with estimator.signals(signals) as report:
+            batch = super()._compute_advantage(batch, metrics)
+        metrics.update(report.metrics)
+        known = [info for info in infos if info is not None]
+        metrics.update({f"reward/{name}": float(np.mean([info[name] for info in known])) for name in SCORES})
+        by_category = category_metrics([i["truth"] for i in known], [i["predicted"] for i in known])
+        metrics.update({f"category/{name}": value for name, value in by_category.items()})
+        self._rows.add(batch.keys, signals, report.result, self._calibrations)
+        return batch
+
+    def _reward_infos(self, batch: KVBatchMeta) -> list[dict[str, Any] | None]:
+        """What the reward manager said of each response; None for those that verl adds to fill a mini-batch."""
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
+        real = set(_real_keys(batch))
+        # A list, a stack or an array, as the storage backend likes.
+        extras = [getattr(extra, "data", extra) for extra in data["extra_fields"]]
+        return [
+            extra["reward_extra_info"] if key in real else None for key, extra in zip(batch.keys, extras, strict=True)
+        ]
+
     def _val_metrics_update(
-        self, data_sources: Any, sample_uids: list[str], *args: Any, **kwargs: Any
+        self, data_sources: Any, sample_uids: list[str], infos: dict[str, list[Any]], *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         expected = len(self.val_dataset) * self.config.actor_rollout_ref.rollout.val_kwargs.n
-        missing = self._check_missing(expected - len(sample_uids), expected)
-        return super()._val_metrics_update(data_sources, sample_uids, *args, **kwargs) | {"val-aux/missing": missing}
+        metrics = {"val-aux/missing": self._check_missing(expected - len(sample_uids), expected)}
+        for source in sorted(set(data_sources)):
+            chosen = [index for index, name in enumerate(data_sources) if name == source]
+            truths, predictions = ([infos[name][index] for index in chosen] for name in ("truth", "predicted"))
+            for name, value in category_metrics(truths, predictions).items():
+                metrics[f"val-aux/{source}/category/{name}"] = value
+        return super()._val_metrics_update(data_sources, sample_uids, infos, *args, **kwargs) | metrics
 
     def _check_missing(self, missing: int, expected: int) -> int:
         share = self.config.mer_r1.max_missing_share
@@ -84,15 +146,20 @@ class MerTrainerMixin:
             )
         return missing
 
-    def _compute_metrics(
-        self, batch: KVBatchMeta, metrics: dict[str, Any], timing_raw: dict[str, float], global_steps: int, epoch: int
-    ) -> None:
-        super()._compute_metrics(batch, metrics, timing_raw, global_steps=global_steps, epoch=epoch)
-        data = tq.kv_batch_get(keys=_real_keys(batch), partition_id=batch.partition_id, select_fields=["extra_fields"])
-        # A list, a stack or an array, as the storage backend likes.
-        scores = [getattr(extra, "data", extra)["reward_extra_info"] for extra in data["extra_fields"]]
-        for name in SCORES:
-            metrics[f"reward/{name}"] = float(np.mean([score[name] for score in scores]))
+    def _log_rollout_data(self, batch: KVBatchMeta, *args: Any) -> None:
+        real = [index for index, tag in enumerate(batch.tags) if not tag.get("is_padding", False)]
+        batch = KVBatchMeta(
+            keys=[batch.keys[index] for index in real],
+            tags=[batch.tags[index] for index in real],
+            partition_id=batch.partition_id,
+        )
+        super()._log_rollout_data(batch, *args)
+        self._rows.clear()
+
+    def _dump_generations(self, *, reward_extra_infos_dict: dict[str, list], dump_path: str, **columns: Any) -> None:
+        if dump_path == self.config.trainer.get("rollout_data_dir"):
+            reward_extra_infos_dict |= self._rows.columns(reward_extra_infos_dict["uid"])
+        super()._dump_generations(reward_extra_infos_dict=reward_extra_infos_dict, dump_path=dump_path, **columns)
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:
@@ -103,3 +170,13 @@ def _real_keys(batch: KVBatchMeta) -> list[str]:
 @register_trainer(f"{PREFIX}sync")
 class MerTrainerSync(MerTrainerMixin, PPOTrainerSync):
     """Rollout and training alternate on the same devices."""
+
+
+@register_trainer(f"{PREFIX}colocate_async")
+class MerTrainerColocateAsync(MerTrainerMixin, PPOTrainerColocateAsync):
+    """The same devices; long responses go on over a step's end."""
+
+
+@register_trainer(f"{PREFIX}separate_async")
+class MerTrainerSeparateAsync(MerTrainerMixin, PPOTrainerSeparateAsync):
+    """Rollout and training on devices of their own."""

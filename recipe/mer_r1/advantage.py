@@ -1,0 +1,211 @@
+"""The advantage as a list of named terms (Eq. 5 and 12), and what Proposition 1 says of a batch.
+
+A term is a weighted sum of signals, normalised inside the group of responses to one prompt, times a weight; an
+estimator is a list of terms (conf/experiment/*.yaml). Pure torch: importable and testable without verl.
+
+Where this differs from verl's ``grpo``, whose (x - mean) / (std + eps) with the unbiased std is used: a group of one
+response has advantage 0 (verl: its raw score), and a constant group exactly 0 (verl: 0 up to rounding / eps).
+
+Undefined signals (NaN). A response without wrong words has no R⁻ (Eq. 11: E⁻ is empty). A term leaves out the
+responses for which it is undefined, and gives them 0. In a sum of several signals an undefined one adds nothing, and
+the sum is undefined only where all are: otherwise ablations B1 and B2, which add calibration to recall or precision
+before normalising, would ignore the recall of exactly the responses that made no mistake.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+class TermError(ValueError):
+    """A list of terms that cannot be combined; the message says which term and why."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """``weight`` times the group-normalised weighted sum of ``signals``."""
+
+    signals: dict[str, float]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.signals:
+            raise TermError("a term needs at least one signal")
+        for name, value in {**self.signals, "weight": self.weight}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise TermError(f"term {self.name}: {name} is {value!r}, not a finite number")
+
+    @property
+    def name(self) -> str:
+        """``recall``, or ``recall+precision+format``."""
+        return "+".join(self.signals)
+
+    @classmethod
+    def from_config(cls, terms: Sequence[Mapping[str, object]]) -> list[Term]:
+        """Terms as an experiment's file has them: ``[{signals: {recall: 1.0}, weight: 1.0}, …]``.
+
+        Raises:
+            TermError: an unknown key, no signals, a number that is none, two terms of one name, or no term at all.
+        """
+        found = []
+        for number, entry in enumerate(terms, 1):
+            if unknown := sorted(set(entry) - {"signals", "weight"}):
+                raise TermError(f"term {number} has the keys {unknown}; a term has signals and, optionally, weight")
+            found.append(cls(dict(entry.get("signals") or {}), entry.get("weight", 1.0)))
+        _check_names(found)
+        return found
+
+
+def _check_names(terms: Sequence[Term]) -> None:
+    names = [term.name for term in terms]
+    if not names:
+        raise TermError("no terms: the advantage would be 0 for every response")
+    if len(set(names)) < len(names):
+        raise TermError(f"two terms of the same signals: {names}; make them one, with the sum of their weights")
+
+
+def check_terms(terms: Sequence[Term], known: Collection[str]) -> None:
+    """Raise TermError where a term names a signal that is not known, with those it may have meant."""
+    for name in (name for term in terms for name in term.signals):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}."
+            raise TermError(f"no signal {name!r}: {hint}")
+
+
+class Groups:
+    """Responses by group, in any order and of any sizes."""
+
+    def __init__(self, group: torch.Tensor | np.ndarray | Sequence[object]):
+        labels = group.numpy(force=True) if isinstance(group, torch.Tensor) else np.asarray(group)
+        _, inverse = np.unique(labels, return_inverse=True)
+        self.index_B = torch.from_numpy(inverse.reshape(-1))
+        self.size = int(self.index_B.max()) + 1 if len(self.index_B) else 0
+
+    def sum(self, values_B: torch.Tensor) -> torch.Tensor:
+        """Sum of each group, at every member ``(B,)``."""
+        return torch.zeros(self.size, dtype=values_B.dtype).index_add(0, self.index_B, values_B)[self.index_B]
+
+    def spread(self, values_B: torch.Tensor, kept_B: torch.Tensor) -> torch.Tensor:
+        """Largest minus smallest kept value of each group, at every member; -inf where none is kept."""
+        nothing = torch.full((self.size,), -torch.inf, dtype=values_B.dtype)
+        top, low = (
+            nothing.scatter_reduce(0, self.index_B, (sign * values_B).where(kept_B, -torch.inf), "amax")
+            for sign in (1, -1)
+        )
+        return (top + low)[self.index_B]
+
+    def normalise(self, values_B: torch.Tensor, eps: float) -> torch.Tensor:
+        """``(x - mean) / (std + eps)`` inside each group over its defined members, float64; 0 for the others."""
+        kept_B = ~values_B.isnan()
+        count_B = self.sum(kept_B.double())
+        values_B = values_B.where(kept_B, 0.0)
+        mean_B = self.sum(values_B) / count_B.clamp(min=1)
+        centred_B = (values_B - mean_B).where(kept_B, 0.0)
+        std_B = (self.sum(centred_B**2) / (count_B - 1).clamp(min=1)).sqrt()
+        varies_B = kept_B & (count_B > 1) & (self.spread(values_B, kept_B) > 0)
+        return (centred_B / (std_B + eps)).where(varies_B, 0.0)
+
+
+def term_values(signals: Mapping[str, torch.Tensor], term: Term) -> torch.Tensor:
+    """The weighted sum of a term's signals ``(B,)``, float64, before it is normalised; NaN where all are undefined."""
+    if missing := sorted(set(term.signals) - set(signals)):
+        raise TermError(f"term {term.name} needs the signals {missing}; the batch has {', '.join(sorted(signals))}")
+    columns = torch.stack([factor * signals[name].double().cpu() for name, factor in term.signals.items()])
+    undefined_B = columns.isnan().all(0)
+    return columns.nansum(0).masked_fill(undefined_B, torch.nan)
+
+
+def combine(
+    signals: Mapping[str, torch.Tensor],
+    group: torch.Tensor | np.ndarray | Sequence[object],
+    terms: Sequence[Term],
+    eps: float = 1e-6,
+) -> dict[str, torch.Tensor]:
+    """The advantage of every response (Eq. 12) and the part each term has in it.
+
+    Args:
+        signals: ``(B,)`` each; NaN where undefined.
+        group: ``(B,)``, which responses belong to one prompt; numbers or strings, in any order.
+        terms: at least one.
+        eps: added to the standard deviation.
+
+    Returns:
+        ``"advantage"`` and one entry a term by its name, ``(B,)`` each, in the signals' dtype; the terms' entries sum
+        to the advantage, and none is ever NaN.
+
+    Raises:
+        TermError: a signal is missing, infinite, or not of the batch's size.
+    """
+    _check_names(terms)
+    groups = Groups(group)
+    for name, values in signals.items():
+        if values.shape != groups.index_B.shape:
+            raise TermError(f"signal {name} has shape {tuple(values.shape)}, the group {tuple(groups.index_B.shape)}")
+        if values.isinf().any():
+            raise TermError(f"signal {name} is infinite for response {int(values.isinf().nonzero()[0])}")
+    parts = {term.name: term.weight * groups.normalise(term_values(signals, term), eps) for term in terms}
+    like = next(iter(signals.values()))
+    advantage = torch.stack(list(parts.values())).sum(0)
+    return {name: values.to(like) for name, values in {**parts, "advantage": advantage}.items()}
+
+
+def describe(
+    signals: Mapping[str, torch.Tensor],
+    group: torch.Tensor | np.ndarray | Sequence[object],
+    terms: Sequence[Term],
+    result: Mapping[str, torch.Tensor],
+) -> dict[str, float]:
+    """Metrics of a batch: for each term its mean and std, the shares of undefined responses and of constant groups."""
+    groups = Groups(group)
+    ones = torch.ones_like(groups.index_B, dtype=torch.float64)
+    share_of_group = 1 / groups.sum(ones)  # so that a sum over responses counts each group once
+    metrics = {}
+    for term in terms:
+        values = term_values(signals, term)
+        constant_B = ~(groups.spread(values.nan_to_num(), ~values.isnan()) > 0)
+        metrics[f"advantage/{term.name}/mean"] = result[term.name].mean().item()
+        metrics[f"advantage/{term.name}/std"] = result[term.name].std(correction=0).item()
+        metrics[f"advantage/{term.name}/undefined"] = values.isnan().double().mean().item()
+        metrics[f"advantage/{term.name}/constant_groups"] = (constant_B * share_of_group).sum().item() / groups.size
+    metrics["advantage/std"] = result["advantage"].std(correction=0).item()
+    return metrics
+
+
+def proposition_1(
+    recall_B: torch.Tensor, precision_B: torch.Tensor, group: torch.Tensor | np.ndarray | Sequence[object]
+) -> dict[str, float]:
+    """Proposition 1 on a batch: τ, and how F1's advantage and the dual advantage follow recall and precision.
+
+    Means over the groups in which recall, precision and F1 all vary; NaN-free: without such a group there is nothing.
+
+    Returns:
+        ``tau``; ``corr_recall_f1`` and ``corr_precision_f1`` (Eq. 6); ``corr_recall_dual`` and ``corr_precision_dual``
+        (Eq. 7, equal up to eps).
+    """
+    found: dict[str, list[float]] = {}
+    index = Groups(group).index_B
+    for member in range(int(index.max()) + 1 if len(index) else 0):
+        recall, precision = (values.double().cpu()[index == member] for values in (recall_B, precision_B))
+        f1 = (2 * recall * precision / (recall + precision)).nan_to_num(nan=0.0)
+        if len(recall) < 2 or min(values.std() for values in (recall, precision, f1)) < 1e-9:
+            continue
+        dual = (recall - recall.mean()) / recall.std() + (precision - precision.mean()) / precision.std()
+        row = {"tau": (recall.std() / recall.mean() ** 2 / (precision.std() / precision.mean() ** 2)).item()}
+        for name, reward in (("recall", recall), ("precision", precision)):
+            row[f"corr_{name}_f1"] = _correlation(reward, f1)
+            if dual.std() > 1e-9:  # perfectly opposed rewards cancel
+                row[f"corr_{name}_dual"] = _correlation(reward, dual)
+        for name, value in row.items():
+            found.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def _correlation(left: torch.Tensor, right: torch.Tensor) -> float:
+    return torch.corrcoef(torch.stack([left, right]))[0, 1].item()

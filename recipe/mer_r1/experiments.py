@@ -1,0 +1,58 @@
+"""The rows of the paper's tables as data: conf/experiment/*.yaml, read into terms. Needs no verl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipe.mer_r1.advantage import Term, check_terms
+from recipe.mer_r1.launch import CONF
+from recipe.mer_r1.signals import CONFIDENCE_SIGNALS, SIGNALS
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How an advantage is made of signals."""
+
+    terms: list[Term]
+    whiten: bool = False
+    """Whether the advantage is whitened over the batch's tokens afterwards (GDPO)."""
+
+    @classmethod
+    def from_config(cls, terms: Iterable[object], whiten: bool) -> Estimator:
+        """From ``terms`` as a YAML file or an override has them. Raises TermError, naming what is wrong."""
+        plain = OmegaConf.to_container(OmegaConf.create(terms), resolve=True) if terms else []
+        found = Term.from_config(plain)
+        check_terms(found, SIGNALS)
+        return cls(found, bool(whiten))
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether a term weighs a signal of the confidence pass."""
+        return any(name in CONFIDENCE_SIGNALS for term in self.terms for name in term.signals)
+
+
+def names() -> list[str]:
+    """All experiments."""
+    return sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def load_estimators() -> dict[str, Estimator]:
+    """Every experiment's estimator as its file has it, by the name under which verl knows it."""
+    found = {}
+    for name in names():
+        node = OmegaConf.create({"experiment": OmegaConf.load(CONF / "experiment" / f"{name}.yaml")}).experiment
+        found[node.estimator] = Estimator.from_config(node.terms, node.whiten)
+    return found
+
+
+def estimator_of(config: DictConfig) -> Estimator | None:
+    """What ``algorithm.adv_estimator`` names: the run's own experiment, overrides included, another one as its file has
+    it, or None for an estimator of verl's.
+    """
+    name = config.algorithm.adv_estimator
+    if name == config.experiment.estimator:
+        return Estimator.from_config(config.mer_r1.terms, config.mer_r1.whiten)
+    return load_estimators().get(name)
