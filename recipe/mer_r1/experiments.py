@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from recipe.mer_r1.advantage import Term, check_terms
 from recipe.mer_r1.launch import CONF
@@ -21,10 +20,9 @@ class Estimator:
     """Whether the advantage is whitened over the batch's tokens afterwards (GDPO)."""
 
     @classmethod
-    def from_config(cls, terms: Iterable[object], whiten: bool) -> Estimator:
+    def from_config(cls, terms: ListConfig, whiten: bool) -> Estimator:
         """From ``terms`` as a YAML file or an override has them. Raises TermError, naming what is wrong."""
-        plain = OmegaConf.to_container(OmegaConf.create(terms), resolve=True) if terms else []
-        found = Term.from_config(plain)
+        found = Term.from_config(OmegaConf.to_container(terms, resolve=True))
         check_terms(found, SIGNALS)
         return cls(found, bool(whiten))
 
