@@ -26,7 +26,7 @@ _COLOURS = {
 _NAMES = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
 _WINDOW = 9
 _BAR = 0.21  # width, where groups stand 1 apart
-_STYLE = {
+STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -38,7 +38,7 @@ _STYLE = {
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:
     """Write the picture of a summary to `path`."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), width_ratios=[0.8, 1.1, 1.3], layout="constrained")
         _reward(axes[0], summary["rl"])
         _components(axes[1], summary["rl"])
