@@ -17,6 +17,8 @@ DEFAULT_OUT = Path("outputs/demo")
 _SFT_CONF = (CONF / "sft.yaml", CONF / "preset" / "tiny.yaml")
 _RL_CONF = (CONF / "ppo.yaml", CONF / "preset" / "tiny.yaml", CONF / "experiment" / "baseline.yaml")
 _PRESET = _SFT_CONF[1]
+_FORMS = ("slow", "fast", "slow_sampled", "fast_sampled")
+"""What is evaluated: greedy answers, and one sampled as RL samples, which is what it trains."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
         Stage(
             "rl",
             "reinforcement learning",
-            ("-m", "recipe.mer_r1.main_ppo", *rl_steps, *_paths(out, rl, ())),
+            # The evaluation before RL has just done what verl's first validation would do.
+            ("-m", "recipe.mer_r1.main_ppo", *rl_steps, *_paths(out, rl, ()), "trainer.val_before_train=false"),
             folder=rl,
             result=rl / "model" / "config.json",
             after=("sft",),
@@ -112,12 +115,12 @@ def _evaluation(name: str, title: str, out: Path, trained: Path, after: str, sca
     return Stage(
         name,
         title,
-        ("-m", "recipe.mer_r1.main_eval", "generate", *options),
+        ("-m", "recipe.mer_r1.main_eval", "generate", *options, "--thinking", *_FORMS),
         folder=folder,
         result=folder / "scores.json",
         after=(after,),
         conf=(_PRESET,),
-        watch=progress.answers(folder, 2 * scale.test_clips),
+        watch=progress.answers(folder, len(_FORMS) * scale.test_clips),
     )
 
 
