@@ -29,9 +29,10 @@ class Scale:
     test_clips: int = 160
     sft_steps: int | None = None
     rl_steps: int | None = None
+    rl_prompts: int | None = None
 
 
-SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4)}
+SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4, rl_prompts=8)}
 """`small` shows that everything runs together, in some minutes; nothing is learnt there."""
 
 
@@ -65,7 +66,8 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
     corpus, init = out / "corpus", out / "init"
     sft, rl = out / "sft", out / "rl"
     sft_steps = [] if scale.sft_steps is None else [f"preset.sft.steps={scale.sft_steps}"]
-    rl_steps = [] if scale.rl_steps is None else [f"preset.steps={scale.rl_steps}"]
+    rl_sizes = {"steps": scale.rl_steps, "prompts_per_step": scale.rl_prompts}
+    rl_sizes = [f"preset.{key}={value}" for key, value in rl_sizes.items() if value is not None]
     return [
         Stage(
             "data",
@@ -98,7 +100,7 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
             "rl",
             "reinforcement learning",
             # The evaluation before RL has just done what verl's first validation would do.
-            ("-m", "recipe.mer_r1.main_ppo", *rl_steps, *_paths(out, rl, ()), "trainer.val_before_train=false"),
+            ("-m", "recipe.mer_r1.main_ppo", *rl_sizes, *_paths(out, rl, ()), "trainer.val_before_train=false"),
             folder=rl,
             result=rl / "model" / "config.json",
             after=("sft",),
