@@ -46,7 +46,7 @@ def test_a_prompt_of_the_users_own_cannot_ask_for_another_form():
 
     row = {**ROW, "prompt": [{"role": "user", "content": "Your own question"}]}
     assert draws("think_answer", row)[0].prompt == "Your own question"
-    with pytest.raises(ShardError, match="row a"):
+    with pytest.raises(ShardError, match=r"\(a\): the prompt does not end with"):
         draws(TWICE, row)
 
 
