@@ -22,6 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+ADVANTAGE = "advantage"
+VARIES = 1e-6
+"""Standard deviation below which a reward counts as constant: the rewards are float32."""
+
 
 class TermError(ValueError):
     """A list of terms that cannot be combined; the message says which term and why."""
@@ -53,11 +57,17 @@ class Term:
         Raises:
             TermError: an unknown key, no signals, a number that is none, two terms of one name, or no term at all.
         """
+        if not isinstance(terms, Sequence) or isinstance(terms, str):
+            raise TermError(f"terms are a list, [{{signals: {{recall: 1.0}}, weight: 1.0}}, …]; not {terms!r}")
         found = []
         for number, entry in enumerate(terms, 1):
+            if not isinstance(entry, Mapping):
+                raise TermError(f"term {number} is {entry!r}; a term is {{signals: {{recall: 1.0}}, weight: 1.0}}")
             if unknown := sorted(set(entry) - {"signals", "weight"}):
                 raise TermError(f"term {number} has the keys {unknown}; a term has signals and, optionally, weight")
-            found.append(cls(dict(entry.get("signals") or {}), entry.get("weight", 1.0)))
+            if not isinstance(signals := entry.get("signals") or {}, Mapping):
+                raise TermError(f"term {number} has signals {signals!r}; they have a factor each: {{recall: 1.0}}")
+            found.append(cls(dict(signals), entry.get("weight", 1.0)))
         _check_names(found)
         return found
 
@@ -68,6 +78,8 @@ def _check_names(terms: Sequence[Term]) -> None:
         raise TermError("no terms: the advantage would be 0 for every response")
     if len(set(names)) < len(names):
         raise TermError(f"two terms of the same signals: {names}; make them one, with the sum of their weights")
+    if ADVANTAGE in names:
+        raise TermError(f"a signal cannot be called {ADVANTAGE}: the result has the sum of the terms under that name")
 
 
 def check_terms(terms: Sequence[Term], known: Collection[str]) -> None:
@@ -137,8 +149,8 @@ def combine(
         eps: added to the standard deviation.
 
     Returns:
-        ``"advantage"`` and one entry a term by its name, ``(B,)`` each, in the signals' dtype; the terms' entries sum
-        to the advantage, and none is ever NaN.
+        ``"advantage"`` and one entry a term by its name, ``(B,)`` each, in the signals' dtype (float32 for integers);
+        the terms' entries sum to the advantage, and none is ever NaN.
 
     Raises:
         TermError: a signal is missing, infinite, or not of the batch's size.
@@ -152,8 +164,26 @@ def combine(
             raise TermError(f"signal {name} is infinite for response {int(values.isinf().nonzero()[0])}")
     parts = {term.name: term.weight * groups.normalise(term_values(signals, term), eps) for term in terms}
     like = next(iter(signals.values()))
-    advantage = torch.stack(list(parts.values())).sum(0)
-    return {name: values.to(like) for name, values in {**parts, "advantage": advantage}.items()}
+    dtype = like.dtype if like.is_floating_point() else torch.float32
+    parts[ADVANTAGE] = torch.stack(list(parts.values())).sum(0)
+    return {name: values.to(like.device, dtype) for name, values in parts.items()}
+
+
+def whiten(advantage_B: torch.Tensor, tokens_B: torch.Tensor) -> torch.Tensor:
+    """GDPO's last step: zero mean and unit variance over all tokens of the batch, as verl's ``masked_whiten``.
+
+    Args:
+        advantage_B: one value a response, which stands at each of its tokens.
+        tokens_B: how many tokens that are; a response without any (one that verl adds to fill a batch) takes no part
+            and gets 0.
+    """
+    values_B, weight_B = advantage_B.double(), tokens_B.to(advantage_B.device).double()
+    total = weight_B.sum()
+    if total < 2:
+        return torch.zeros_like(advantage_B)
+    centred_B = values_B - (weight_B * values_B).sum() / total
+    variance = (weight_B * centred_B**2).sum() / (total - 1)
+    return (centred_B / (variance + 1e-8).sqrt()).where(weight_B > 0, 0.0).to(advantage_B)
 
 
 def describe(
@@ -179,28 +209,34 @@ def describe(
 
 
 def proposition_1(
-    recall_B: torch.Tensor, precision_B: torch.Tensor, group: torch.Tensor | np.ndarray | Sequence[object]
+    signals: Mapping[str, torch.Tensor], group: torch.Tensor | np.ndarray | Sequence[object]
 ) -> dict[str, float]:
     """Proposition 1 on a batch: τ, and how F1's advantage and the dual advantage follow recall and precision.
 
-    Means over the groups in which recall, precision and F1 all vary; NaN-free: without such a group there is nothing.
+    Means over the groups in which recall, precision and F1 all vary. The correlations with ``f1`` are those with A_F,
+    which is its standardisation. ``f1`` is the reward that trains: the mean of the wheels' F1 and not Eq. 13 of the
+    means, so that the sign of Eq. 6 is what one expects, not what must be.
+
+    Args:
+        signals: at least ``recall``, ``precision`` and ``f1``, ``(B,)`` each.
+        group: ``(B,)``.
 
     Returns:
         ``tau``; ``corr_recall_f1`` and ``corr_precision_f1`` (Eq. 6); ``corr_recall_dual`` and ``corr_precision_dual``
-        (Eq. 7, equal up to eps).
+        (Eq. 7, always equal), which are absent where recall and precision cancel; nothing without such a group.
     """
+    rewards = torch.stack([signals[name].double().cpu() for name in ("recall", "precision", "f1")])
     found: dict[str, list[float]] = {}
     index = Groups(group).index_B
-    for member in range(int(index.max()) + 1 if len(index) else 0):
-        recall, precision = (values.double().cpu()[index == member] for values in (recall_B, precision_B))
-        f1 = (2 * recall * precision / (recall + precision)).nan_to_num(nan=0.0)
-        if len(recall) < 2 or min(values.std() for values in (recall, precision, f1)) < 1e-9:
+    for member in index.unique():
+        recall, precision, f1 = group_rewards = rewards[:, (index == member) & ~rewards.isnan().any(0)]
+        if len(recall) < 2 or group_rewards.std(1).min() < VARIES:
             continue
         dual = (recall - recall.mean()) / recall.std() + (precision - precision.mean()) / precision.std()
         row = {"tau": (recall.std() / recall.mean() ** 2 / (precision.std() / precision.mean() ** 2)).item()}
         for name, reward in (("recall", recall), ("precision", precision)):
             row[f"corr_{name}_f1"] = _correlation(reward, f1)
-            if dual.std() > 1e-9:  # perfectly opposed rewards cancel
+            if dual.std() > VARIES:
                 row[f"corr_{name}_dual"] = _correlation(reward, dual)
         for name, value in row.items():
             found.setdefault(name, []).append(value)

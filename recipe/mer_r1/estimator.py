@@ -6,20 +6,19 @@ verl hands an estimator rewards, mask and uids, not the components of a reward; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from verl.trainer.ppo.core_algos import register_adv_est
-from verl.utils.torch_functional import masked_whiten
 
-from recipe.mer_r1.advantage import combine, describe, proposition_1
+from recipe.mer_r1.advantage import ADVANTAGE, combine, describe, proposition_1, whiten
 from recipe.mer_r1.experiments import Estimator, estimator_of, load_estimators
 
 
@@ -71,23 +70,36 @@ def estimate(
             "the estimators of conf/experiment need the trainer that hands them their signals: set "
             "trainer.v1.trainer_mode to one of mer_r1_sync, mer_r1_colocate_async, mer_r1_separate_async."
         ) from None
-    report.result = combine(values, index, estimator.terms)
-    report.metrics = describe(values, index, estimator.terms, report.result)
-    if {"recall", "precision"} <= set(values):
-        known = ~values["recall"].isnan()
-        found = proposition_1(values["recall"][known], values["precision"][known], np.asarray(index)[known.numpy()])
-        report.metrics |= {f"proposition_1/{name}": value for name, value in found.items()}
-    advantages_BT = report.result["advantage"].to(response_mask.device)[:, None] * response_mask
+    result = combine(values, index, estimator.terms)
+    # Responses that verl adds to fill a batch have no signal at all, and no place in the metrics.
+    real_B = ~torch.stack([values_B.isnan() for values_B in values.values()]).all(0)
+    taken, group = {name: values_B[real_B] for name, values_B in values.items()}, np.asarray(index)[real_B.numpy()]
+    report.metrics = describe(taken, group, estimator.terms, {name: part[real_B] for name, part in result.items()})
+    if {"recall", "precision", "f1"} <= set(taken):
+        report.metrics |= {f"proposition_1/{name}": value for name, value in proposition_1(taken, group).items()}
     if estimator.whiten:
-        advantages_BT = masked_whiten(advantages_BT, response_mask) * response_mask
-        report.result["advantage"] = advantages_BT.sum(-1) / response_mask.sum(-1).clamp(min=1)
+        result[ADVANTAGE] = whiten(result[ADVANTAGE], response_mask.sum(-1))
+    report.result = result
+    advantages_BT = result[ADVANTAGE].to(response_mask.device)[:, None] * response_mask
     return advantages_BT, advantages_BT
 
 
+_ESTIMATORS: dict[str, Estimator] = {}
+
+
+@cache  # verl refuses a second function under a name that it holds
+def _function(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    return lambda **inputs: estimate(_ESTIMATORS[name], **inputs)
+
+
 def register(config: DictConfig) -> None:
-    """Register every experiment with verl; the one that the run asks for with the run's own terms."""
+    """Register every experiment with verl; the one that the run asks for with the run's own terms.
+
+    Can be called again: the terms of the last call count.
+    """
+    _ESTIMATORS.update(load_estimators())
     chosen = estimator_of(config)
-    for name, estimator in load_estimators().items():
-        if chosen is not None and name == config.algorithm.adv_estimator:
-            estimator = chosen
-        register_adv_est(name)(partial(estimate, estimator))
+    if chosen is not None:
+        _ESTIMATORS[config.algorithm.adv_estimator] = chosen
+    for name in _ESTIMATORS:
+        register_adv_est(name)(_function(name))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from recipe.mer_r1.advantage import Term, check_terms
+from recipe.mer_r1.advantage import Term, TermError, check_terms
 from recipe.mer_r1.launch import CONF
 from recipe.mer_r1.signals import CONFIDENCE_SIGNALS, SIGNALS
 
@@ -22,9 +22,11 @@ class Estimator:
     @classmethod
     def from_config(cls, terms: ListConfig, whiten: bool) -> Estimator:
         """From ``terms`` as a YAML file or an override has them. Raises TermError, naming what is wrong."""
-        found = Term.from_config(OmegaConf.to_container(terms, resolve=True))
+        found = Term.from_config(OmegaConf.to_container(terms, resolve=True) if OmegaConf.is_config(terms) else terms)
         check_terms(found, SIGNALS)
-        return cls(found, bool(whiten))
+        if not isinstance(whiten, bool):
+            raise TermError(f"whiten is {whiten!r}, not true or false")
+        return cls(found, whiten)
 
     @property
     def needs_confidence(self) -> bool:

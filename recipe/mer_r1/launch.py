@@ -43,13 +43,7 @@ ENVIRONMENT = {
 
 def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     """Compose ``conf/{config_name}.yaml`` with the command line and call ``main``; exit code 2 for bad overrides."""
-    package = find_spec("verl")
-    if package is None:
-        raise SystemExit("verl is not installed in this environment: run `make setup`, then `.venv/bin/python -m …`.")
-    os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
-    OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
-    OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
-    OmegaConf.register_new_resolver("mul", lambda *factors: math.prod(factors), replace=True)
+    _prepare_hydra()
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if len(overrides) == len(sys.argv) - 1:
         _check_overrides(config_name, overrides)
@@ -68,7 +62,23 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
         raise SystemExit(130) from None
 
 
-def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+def _prepare_hydra() -> None:
+    """What composing needs: where verl's tree is, and the resolvers that conf/ uses."""
+    package = find_spec("verl")
+    if package is None:
+        raise SystemExit("verl is not installed in this environment: run `make setup`, then `.venv/bin/python -m …`.")
+    os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
+    OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
+    OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
+    OmegaConf.register_new_resolver("mul", lambda *factors: math.prod(factors), replace=True)
+
+
+def compose(config_name: str, overrides: list[str]) -> DictConfig:
+    """``conf/{config_name}.yaml`` with these overrides, resolved, as an entry point would have it.
+
+    Raises HydraException or OmegaConfBaseException for wrong overrides.
+    """
+    _prepare_hydra()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose(config_name, overrides)
@@ -78,10 +88,10 @@ def _compose(config_name: str, overrides: list[str]) -> DictConfig:
 
 def _check_overrides(config_name: str, overrides: list[str]) -> None:
     try:
-        _compose(config_name, overrides)
+        compose(config_name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"main_{config_name}: {error}", file=sys.stderr)
-        known = _keys(_compose(config_name, []))
+        known = _keys(compose(config_name, []))
         for key in (override.split("=")[0] for override in overrides):
             if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
                 near = difflib.get_close_matches(key, known, n=3)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from recipe.mer_r1.advantage import TermError
 from recipe.mer_r1.answer import FORMS, ask_for
-from recipe.mer_r1.experiments import estimator_of
+from recipe.mer_r1.experiments import estimator_of, load_estimators
 from recipe.mer_r1.reward import Scores
 from recipe.mer_r1.wheel import EmotionWheels, WheelError, load_wheels
 
@@ -134,11 +134,42 @@ def check_reward(config: DictConfig) -> EmotionWheels:
 
 
 def check_terms(config: DictConfig) -> None:
-    """The terms of the advantage can be combined."""
+    """The advantage can be made: its terms name known signals, and nothing is asked for that they would ignore."""
     try:
-        estimator_of(config)
+        chosen = estimator_of(config)
     except TermError as error:
         raise PreflightError(f"experiment.terms: {error}") from error
+    algorithm = config.algorithm
+    name = algorithm.adv_estimator
+    if chosen is None:
+        if not config.mer_r1.plugins:  # which may register estimators of their own
+            _check_verl_estimator(name)
+        return
+    for key, ignored in (("use_kl_in_reward", True), ("norm_adv_by_std_in_grpo", False)):
+        if algorithm.get(key, not ignored) == ignored:
+            raise PreflightError(
+                f"algorithm.{key}={str(ignored).lower()}: {name} is made of terms, which would ignore it. Leave it "
+                "out, or choose an estimator of verl's (algorithm.adv_estimator=grpo)."
+            )
+    given = {form: prefix for form, prefix in config.data.response_prefixes.train.items() if prefix}
+    if given and (chosen.needs_confidence or config.mer_r1.confidence.always):
+        raise PreflightError(
+            f"data.response_prefixes.train has {given}: slow-fast confidence needs the whole reply sampled. Leave the "
+            "prefix empty, or choose an experiment without calibration."
+        )
+
+
+def _check_verl_estimator(name: str) -> None:
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    known = sorted({*ADV_ESTIMATOR_REGISTRY, *load_estimators()})
+    if name not in known:
+        raise PreflightError(f"algorithm.adv_estimator={name}: no such estimator; there are {', '.join(known)}.")
+    if name == "gdpo":
+        raise PreflightError(
+            "algorithm.adv_estimator=gdpo: verl's V1 trainers do not hand it the rewards' components. "
+            "experiment=gdpo is the same, made of terms."
+        )
 
 
 def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:

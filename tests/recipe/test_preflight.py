@@ -204,3 +204,12 @@ def test_a_form_that_does_not_exist_and_one_that_the_prompts_cannot_ask_for_are_
 def test_a_plugin_that_cannot_be_imported_is_named(config):
     with pytest.raises(preflight.PreflightError, match=r"mer_r1.plugins: no module 'my_trainer'"):
         preflight.check_ppo(config(mer_r1__plugins=["my_trainer"]))
+
+
+def test_confidence_of_replies_that_were_begun_for_the_model_is_refused(config):
+    forms = {"fast": "<think></think><answer>"}
+    begun = config(data__response_prefixes__train=forms)
+    preflight.check_terms(begun)  # the baseline has no calibration
+    begun.mer_r1.confidence.always = True
+    with pytest.raises(preflight.PreflightError, match=r"response_prefixes.train has .*fast"):
+        preflight.check_terms(begun)
