@@ -3,7 +3,8 @@
     python benchmarks/loop.py --json [--steps 8] [key=value …]     a short run of main_ppo with these overrides
     python benchmarks/loop.py --json --run-dir outputs/demo/rl     a run that there is; its start-up is not known
 
-Phases are verl's own timers; update_weights is the transfer of weights to vLLM.
+Phases are verl's own timers; update_weights is the transfer of weights to vLLM. A step of a run made here is 8 prompts
+with 4 responses each, whatever the preset says, so that numbers stay comparable; overrides come after that.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it i
 
 from recipe.mer_r1.demo import logs, process, progress
 
+SIZE = ("preset.prompts_per_step=8", "preset.responses_per_prompt=4", "preset.micro_batch_size=32")
 PHASES = ("gen", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")
 
 
@@ -69,7 +71,7 @@ def measure(run_dir: Path, steps: int, overrides: list[str]) -> dict[str, Any]:
     run_dir.mkdir(parents=True, exist_ok=True)
     log = run_dir / "main_ppo.log"
     quiet = ["trainer.val_before_train=false", "trainer.test_freq=-1", f"trainer.save_freq={steps}"]
-    command = ["-m", "recipe.mer_r1.main_ppo", f"preset.steps={steps}", f"run_dir={run_dir}", *quiet, *overrides]
+    command = ["-m", "recipe.mer_r1.main_ppo", f"preset.steps={steps}", f"run_dir={run_dir}", *quiet, *SIZE, *overrides]
     watch = Stopwatch(run_dir, steps, log)
     status = process.Command([sys.executable, *command], log).wait(watch.look)
     if status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import wave
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -65,8 +66,13 @@ def encode_mp4(frames: Sequence[np.ndarray], fps: int, sound: np.ndarray, rate: 
         whole = av.AudioFrame.from_ndarray(pcm16(sound)[None], format="s16", layout="mono")
         whole.sample_rate = rate
         cut = av.AudioResampler(format="fltp", layout="mono", rate=rate, frame_size=1024)
+        # Counted in samples, from 0: the encoder dates its first packet 1024 samples earlier, and the muxer writes that
+        # as an edit list, by which a decoder drops the encoder's run-up.
+        audio.codec_context.time_base = Fraction(1, rate)
+        start = 0
         for piece in (*cut.resample(whole), *cut.resample(None)):
-            piece.pts = None
+            piece.pts, piece.time_base = start, Fraction(1, rate)
+            start += piece.samples
             container.mux(audio.encode(piece))
         container.mux(audio.encode())
     return buffer.getvalue()

@@ -15,7 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from recipe.mer_r1.advantage import TermError
-from recipe.mer_r1.answer import FORMS
+from recipe.mer_r1.answer import FORMS, ask_for
 from recipe.mer_r1.experiments import estimator_of, load_estimators
 from recipe.mer_r1.reward import Scores
 from recipe.mer_r1.wheel import EmotionWheels, WheelError, load_wheels
@@ -107,6 +107,10 @@ def check_shards(config: DictConfig) -> None:
                 check_rows(shard, path, media.use_audio_in_video)
                 step = max(1, len(shard) // ENCODED_ROWS)
                 for index in range(0, len(shard), step):
+                    try:
+                        ask_for(config.data.form, shard[index]["prompt"][-1]["content"])
+                    except ValueError as error:
+                        raise ShardError(f"{path} row {index}: {error}") from error
                     length = len(encoder(build_messages(shard[index])).prompt_ids) + longest_prefix
                     if length > limit:
                         raise ShardError(

@@ -17,7 +17,8 @@ class MERSFTDataset(OmniSFTDataset):
     A share `data.fast_fraction` of the draws is fast: the reply is made to begin with `FAST_PREFIX`, and the loss is
     on what follows it alone. So the model never learns to skip the thought by itself; RL and evaluation ask for the
     fast form by the same prefix. A row without a reason is always drawn fast. `data.form` chooses what the slow form
-    looks like, and asks for it in the prompt.
+    looks like, and asks for it in the prompt; one that answers before it thinks has its fast answer there, and no draw
+    of its own for it.
     """
 
     def draw(self, row: Mapping[str, Any], rng: random.Random) -> Draw:
@@ -25,7 +26,8 @@ class MERSFTDataset(OmniSFTDataset):
         form = self.config.form
         try:
             prompt = ask_for(form, row["prompt"][-1]["content"])
-            if reason and rng.random() >= self.config.fast_fraction:
+            share = self.config.fast_fraction if form == "think_answer" else 0.0
+            if reason and rng.random() >= share:
                 return Draw(prompt, target=slow_response(reason, labels, form))
             return Draw(prompt, target=fast_response(labels).removeprefix(FAST_PREFIX), given=FAST_PREFIX)
         except ValueError as error:

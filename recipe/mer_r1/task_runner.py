@@ -14,7 +14,8 @@ from verl.utils.config import validate_config
 from recipe.mer_r1 import launch
 from verl_ext import plugin
 
-SHUTDOWN_SECONDS = 15
+# vLLM kills an engine that takes longer, and Ray a server; on a busy machine vLLM's own 5 s are too few.
+ENGINE_SECONDS, SHUTDOWN_SECONDS = 15, 20
 
 
 class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
@@ -56,4 +57,4 @@ def stop_rollout_servers() -> None:
 
 
 def _shut_engine_down(server: Any) -> None:
-    server.engine.shutdown()
+    server.engine.shutdown(timeout=ENGINE_SECONDS)

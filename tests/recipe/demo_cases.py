@@ -27,6 +27,7 @@ def validation(number, f1):
     return json.dumps({"step": number, "data": names}) + "\n"
 
 
+FORMS = ("slow", "fast", "slow_sampled", "fast_sampled")
 SCORES = ("f1", "recall", "precision", "format")
 MEANS = {"recall": 0.7, "precision": 0.6, "f1": 0.65, "format": 1.0, "f1_stderr": 0.02}
 MEANS |= {"num_words": 1.8, "categories": 1.6, "tokens": 30.0, "finished": 1.0, "n": 160, "n_unmapped": 0}
@@ -41,7 +42,7 @@ def finished(out, f1):
     (out / "corpus" / "manifest.json").write_text('{"voice": "tones", "rows": {"test": 160}}')
     for name in ("eval_sft", "eval_rl"):
         (out / name).mkdir()
-        scores = {"modes": {"slow": MEANS, "fast": MEANS}, "settings": {"wheels": {"name": "x", "version": "1"}}}
+        scores = {"modes": dict.fromkeys(FORMS, MEANS), "settings": {"wheels": {"name": "x", "version": "1"}}}
         (out / name / "scores.json").write_text(json.dumps(scores))
     stages = {stage.name: stage for stage in plan(out, SCALES["full"])}
     return {

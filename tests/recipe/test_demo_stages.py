@@ -34,7 +34,9 @@ def test_no_two_stages_share_a_folder():
 
 def test_commands_are_short_in_the_default_folder():
     assert command(DEFAULT_OUT, "sft") == "-m recipe.mer_r1.main_sft run_dir=outputs/demo/sft"
-    assert command(DEFAULT_OUT, "rl") == "-m recipe.mer_r1.main_ppo run_dir=outputs/demo/rl"
+    assert command(DEFAULT_OUT, "rl") == (
+        "-m recipe.mer_r1.main_ppo run_dir=outputs/demo/rl trainer.val_before_train=false"
+    )
 
 
 def test_another_folder_moves_every_path_of_the_preset(tmp_path):

@@ -82,7 +82,20 @@ def test_the_page_shows_table_picture_and_verdict(found):
     text = summary.page(found)
     assert "results.png" in text
     assert "The model learnt" in text
-    assert text.count("| RL |") == text.count("| SFT |") == 2
+    assert text.count("| RL |") == text.count("| SFT |") == 4
+
+
+def test_sampled_answers_stand_apart_from_greedy_ones(tmp_path):
+    stamps = finished(tmp_path, RISING)
+    path = tmp_path / "eval_rl" / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["modes"]["slow_sampled"] = scores["modes"]["slow"] | {"f1": 0.123}
+    path.write_text(json.dumps(scores))
+    found = summary.build(tmp_path, stamps)
+    assert set(found["eval"]) == set(found["eval_sampled"]) == {"slow", "fast"}
+    assert found["eval"]["slow"]["f1"] == 0.65
+    assert summary.table(found)[3][4] == "0.650"
+    assert summary.table(found, sampled=True)[3][4] == "0.123"
 
 
 def test_a_mode_without_scored_clips_has_dashes(found):

@@ -25,7 +25,10 @@ def rollout(monkeypatch):
     """A stand-in for vLLM that answers everything alike; it remembers what it was asked."""
     from recipe.mer_r1.eval import rollout as module
 
-    asked = []
+    class Asked(list):
+        temperatures = ()
+
+    asked = Asked()
 
     class Rollout:
         def __init__(self, *_):
@@ -33,6 +36,7 @@ def rollout(monkeypatch):
 
         def __call__(self, requests):
             asked.append([(request.row["extra_info"]["name"], request.prefix, request.seed) for request in requests])
+            asked.temperatures = [request.temperature for request in requests]
             starts = [request.prefix or "<think>so</think><answer>" for request in requests]
             return [module.Reply(f"{start}happy</answer>", tokens=4, finished=True) for start in starts]
 
@@ -157,6 +161,13 @@ def test_seeds_are_the_same_whatever_the_order(rollout, call):
     assert len(set(first.values())) == 4
 
 
+def test_sampled_forms_are_asked_at_temperature_one_beside_greedy_ones(rollout, call):
+    call(1, generate.FORMS)
+    assert rollout.temperatures == [0.0, 0.0, 1.0, 1.0]
+    assert [prefix for _, prefix, _ in rollout[0]] == ["", FAST_PREFIX] * 2
+    assert len({seed for *_, seed in rollout[0]}) == 4
+
+
 def test_a_resumed_run_asks_for_what_is_missing(rollout, call, tmp_path):
     call(4)
     slow = tmp_path / "slow.jsonl"
@@ -255,7 +266,7 @@ def test_vllms_cache_of_clips_is_used_unless_the_audio_is_inside_the_video(tiny_
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda **options: asked.update(options)))
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     changes = [f"media.use_audio_in_video={woven}", "rollout.media_cache_gb=2"]
-    Rollout(str(tiny_model), generate.load_preset("tiny", changes), 0.0, 8)
+    Rollout(str(tiny_model), generate.load_preset("tiny", changes), 8)
     assert asked["mm_processor_cache_gb"] == expected
 
 

@@ -24,6 +24,7 @@ PROBED = {
     "omni boundary tokens",
     "replay buffer poll",
     "file logger appends",
+    "log-probs in chunks",
     "vllm keeps weights",
 }
 
@@ -113,6 +114,12 @@ def test_replay_buffer_poll(released, patched):
 def test_file_logger_appends(released, patched):
     assert released["file logger appends"] == [[1], [2]]
     assert patched["file logger appends"] == [[1], [1, 2]]
+
+
+@pytest.mark.seam
+def test_log_probs_in_chunks(released, patched):
+    assert released["log-probs in chunks"] == {"calls": 1500, "same": True}
+    assert patched["log-probs in chunks"] == {"calls": 2, "same": True}
 
 
 # -- vLLM --------------------------------------------------------------------------------------------------------------

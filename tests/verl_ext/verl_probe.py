@@ -104,6 +104,29 @@ def file_logger_appends(folder):
     return steps
 
 
+def log_probs_in_chunks():
+    import torch
+    from verl.utils.torch_functional import logprobs_from_logits
+
+    torch.manual_seed(0)
+    logits, labels = torch.randn(1500, 40, requires_grad=True), torch.randint(40, (1500,))
+    calls = []
+
+    class Count(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            calls.append(getattr(function, "__name__", "") == "logsumexp")
+            return function(*args, **(kwargs or {}))
+
+    with Count():
+        found = logprobs_from_logits(logits, labels)
+    found.sum().backward()
+    gradient, logits.grad = logits.grad, None
+    expected = torch.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0]
+    expected.sum().backward()
+    same = torch.allclose(found, expected, atol=1e-6) and torch.allclose(gradient, logits.grad, atol=1e-6)
+    return {"calls": sum(calls), "same": same}
+
+
 def main() -> None:
     model, folder = sys.argv[1:]
     import verl  # noqa: F401  loads the plugin, or not
@@ -121,6 +144,7 @@ def main() -> None:
                 "omni boundary tokens": omni_boundary_tokens(),
                 "replay buffer poll": replay_buffer_poll(),
                 "file logger appends": file_logger_appends(folder),
+                "log-probs in chunks": log_probs_in_chunks(),
             }
         )
     )

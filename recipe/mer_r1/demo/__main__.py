@@ -69,15 +69,19 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     (out / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
-    header, *rows = summary.table(found)
-    table = Table(title="Greedy answers to the test clips", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in header:
-        table.add_column(name, justify="left" if name in ("model", "thinking") else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(_table("Greedy answers to the test clips", summary.table(found)))
+    console.print(_table("One sampled answer a clip (temperature 1)", summary.table(found, sampled=True)))
     console.print(summary.statement(found["learnt"]), markup=False, highlight=False)
     console.print(f"{out}/results.png, results.md, summary.json", markup=False, highlight=False)
+
+
+def _table(title: str, rows: list[list[str]]) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name in ("model", "thinking") else "right", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
 
 
 def _show(console: Console, error: StageError) -> None:

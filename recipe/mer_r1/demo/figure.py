@@ -26,7 +26,7 @@ _COLOURS = {
 _NAMES = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
 _WINDOW = 9
 _BAR = 0.21  # width, where groups stand 1 apart
-_STYLE = {
+STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -38,11 +38,12 @@ _STYLE = {
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:
     """Write the picture of a summary to `path`."""
-    with plt.rc_context(_STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), width_ratios=[0.8, 1.1, 1.3], layout="constrained")
-        _reward(axes[0], summary["rl"])
-        _components(axes[1], summary["rl"])
-        _bars(axes[2], summary["eval_sft"], summary["eval"])
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(12, 8.4), layout="constrained")
+        _reward(axes[0, 0], summary["rl"])
+        _components(axes[0, 1], summary["rl"])
+        _bars(axes[1, 0], summary["eval_sft_sampled"], summary["eval_sampled"], "Sampled answers (temperature 1)")
+        _bars(axes[1, 1], summary["eval_sft"], summary["eval"], "Greedy answers")
         figure.suptitle(
             "MER-Micro (a made corpus), a tiny Qwen2.5-Omni Thinker, GRPO on F1 + format, one seed", fontsize=12
         )
@@ -86,7 +87,7 @@ def _components(axes: Axes, rl: Mapping[str, Sequence[float]]) -> None:
     _frame(axes, "Recall, precision and F1 of sampled answers", [rl[score] for score in _NAMES], top=1.0)
 
 
-def _bars(axes: Axes, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def _bars(axes: Axes, before: Mapping[str, Any], after: Mapping[str, Any], title: str) -> None:
     """Groups recall, precision, F1; in each slow and fast, before (pale) and after RL."""
     bars = [
         (mode, model, scores[mode]) for mode in ("slow", "fast") for model, scores in (("SFT", before), ("RL", after))
@@ -101,7 +102,7 @@ def _bars(axes: Axes, before: Mapping[str, Any], after: Mapping[str, Any]) -> No
         f1 = [*_NAMES].index("f1")
         axes.errorbar(positions[f1], heights[f1], means["f1_stderr"], color="#333333", linewidth=1, capsize=2)
     clips = bars[0][2]["n"]
-    axes.set(title=f"Greedy answers to {clips} test clips (F1 ± standard error)", ylim=(0, 1.12))
+    axes.set(title=f"{title} to {clips} test clips (F1 ± standard error)", ylim=(0, 1.12))
     axes.set_xticks(range(len(_NAMES)), _NAMES.values())
     axes.grid(axis="x", visible=False)
     axes.legend(loc="upper center", ncols=4, fontsize=9, columnspacing=1.0, handlelength=1.2)

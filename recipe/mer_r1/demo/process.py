@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-GRACE_SECONDS = 20.0
+GRACE_SECONDS = 30.0
 """Between the request to stop and the kill: time for a run to shut Ray down."""
 POLL_SECONDS = 1.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

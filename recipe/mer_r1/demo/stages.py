@@ -17,6 +17,8 @@ DEFAULT_OUT = Path("outputs/demo")
 _SFT_CONF = (CONF / "sft.yaml", CONF / "preset" / "tiny.yaml")
 _RL_CONF = (CONF / "ppo.yaml", CONF / "preset" / "tiny.yaml", CONF / "experiment" / "baseline.yaml")
 _PRESET = _SFT_CONF[1]
+_FORMS = ("slow", "fast", "slow_sampled", "fast_sampled")
+"""What is evaluated: greedy answers, and one sampled as RL samples, which is what it trains."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,10 @@ class Scale:
     test_clips: int = 160
     sft_steps: int | None = None
     rl_steps: int | None = None
+    rl_prompts: int | None = None
 
 
-SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4)}
+SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4, rl_prompts=8)}
 """`small` shows that everything runs together, in some minutes; nothing is learnt there."""
 
 
@@ -63,7 +66,8 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
     corpus, init = out / "corpus", out / "init"
     sft, rl = out / "sft", out / "rl"
     sft_steps = [] if scale.sft_steps is None else [f"preset.sft.steps={scale.sft_steps}"]
-    rl_steps = [] if scale.rl_steps is None else [f"preset.steps={scale.rl_steps}"]
+    rl_sizes = {"steps": scale.rl_steps, "prompts_per_step": scale.rl_prompts}
+    rl_sizes = [f"preset.{key}={value}" for key, value in rl_sizes.items() if value is not None]
     return [
         Stage(
             "data",
@@ -95,7 +99,8 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
         Stage(
             "rl",
             "reinforcement learning",
-            ("-m", "recipe.mer_r1.main_ppo", *rl_steps, *_paths(out, rl, ())),
+            # The evaluation before RL has just done what verl's first validation would do.
+            ("-m", "recipe.mer_r1.main_ppo", *rl_sizes, *_paths(out, rl, ()), "trainer.val_before_train=false"),
             folder=rl,
             result=rl / "model" / "config.json",
             after=("sft",),
@@ -112,12 +117,12 @@ def _evaluation(name: str, title: str, out: Path, trained: Path, after: str, sca
     return Stage(
         name,
         title,
-        ("-m", "recipe.mer_r1.main_eval", "generate", *options),
+        ("-m", "recipe.mer_r1.main_eval", "generate", *options, "--thinking", *_FORMS),
         folder=folder,
         result=folder / "scores.json",
         after=(after,),
         conf=(_PRESET,),
-        watch=progress.answers(folder, 2 * scale.test_clips),
+        watch=progress.answers(folder, len(_FORMS) * scale.test_clips),
     )
 
 

@@ -18,6 +18,7 @@ from recipe.mer_r1.demo.stamps import Stamp
 from recipe.mer_r1.eval.provenance import git_state, versions
 
 SCORES = ("f1", "recall", "precision", "format")
+MODES = ("slow", "fast")
 _WINDOW = 5  # steps at either end that are compared
 _FORMAT_WANTED = 0.9
 _LIBRARIES = ("mer-r1", "verl", "vllm", "torch", "transformers", "ray", "TransferQueue", "numpy")
@@ -37,7 +38,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     corpus = json.loads((out / "corpus" / "manifest.json").read_text())
     return {
         "rl": rl,
-        "eval": after["modes"],
+        "eval": {mode: after["modes"][mode] for mode in MODES},
         "vllm_actor_logprob_max_abs_diff": max(data["rollout_actor_log_prob_diff/max"] for data in taken.values()),
         "seconds": {
             "setup": setup_seconds(),
@@ -51,7 +52,9 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         "peak_rss_gb": max(stamp.peak_rss_gb for stamp in stamps.values()),
         "versions": versions(*_LIBRARIES),
         # What follows is more than the table of results asks for.
-        "eval_sft": before["modes"],
+        "eval_sft": {mode: before["modes"][mode] for mode in MODES},
+        "eval_sampled": {mode: after["modes"][f"{mode}_sampled"] for mode in MODES},
+        "eval_sft_sampled": {mode: before["modes"][f"{mode}_sampled"] for mode in MODES},
         "validation": validation(metrics),
         "learnt": verdict(rl),
         "stage_seconds": {name: stamp.seconds for name, stamp in stamps.items()},
@@ -106,12 +109,12 @@ def statement(learnt: Mapping[str, Any]) -> str:
     return f"The model {'learnt' if learnt['yes'] else 'did NOT learn'} in RL: {numbers}."
 
 
-def table(summary: Mapping[str, Any]) -> list[list[str]]:
-    """The results as rows of cells, the first the header."""
+def table(summary: Mapping[str, Any], sampled: bool = False) -> list[list[str]]:
+    """The results on the test clips as rows of cells, the first the header; of greedy answers, or of sampled ones."""
     names = ("recall", "precision", "f1", "format", "num_words", "categories")
     rows = [["model", "thinking", "recall", "precision", "F1", "± F1", "format", "words", "cats", "clips"]]
     for model, key in (("SFT", "eval_sft"), ("RL", "eval")):
-        for mode, mean in summary[key].items():
+        for mode, mean in summary[f"{key}_sampled" if sampled else key].items():
             cells = [_number(mean[name], 3 if name in SCORES[:3] else 2) for name in names]
             cells.insert(3, _number(mean["f1_stderr"], 3))
             rows.append([model, mode, *cells, str(mean["n"])])
@@ -122,10 +125,14 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def _markdown(rows: list[list[str]]) -> list[str]:
+    header, *rest = rows
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rest)]
+
+
 def page(summary: Mapping[str, Any]) -> str:
     """results.md."""
-    header, *rows = table(summary)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
+    greedy, sampled = (_markdown(table(summary, sampled)) for sampled in (False, True))
     seconds, memory = summary["seconds"], summary["peak_rss_gb"]
     gap = summary["vllm_actor_logprob_max_abs_diff"]
     startup = "–" if seconds["rl_startup"] is None else f"{seconds['rl_startup']:.0f} s"
@@ -140,7 +147,11 @@ def page(summary: Mapping[str, Any]) -> str:
             "Greedy answers to the test clips, scored on the emotion wheels "
             f"({summary['wheels']['name']} {summary['wheels']['version']}):",
             "",
-            *lines,
+            *greedy,
+            "",
+            "One answer a clip sampled at temperature 1, as RL samples (slow answers alone are trained):",
+            "",
+            *sampled,
             "",
             "words: in an answer; cats: categories of an answer on a wheel; ± F1: standard error over clips.",
             "",

@@ -2,8 +2,8 @@
 
     python -m recipe.mer_r1.main_eval generate --model DIR --shard FILE.parquet --out DIR
 
-Writes OUT/slow.jsonl and OUT/fast.jsonl, a line a clip, as they come, so that a run that was cut off goes on; then
-OUT/scores.json with the means. Clips are decoded, encoded and sampled as in RL, with the preset's media settings.
+Writes a file a form, OUT/slow.jsonl and the like, a line a clip, as they come, so that a run that was cut off goes on;
+then OUT/scores.json with the means. Clips are decoded, encoded and sampled as in RL, with the preset's media settings.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.provenance import git_state, versions
 
 PREFIXES = {"slow": "", "fast": FAST_PREFIX}
+SAMPLED = "_sampled"
+"""Ending of the forms that are sampled at temperature 1, as RL samples, whatever `--temperature` says."""
+FORMS = (*PREFIXES, *(f"{form}{SAMPLED}" for form in PREFIXES))
 _CLIPS_AT_ONCE = 32
 _LIBRARIES = ("mer-r1", "verl", "vllm", "transformers", "torch")
 
@@ -39,8 +42,14 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result.add_argument("--model", required=True, help="folder of a full-Omni model, as main_sft and main_ppo write it")
     result.add_argument("--shard", required=True, type=Path, help="parquet shard (verl's columns)")
     result.add_argument("--out", required=True, type=Path, help="folder for the answers and scores.json")
-    result.add_argument("--thinking", nargs="+", choices=[*PREFIXES], default=[*PREFIXES], help="forms (default both)")
-    result.add_argument("--temperature", type=float, default=0.0, help="0 (default) is greedy")
+    result.add_argument(
+        "--thinking",
+        nargs="+",
+        choices=FORMS,
+        default=[*PREFIXES],
+        help="forms (default slow fast); those that end in _sampled have temperature 1",
+    )
+    result.add_argument("--temperature", type=float, default=0.0, help="of slow and fast; 0 (default) is greedy")
     result.add_argument("--max-tokens", type=int, help="of a response; default: the preset's max_response_length")
     result.add_argument("--limit", type=int, help="only the first N clips")
     result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
@@ -163,9 +172,7 @@ def generate(arguments: argparse.Namespace, preset: DictConfig, rows: Any, wheel
         return
     from recipe.mer_r1.eval.rollout import Request, Rollout
 
-    rollout = Rollout(
-        arguments.model, preset, arguments.temperature, arguments.max_tokens or preset.max_response_length
-    )
+    rollout = Rollout(arguments.model, preset, arguments.max_tokens or preset.max_response_length)
     for start in range(0, len(missing), _CLIPS_AT_ONCE):
         wanted = [
             (mode, index)
@@ -173,9 +180,16 @@ def generate(arguments: argparse.Namespace, preset: DictConfig, rows: Any, wheel
             for mode in files
             if index not in done[mode]
         ]
-        seeds = [preset.seed + 2 * index + [*PREFIXES].index(mode) for mode, index in wanted]
         replies = rollout(
-            [Request(rows[index], PREFIXES[mode], seed) for (mode, index), seed in zip(wanted, seeds, strict=True)]
+            [
+                Request(
+                    rows[index],
+                    PREFIXES[mode.removesuffix(SAMPLED)],
+                    1.0 if mode.endswith(SAMPLED) else arguments.temperature,
+                    preset.seed + len(FORMS) * index + FORMS.index(mode),
+                )
+                for mode, index in wanted
+            ]
         )
         for mode, file in files.items():
             records.append(
@@ -194,8 +208,8 @@ def generate(arguments: argparse.Namespace, preset: DictConfig, rows: Any, wheel
 def table(scores: dict[str, dict[str, Any]]) -> str:
     """The means as text, a line a form."""
     names = ("recall", "precision", "f1", "format", "num_words", "categories")
-    lines = [f"{'':6}" + "".join(f"{name:>12}" for name in (*names, "clips"))]
+    lines = [f"{'':13}" + "".join(f"{name:>12}" for name in (*names, "clips"))]
     for mode, mean in scores.items():
         cells = "".join(f"{mean[name]:12.3f}" if mean[name] is not None else f"{'-':>12}" for name in names)
-        lines.append(f"{mode:6}{cells}{mean['n']:12d}")
+        lines.append(f"{mode:13}{cells}{mean['n']:12d}")
     return "\n".join(lines)

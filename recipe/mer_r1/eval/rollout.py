@@ -36,11 +36,13 @@ class Request:
     Attributes:
         row: of a shard (verl's columns).
         prefix: what the reply is made to begin with; part of the prompt.
+        temperature: 0 is greedy.
         seed: of this response; used above temperature 0.
     """
 
     row: Mapping[str, Any]
     prefix: str
+    temperature: float
     seed: int
 
 
@@ -65,11 +67,10 @@ class Rollout:
     Args:
         model: full-Omni folder.
         preset: the `preset` node of a configuration: `media`, `rollout`, `max_prompt_length`, `seed` are read.
-        temperature: 0 is greedy.
         max_tokens: of a response.
     """
 
-    def __init__(self, model: str, preset: DictConfig, temperature: float, max_tokens: int):
+    def __init__(self, model: str, preset: DictConfig, max_tokens: int):
         if preset.device == "cpu":
             # In this process: half the memory, and nothing is left behind by Ctrl-C.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -85,7 +86,7 @@ class Rollout:
         self.tokenizer = self.processor.tokenizer
         media = MediaConfig.from_config(OmegaConf.to_container(preset.media, resolve=True))
         self.encoder = PromptEncoder(self.processor, media, cache_size=1)
-        self.temperature, self.max_tokens, self.max_prompt = temperature, max_tokens, preset.max_prompt_length
+        self.max_tokens, self.max_prompt = max_tokens, preset.max_prompt_length
         self.bias = ban(self.processor, config.thinker_config.text_config.vocab_size)
         longest = self.max_prompt + max_tokens
         self.llm = LLM(
@@ -114,7 +115,7 @@ class Rollout:
             TooLongError: names the clip and the limit.
         """
         prompts = [self._prompt(request) for request in requests]
-        sampling = [self._sampling(request.seed) for request in requests]
+        sampling = [self._sampling(request) for request in requests]
         outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
         return [self._reply(request, output.outputs[0]) for request, output in zip(requests, outputs, strict=True)]
 
@@ -137,13 +138,13 @@ class Rollout:
             "mm_processor_kwargs": encoded.processor_kwargs,
         }
 
-    def _sampling(self, seed: int) -> Any:
+    def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
 
         return SamplingParams(
-            temperature=self.temperature,
+            temperature=request.temperature,
             max_tokens=self.max_tokens,
-            seed=seed if self.temperature > 0 else None,
+            seed=request.seed if request.temperature > 0 else None,
             logit_bias=self.bias,
             detokenize=False,
         )
