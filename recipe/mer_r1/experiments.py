@@ -33,6 +33,16 @@ class Estimator:
         """Whether a term weighs a signal of the confidence pass."""
         return any(name in CONFIDENCE_SIGNALS for term in self.terms for name in term.signals)
 
+    def __str__(self) -> str:
+        """``[recall] + 0.1·[calib_pos]``: each bracket is normalised inside the group."""
+        sums = (" + ".join(_times(factor, name) for name, factor in term.signals.items()) for term in self.terms)
+        terms = (_times(term.weight, f"[{found}]") for term, found in zip(self.terms, sums, strict=True))
+        return " + ".join(terms) + (", whitened" if self.whiten else "")
+
+
+def _times(factor: float, text: str) -> str:
+    return text if factor == 1 else f"{factor:g}·{text}"
+
 
 def names() -> list[str]:
     """All experiments."""

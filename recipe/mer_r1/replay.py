@@ -28,7 +28,7 @@ from rich.text import Text
 from recipe.mer_r1 import experiments, launch
 from recipe.mer_r1.advantage import ADVANTAGE, TermError, combine, whiten
 from recipe.mer_r1.experiments import Estimator
-from recipe.mer_r1.rollout_batch import Batch, BatchError, read_batches
+from recipe.mer_r1.replay_batch import Batch, BatchError, read_batches
 
 REPRODUCED = 1e-4
 """Largest difference from the stored advantages with which a batch counts as trained by an estimator."""
@@ -164,19 +164,14 @@ def summary(found: dict[str, Replayed]) -> Table:
     for heading in ("experiment", "terms", "largest difference from stored", "trained with"):
         table.add_column(heading)
     for name, replayed in found.items():
-        terms = " + ".join(f"{t.weight:g}·[{_sum(t.signals)}]" for t in replayed.estimator.terms)
         difference = "nothing stored" if replayed.difference is None else f"{replayed.difference:.1e}"
         table.add_row(
             name,
-            Text(terms + (", whitened" if replayed.estimator.whiten else "")),
+            Text(str(replayed.estimator)),
             difference,
             "yes" if replayed.trained else "",
         )
     return table
-
-
-def _sum(signals: dict[str, float]) -> str:
-    return " + ".join(name if factor == 1 else f"{factor:g}·{name}" for name, factor in signals.items())
 
 
 @app.command()

@@ -94,6 +94,15 @@ def test_a_file_read_by_itself_has_the_same_terms(composed):
     assert alone == experiments.estimator_of(composed)
 
 
+def test_the_docs_have_its_terms(composed):
+    """Its line of the table in docs/experiments.md."""
+    lines = [
+        line for line in DOCS.read_text(encoding="utf-8").splitlines() if f"| `{composed.experiment.name}` |" in line
+    ]
+    assert len(lines) == 1
+    assert f"| `{experiments.estimator_of(composed)}` |" in lines[0]
+
+
 # --- overrides ---
 
 

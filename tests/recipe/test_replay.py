@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from recipe.mer_r1 import experiments, launch, replay
 from recipe.mer_r1.advantage import combine, whiten
-from recipe.mer_r1.rollout_batch import BatchError, read_batches
+from recipe.mer_r1.replay_batch import BatchError, read_batches
 
 ROOT = Path(__file__).parents[2]
 TOKENS = [5, 9, 7, 4, 6, 6]
@@ -231,6 +231,11 @@ def test_a_wrong_line_is_named(rows, line, named, write):
         read_batches(path)
     assert str(caught.value).startswith(f"{path} line {line}: ")
     assert f"{path} line {line}" in complaint(path, "--all")
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "1.jsonl").write_bytes('{"output": "高'.encode()[:-1])
+    assert f"{tmp_path}/1.jsonl: no UTF-8 text" in complaint(tmp_path / "1.jsonl", "--all")
 
 
 def test_a_file_or_folder_that_is_not_there(tmp_path):

@@ -52,8 +52,12 @@ def read_batch(path: Path) -> Batch:
     """One file."""
     if not path.is_file():
         raise BatchError(f"{path}: no such file; {HOW_TO_WRITE}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BatchError(f"{path}: no UTF-8 text ({error})") from error
     # Not splitlines: U+2028 and the like inside a JSON string are text.
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    lines = text.removesuffix("\n").split("\n")
     rows = [_row(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]
     for number, row in enumerate(rows, 1):
         _check_like_first(row, rows[0], f"{path} line {number}")
