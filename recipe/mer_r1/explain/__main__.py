@@ -14,7 +14,6 @@ from pathlib import Path
 from rich.console import Console
 
 from recipe.mer_r1.advantage import TermError
-from recipe.mer_r1.answer import FORMS
 from recipe.mer_r1.experiments import Estimator, ExperimentError, load_experiment, names
 from recipe.mer_r1.explain.choose import ChoiceError, choose_experiment, find_row
 from recipe.mer_r1.explain.page import page
@@ -32,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
         prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     result.add_argument("batch", type=Path, metavar="BATCH", help="a file of trainer.rollout_data_dir, DIR/STEP.jsonl")
-    result.add_argument("uid", metavar="UID", help="the response: its uid, the beginning of it, or a number N, the N-th")
+    result.add_argument(
+        "uid", metavar="UID", help="the response: its uid, the beginning of it, or a number N, the N-th"
+    )
     result.add_argument(
         "overrides",
         nargs="*",
@@ -52,9 +53,10 @@ def main(arguments: Sequence[str]) -> int:
         rows = read_batch(options.batch)
         row = find_row(rows, options.uid)
         wheels = load_wheels(options.wheels)
-        name, overrides, same = choose_experiment(row, options.overrides)
-        node = load_experiment(name, overrides)
-        found = trace(row, rows, wheels, name, node.form, Estimator.from_config(node.terms, node.whiten))
+        chosen, overrides = choose_experiment(rows, options.overrides)
+        node = load_experiment(chosen[0], overrides)
+        estimator = Estimator.from_config(node.terms, node.whiten)
+        found = trace(row, rows, wheels, " ".join([" or ".join(chosen), *overrides]), node.form, estimator)
     except (BatchError, ChoiceError, ExperimentError, TermError, WheelError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2

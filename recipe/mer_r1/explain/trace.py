@@ -129,7 +129,9 @@ class Trace:
         return [check for check in self.checks if not check.agrees]
 
 
-def trace(row: Row, rows: Sequence[Row], wheels: EmotionWheels, experiment: str, form: str, estimator: Estimator) -> Trace:
+def trace(
+    row: Row, rows: Sequence[Row], wheels: EmotionWheels, experiment: str, form: str, estimator: Estimator
+) -> Trace:
     """Follow ``row``, one of ``rows``.
 
     Args:
@@ -195,7 +197,11 @@ def _confidences(
     if not names:
         return [], [], ["no confidences: no word of this answer begins with a token of its own"]
     if names != [(wheel, category) for wheel in wheels.ids for category in wheels.all_categories(wheel)]:
-        return [], [], [f"no confidences: the file's are of other wheels than {wheels.name}; choose the run's (--wheels)"]
+        return (
+            [],
+            [],
+            [f"no confidences: the file's are of other wheels than {wheels.name}; choose the run's (--wheels)"],
+        )
     return confidences, names, []
 
 
@@ -214,7 +220,9 @@ def _terms(group: Sequence[Row], position: int, estimator: Estimator) -> tuple[l
 def _advantage_checks(row: Row, terms: Sequence[TermShare], advantage: float, whitened: bool) -> list[Check]:
     """Terms that the file has, too; and the advantage, unless whitening over the batch's tokens came after."""
     stored = row.get("terms") or {}
-    found = [Check(f"A[{s.term.name}]", number(stored[s.term.name]), s.contribution) for s in terms if s.term.name in stored]
+    found = [
+        Check(f"A[{s.term.name}]", number(stored[s.term.name]), s.contribution) for s in terms if s.term.name in stored
+    ]
     if "advantage" in row and set(stored) == {share.term.name for share in terms} and not whitened:
         found.append(Check("advantage", number(row["advantage"]), advantage))
     return found
