@@ -13,6 +13,7 @@ from recipe.mer_r1.confidence import MODES, NAN, WordConfidence
 
 Row = dict[str, Any]
 _KEYS = {"input": str, "output": str, "gts": list, "uid": str, "signals": dict}
+_WORD_KEYS = {"word", "counted", *MODES, *(f"{mode}_word" for mode in MODES)}
 
 
 class BatchError(ValueError):
@@ -47,6 +48,9 @@ def _row(line: str, place: str) -> Row:
         if not isinstance(row.get(key), kind):
             found = f"{key} is a {type(row[key]).__name__}" if key in row else f"no column {key!r}"
             raise BatchError(f"{place}: {found}; main_ppo with trainer.rollout_data_dir=DIR writes such files")
+    for word in row.get("words") or ():
+        if missing := sorted(_WORD_KEYS - set(word)):
+            raise BatchError(f"{place}: the words lack {', '.join(missing)}")
     return row
 
 

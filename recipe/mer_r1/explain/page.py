@@ -91,19 +91,19 @@ def _response(found: Trace) -> str:
 
 def _paths(found: Trace) -> str:
     rows = [[escape(cell) for cell in row] for row in paths(found)]
-    return "<h2>From word to category</h2>" + _table(("word", "wheels", "form", "candidate", "category"), (), rows)
+    table = _table(("word", "wheels", "form", "candidate", "category"), (), rows)
+    return "<h2>From word to category</h2>" + (table if rows else "<p>The answer has no words.</p>")
 
 
 def _scores(found: Trace) -> str:
     rows = []
     for wheel, scores in found.by_wheel.items():
         truth = found.truth[wheel]
-        answered = sorted({word.explanation.wheels[wheel].level1 for word in found.words} - {None})
         said = ", ".join(
             f'<span class="{"correct" if name in truth else "incorrect"}">{escape(name)}</span>'
             if truth
             else escape(name)
-            for name in answered
+            for name in found.answered(wheel)
         )
         numbers = map(figure, (scores.recall, scores.precision, scores.f1)) if scores else ("–",) * 3
         rows.append([wheel, escape(", ".join(sorted(truth))) or "– (takes no part)", said, *numbers])
@@ -114,9 +114,8 @@ def _scores(found: Trace) -> str:
 
 
 def _readings(found: Trace) -> str:
-    order = {name: index for index, name in enumerate(dict.fromkeys(reading.word for reading in found.readings))}
     rows = []
-    for r in sorted(found.readings, key=lambda reading: order[reading.word]):
+    for r in found.readings:
         side = '<span class="correct">E⁺</span>' if r.correct else '<span class="incorrect">E⁻</span>'
         numbers = (figure(r.slow), figure(r.fast), figure(r.gap, signed=True), figure(r.gap_word, signed=True))
         rows.append([escape(visible(r.word)), r.wheel, escape(r.category), side, *numbers])

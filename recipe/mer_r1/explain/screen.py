@@ -67,12 +67,11 @@ def _categories(found: Trace, console: Console) -> None:
 
 def _scores(found: Trace, console: Console) -> None:
     table = _table("Recall and precision (Eq. 4)", ("wheel", "true", "answered"), ("R", "P", "F1"))
-    answered = {w: {word.explanation.wheels[w].level1 for word in found.words} - {None} for w in found.truth}
     for wheel, scores in found.by_wheel.items():
         numbers = [figure(value) for value in (scores.recall, scores.precision, scores.f1)] if scores else ["–"] * 3
         said = Text(", ").join(
             Text(name, style=STYLES["correct" if name in found.truth[wheel] else "incorrect"] if scores else "")
-            for name in sorted(answered[wheel])
+            for name in found.answered(wheel)
         )
         table.add_row(wheel, ", ".join(sorted(found.truth[wheel])) or "– (takes no part)", said, *numbers)
     scores = found.scores
@@ -90,10 +89,8 @@ def _calibration(found: Trace, console: Console) -> None:
         ("word", "wheel", "category", "set"),
         ("slow", "fast", "Δ", "Δ word"),
     )
-    # Words together; the readings go wheel by wheel.
-    order = {name: index for index, name in enumerate(dict.fromkeys(reading.word for reading in found.readings))}
     last = None
-    for reading in sorted(found.readings, key=lambda reading: order[reading.word]):
+    for reading in found.readings:
         style = STYLES["correct" if reading.correct else "incorrect"]
         table.add_row(
             Text("" if reading.word == last else visible(reading.word)),

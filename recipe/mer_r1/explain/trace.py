@@ -101,6 +101,7 @@ class Trace:
     names: list[tuple[str, str]]
     """``(wheel, category)`` of the confidences' columns; [] without confidences."""
     readings: list[Reading]
+    """Words in order, and each wheel by wheel."""
     rewards: dict[str, float]
     """R⁺, R⁻ by category and word; {} without confidences."""
     margins: dict[str, float]
@@ -122,6 +123,10 @@ class Trace:
         ends = "|".join(re.escape(form.instruction) for form in FORMS.values())
         found = re.search(rf"Subtitle: (.*)\n(?:{ends})", self.row["input"], re.DOTALL)
         return found and found[1]
+
+    def answered(self, wheel: str) -> list[str]:
+        """Categories of the answer on a wheel, sorted."""
+        return sorted({word.explanation.wheels[wheel].level1 for word in self.words} - {None})
 
     @property
     def differences(self) -> list[Check]:
@@ -171,7 +176,7 @@ def trace(
         by_wheel=wheel_scores(labels, answer.words, wheels),
         scores=scores,
         names=names,
-        readings=readings,
+        readings=sorted(readings, key=lambda reading: answer.words.index(reading.word)),
         rewards=found_rewards,
         margins=margins(confidences, labels, wheels, names) if names else {},
         terms=terms,

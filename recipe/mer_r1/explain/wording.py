@@ -81,14 +81,13 @@ def uncounted(found: Trace) -> list[str]:
     """Words that take no part in the calibration, and why; [] without confidences."""
     notes, seen = [], set()
     for word in found.words:
-        name = found.row["output"][slice(*word.span)].strip().lower()
+        text = found.row["output"][slice(*word.span)]
+        why = ""
         if word.confidence and not word.confidence.rows:
-            why = "stands in the answer before" if name in seen else "has no token of its own"
+            why = "stands in the answer before" if text.lower() in seen else "has no token of its own"
         elif word.confidence and word.verdict == "unknown":
             why = "has no category on a wheel that takes part"
-        else:
-            why = ""
         if why:
-            notes.append(f"“{visible(name)}” takes no part: it {why}")
-        seen.add(name)
+            notes.append(f"“{visible(text)}” takes no part: it {why}")
+        seen.add(text.lower())
     return notes
