@@ -37,6 +37,31 @@ class WordConfidence:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """A word on a wheel: a member of E⁺ or E⁻ (Eq. 10). Confidences in nats, NaN for a category without tokens."""
+
+    word: str
+    wheel: str
+    category: str
+    correct: bool
+    """In E⁺; otherwise in E⁻."""
+    slow: float
+    slow_word: float
+    fast: float
+    fast_word: float
+
+    @property
+    def gap(self) -> float:
+        """Δ (Eq. 9)."""
+        return self.slow - self.fast
+
+    @property
+    def gap_word(self) -> float:
+        """Δ of the word itself (A1)."""
+        return self.slow_word - self.fast_word
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What one response gives. NaN where undefined; then every mean leaves it out."""
 
@@ -89,27 +114,38 @@ def calibrate(
     """
     counted = _counted(words, slow, fast, sets, floor)
     labels = list(labels)
-    truth = {wheel: wheels.categories(labels, wheel) for wheel in wheels.ids}
-    column = {name: index for index, name in enumerate(sets.names)}
+    readings = read(counted, labels, wheels, sets.names)
     gaps: dict[tuple[str, str], list[float]] = {}
-    by_category, by_word = _Sides(), _Sides()
-    for wheel in (wheel for wheel in wheels.ids if truth[wheel]):
-        for word in counted:
+    for reading in readings:
+        if not math.isnan(reading.gap):
+            gaps.setdefault((reading.wheel, reading.category), []).append(reading.gap)
+    return Calibration(rewards(readings), margins(counted, labels, wheels, sets.names), gaps, counted, sets)
+
+
+def read(
+    words: Sequence[WordConfidence],
+    labels: Iterable[str],
+    wheels: EmotionWheels,
+    names: Sequence[tuple[str, str]],
+) -> list[Reading]:
+    """E⁺ and E⁻ (Eq. 10) with each member's confidences, wheel by wheel, words in order.
+
+    Args:
+        names: ``(wheel, category)`` of the rows' columns.
+    """
+    labels = list(labels)
+    column = {name: index for index, name in enumerate(names)}
+    found = []
+    for wheel in wheels.ids:
+        truth = wheels.categories(labels, wheel)
+        for word in words if truth else ():
             category = wheels.category(word.text, wheel) if word.rows else None
             if category is None:
                 continue
-            correct = category in truth[wheel]  # Eq. 10
             at = column[wheel, category]
-            gap = word.rows["slow"][at] - word.rows["fast"][at]  # Eq. 9
-            by_word.add(wheel, correct, word.rows["slow"][-1] - word.rows["fast"][-1])
-            if not math.isnan(gap):
-                by_category.add(wheel, correct, gap)
-                gaps.setdefault((wheel, category), []).append(gap)
-    (pos, neg), (pos_word, neg_word) = by_category.rewards(), by_word.rewards()
-    signals = {"calib_pos": pos, "calib_neg": neg, "calib_pos_word": pos_word, "calib_neg_word": neg_word}
-    first = next((word for word in counted if word.rows), None)
-    margins = _margins(first, truth, column)
-    return Calibration(signals, margins, gaps, counted, sets)
+            slow, fast = ((word.rows[mode][at], word.rows[mode][-1]) for mode in MODES)
+            found.append(Reading(word.text, wheel, category, category in truth, *slow, *fast))
+    return found
 
 
 def _counted(
@@ -131,35 +167,43 @@ def _counted(
     return found
 
 
-class _Sides:
-    """Gaps of correct and of incorrect words by wheel (Eq. 11)."""
+def rewards(readings: Sequence[Reading]) -> dict[str, float]:
+    """R⁺ and R⁻ (Eq. 11), by category and by word: means over words, then over wheels; NaN where there are none.
 
-    def __init__(self) -> None:
-        self._gaps: dict[tuple[bool, str], list[float]] = {}
+    An incorrect word is rewarded for a negative gap.
+    """
+    found = {}
+    for suffix in ("", "_word"):
+        for side, correct, sign in (("pos", True, 1), ("neg", False, -1)):
+            gaps: dict[str, list[float]] = {}
+            for reading in readings:
+                if reading.correct is correct:
+                    gaps.setdefault(reading.wheel, []).append(reading.gap_word if suffix else reading.gap)
+            found[f"calib_{side}{suffix}"] = _mean([sign * _mean(of_wheel) for of_wheel in gaps.values()])
+    return found
 
-    def add(self, wheel: str, correct: bool, gap: float) -> None:
-        self._gaps.setdefault((correct, wheel), []).append(gap)
 
-    def rewards(self) -> tuple[float, float]:
-        """R⁺ and R⁻: means over words, then over wheels; an incorrect word is rewarded for a negative gap."""
-        sides = []
-        for side, sign in ((True, 1), (False, -1)):
-            sides.append(_mean([sign * _mean(gaps) for (correct, _), gaps in self._gaps.items() if correct is side]))
-        return sides[0], sides[1]
-
-
-def _margins(
-    first: WordConfidence | None, truth: dict[str, set[str]], column: dict[tuple[str, str], int]
+def margins(
+    words: Sequence[WordConfidence],
+    labels: Iterable[str],
+    wheels: EmotionWheels,
+    names: Sequence[tuple[str, str]],
 ) -> dict[str, float]:
-    """Eq. 2 by mode: mean confidence of the true categories, of the three likeliest others, and their difference."""
+    """Eq. 2 by mode: mean confidence of the true categories, of the three likeliest others, and their difference.
+
+    Read at the first word that takes part. Arguments as for :func:`read`.
+    """
+    labels = list(labels)
+    first = next((word for word in words if word.rows), None)
     found = {}
     for mode in MODES:
         right, wrong, margin = [], [], []
-        for wheel, true in truth.items():
+        for wheel in wheels.ids:
+            true = wheels.categories(labels, wheel)
             if not true or first is None:
                 continue
             row = first.rows[mode]
-            values = {c: row[at] for (w, c), at in column.items() if w == wheel and not math.isnan(row[at])}
+            values = {c: row[at] for at, (w, c) in enumerate(names) if w == wheel and not math.isnan(row[at])}
             gt = _mean([value for category, value in values.items() if category in true])
             others = sorted((value for category, value in values.items() if category not in true), reverse=True)
             neg = _mean(others[:HARD_NEGATIVES])

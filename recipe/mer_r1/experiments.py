@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from recipe.mer_r1.advantage import Term, TermError, check_terms
 from recipe.mer_r1.launch import CONF
 from recipe.mer_r1.signals import CONFIDENCE_SIGNALS, SIGNALS
+
+
+class ExperimentError(ValueError):
+    """An experiment or an override that does not exist; the message says which do."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,30 @@ def names() -> list[str]:
     return sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
+def load_experiment(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """An experiment's file, with ``experiment.KEY=VALUE`` overrides as on a run's command line.
+
+    Raises:
+        ExperimentError: no such experiment or key; the message says which there are.
+    """
+    if name not in names():
+        raise ExperimentError(f"no experiment {name!r}; there are {', '.join(names())}")
+    node = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
+    root = OmegaConf.create({"experiment": node})
+    OmegaConf.set_struct(root, True)
+    for override in overrides:
+        try:
+            root.merge_with(OmegaConf.from_dotlist([override]))
+        except (OmegaConfBaseException, YAMLError) as error:
+            known = ", ".join(f"experiment.{key}" for key in node)
+            raise ExperimentError(f"{override}: {str(error).splitlines()[0]}; there are {known}") from None
+    return root.experiment
+
+
 def load_estimators() -> dict[str, Estimator]:
     """Every experiment's estimator as its file has it, by the name under which verl knows it."""
-    found = {}
-    for name in names():
-        node = OmegaConf.create({"experiment": OmegaConf.load(CONF / "experiment" / f"{name}.yaml")}).experiment
-        found[node.estimator] = Estimator.from_config(node.terms, node.whiten)
-    return found
+    nodes = map(load_experiment, names())
+    return {node.estimator: Estimator.from_config(node.terms, node.whiten) for node in nodes}
 
 
 def estimator_of(config: DictConfig) -> Estimator | None:

@@ -1,0 +1,72 @@
+"""One response of a saved rollout batch, from its words to its advantage: in the terminal and as an HTML page.
+
+Everything is computed anew from the file's responses, confidences and signals with the functions that train, and
+compared with the numbers that the run stored. Save batches with `main_ppo … trainer.rollout_data_dir=DIR`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from recipe.mer_r1.advantage import TermError
+from recipe.mer_r1.experiments import Estimator, ExperimentError, load_experiment, names
+from recipe.mer_r1.explain.choose import ChoiceError, choose_experiment, find_row
+from recipe.mer_r1.explain.page import page
+from recipe.mer_r1.explain.screen import show
+from recipe.mer_r1.explain.trace import trace
+from recipe.mer_r1.rollout_batch import BatchError, read_batch
+from recipe.mer_r1.wheel import WheelError, load_wheels
+
+PROG = "python -m recipe.mer_r1.explain"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("batch", type=Path, metavar="BATCH", help="a file of trainer.rollout_data_dir, DIR/STEP.jsonl")
+    result.add_argument(
+        "uid", metavar="UID", help="the response: its uid, the beginning of it, or a number N, the N-th"
+    )
+    result.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="experiment=NAME, one of " + ", ".join(names()) + " (default: the one whose terms the file has), and "
+        "experiment.KEY=VALUE as on the run's command line, e.g. experiment.lambda_cali=0.2",
+    )
+    result.add_argument("--wheels", type=Path, metavar="DIR", help="the run's mer_r1.wheels.folder (default: built-in)")
+    result.add_argument("--html", type=Path, metavar="FILE", help="also write a page that needs no other file")
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Explain; returns the exit code, 2 where there is nothing to explain."""
+    options = parser().parse_intermixed_args(arguments)
+    try:
+        rows = read_batch(options.batch)
+        row = find_row(rows, options.uid)
+        wheels = load_wheels(options.wheels)
+        chosen, overrides = choose_experiment(rows, options.overrides)
+        node = load_experiment(chosen[0], overrides)
+        estimator = Estimator.from_config(node.terms, node.whiten)
+        found = trace(row, rows, wheels, " ".join([" or ".join(chosen), *overrides]), node.form, estimator)
+    except (BatchError, ChoiceError, ExperimentError, TermError, WheelError) as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return 2
+    show(found, Console())
+    if options.html:
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        options.html.write_text(page(found), encoding="utf-8")
+        print(f"page: {options.html}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,220 @@
+"""A trace as one HTML page: no scripts, no other files, light or dark as the reader's system is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from recipe.mer_r1.explain.trace import Trace, Word
+from recipe.mer_r1.explain.wording import (
+    SHORT,
+    answer_of,
+    figure,
+    formula,
+    normalised,
+    paths,
+    segments,
+    uncounted,
+    verdict,
+    visible,
+)
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2329; --back: #fff; --soft: #67717c; --line: #d9dee3; --card: #f5f7f9;
+  --good: #187a3c; --bad: #b3261e; --mixed: #8a5a00; --unknown: #7b3fa0; --slow: #2b6cb0; --fast: #d98324; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e2e6ea; --back: #14181c; --soft: #98a2ad; --line: #343b42;
+  --card: #1c2228; --good: #5fc884; --bad: #ff8a80; --mixed: #e3b341; --unknown: #c792ea; --slow: #6cb0f5;
+  --fast: #f0a951; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 62rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.25rem; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
+h3 { font-size: .95rem; margin: 1.2rem 0 .4rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; }
+th, td { padding: .2rem .7rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--soft); font-weight: 500; } .n { text-align: right; font-variant-numeric: tabular-nums; }
+tr.here td, tr.sum td { font-weight: 650; } .soft { color: var(--soft); }
+.response { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); padding: .8rem 1rem;
+  border-radius: .4rem; }
+.correct { color: var(--good); font-weight: 650; } .incorrect { color: var(--bad); font-weight: 650; }
+.mixed { color: var(--mixed); font-weight: 650; } .unknown { color: var(--unknown); font-weight: 650; }
+.wheels { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .6rem; }
+.wheel { background: var(--card); border-radius: .4rem; padding: .5rem .7rem; font-size: .85rem; }
+.category { display: grid; grid-template-columns: 5.5rem 1fr 6.5rem; gap: .5rem; align-items: center; }
+.bar { height: .35rem; margin: .1rem 0; border-radius: 2px; } .slow { background: var(--slow); }
+.fast { background: var(--fast); } .key { display: inline-block; width: .8rem; height: .5rem; border-radius: 2px; }
+.verdict { border-left: .3rem solid var(--good); background: var(--card); padding: .5rem .9rem; }
+.verdict.differs { border-color: var(--bad); } .note { border-left: .3rem solid var(--mixed); padding: .2rem .9rem; }
+"""
+_VERDICTS = ("correct", "incorrect", "mixed", "unknown")
+
+
+def page(found: Trace) -> str:
+    """The whole page."""
+    uid = escape(visible(found.row["uid"]))
+    parts = [_head(found, uid), _response(found), _paths(found), _scores(found)]
+    if found.names:
+        parts += [_readings(found), _bars(found)]
+    parts += [_group(found), _advantage(found)]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        f'content="width=device-width"><title>{uid}</title><style>{_STYLE}</style></head>\n<body>\n'
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _head(found: Trace, uid: str) -> str:
+    row = found.row
+    differs = " differs" if found.differences else ""
+    notes = "".join(f'<p class="note">{escape(visible(note))}</p>' for note in found.notes)
+    return (
+        f'<h1>{uid}</h1><p class="soft">Response {found.position + 1} of {len(found.group)} to its prompt, step '
+        f"{escape(str(row.get('step', '?')))}; advantage {figure(found.advantage, signed=True)} of experiment "
+        f"{escape(found.experiment)}; {escape(found.wheels.name)} wheels.</p>"
+        f'<p class="verdict{differs}">{escape(verdict(found))}</p>{notes}'
+    )
+
+
+def _response(found: Trace) -> str:
+    subtitle = found.subtitle
+    what, prompt = ("Prompt", found.row["input"].strip()) if subtitle is None else ("Subtitle", subtitle)
+    pieces = (f'<b class="{name}">{escape(text)}</b>' if name else escape(text) for text, name in segments(found))
+    legend = " ".join(f'<span class="{name}">{name}</span>' for name in _VERDICTS)
+    labels = escape(visible(", ".join(found.row["gts"])))
+    return (
+        f"<h2>Response</h2><p>{what}: {escape(visible(prompt))}<br>True words: {labels}</p>"
+        f'<div class="response">{"".join(pieces)}</div><p class="soft">Words of the answer: {legend} (mixed: correct '
+        "on some wheels only; unknown: no wheel that takes part knows it)</p>"
+    )
+
+
+def _paths(found: Trace) -> str:
+    rows = [[escape(cell) for cell in row] for row in paths(found)]
+    table = _table(("word", "wheels", "form", "candidate", "category"), (), rows)
+    return "<h2>From word to category</h2>" + (table if rows else "<p>The answer has no words.</p>")
+
+
+def _scores(found: Trace) -> str:
+    rows = []
+    for wheel, scores in found.by_wheel.items():
+        truth = found.truth[wheel]
+        said = ", ".join(
+            f'<span class="{"correct" if name in truth else "incorrect"}">{escape(name)}</span>'
+            if truth
+            else escape(name)
+            for name in found.answered(wheel)
+        )
+        numbers = map(figure, (scores.recall, scores.precision, scores.f1)) if scores else ("–",) * 3
+        rows.append([wheel, escape(", ".join(sorted(truth))) or "– (takes no part)", said, *numbers])
+    scores = found.scores
+    rows.append(["mean", "", "", *map(figure, (scores.recall, scores.precision, scores.f1))])
+    table = _table(("wheel", "true", "answered"), ("R", "P", "F1"), rows, marked={len(rows) - 1: "sum"})
+    return f"<h2>Recall and precision (Eq. 4)</h2>{table}<p>Format {scores.format:g}</p>"
+
+
+def _readings(found: Trace) -> str:
+    rows = []
+    for r in found.readings:
+        side = '<span class="correct">E⁺</span>' if r.correct else '<span class="incorrect">E⁻</span>'
+        numbers = (figure(r.slow), figure(r.fast), figure(r.gap, signed=True), figure(r.gap_word, signed=True))
+        rows.append([escape(visible(r.word)), r.wheel, escape(r.category), side, *numbers])
+    notes = "".join(f"<p>{escape(note)}</p>" for note in uncounted(found))
+    rewards = [
+        [name, *(figure(found.rewards[f"calib_{side}{suffix}"], signed=True) for side in ("pos", "neg"))]
+        for name, suffix in (("by category", ""), ("by word", "_word"))
+    ]
+    margins = [
+        [mode, *(figure(found.margins[f"{part}_{mode}"]) for part in ("gt", "neg", "margin"))]
+        for mode in ("slow", "fast")
+    ]
+    return (
+        "<h2>Confidence of each word's category, in nats (Eq. 1, 9, 10)</h2>"
+        + _table(("word", "wheel", "category", "set"), ("slow", "fast", "Δ", "Δ word"), rows)
+        + notes
+        + "<h3>Calibration rewards (Eq. 11)</h3>"
+        + _table(("",), ("R⁺", "R⁻"), rewards)
+        + "<h3>Margin at the first word, in nats (Eq. 2)</h3>"
+        + _table(("",), ("true", "3 likeliest others", "margin"), margins)
+    )
+
+
+def _bars(found: Trace) -> str:
+    """Probabilities of all categories where each word begins."""
+    parts = [
+        '<h2>Every category where a word begins</h2><p class="soft">Probability of the category\'s first tokens: '
+        '<span class="key slow"></span> slow, <span class="key fast"></span> fast. <span class="correct">True</span> '
+        "categories are green; the word's own is underlined.</p>"
+    ]
+    for word in found.words:
+        if word.confidence and word.confidence.rows:
+            cards = "".join(_card(found, word, wheel) for wheel in found.wheels.ids)
+            parts.append(f'<h3>{escape(visible(word.confidence.text))}</h3><div class="wheels">{cards}</div>')
+    return "\n".join(parts)
+
+
+def _card(found: Trace, word: Word, wheel: str) -> str:
+    own = word.explanation.wheels[wheel].level1
+    lines = []
+    for index, (of_wheel, category) in enumerate(found.names):
+        if of_wheel != wheel:
+            continue
+        name = f"<u>{escape(category)}</u>" if category == own else escape(category)
+        if category in found.truth[wheel]:
+            name = f'<span class="correct">{name}</span>'
+        values = {mode: math.exp(word.confidence.rows[mode][index]) for mode in ("slow", "fast")}
+        bars = "".join(
+            f'<div class="bar {mode}" style="width:{100 * value:.2f}%"></div>'
+            for mode, value in values.items()
+            if not math.isnan(value)
+        )
+        numbers = " · ".join(figure(value) for value in values.values())
+        lines.append(
+            f'<div class="category"><span>{name}</span><div>{bars}</div><span class="n">{numbers}</span></div>'
+        )
+    return f'<div class="wheel"><b>{wheel}</b>{"".join(lines)}</div>'
+
+
+def _group(found: Trace) -> str:
+    names = list(dict.fromkeys(name for share in found.terms for name in share.term.signals))
+    rows = []
+    for index, row in enumerate(found.group):
+        values = [row["signals"].get(name) for name in names] + [row.get("advantage")]
+        numbers = ["–" if value is None else figure(value) for value in values]
+        rows.append([str(index + 1), escape(answer_of(row["output"])), *numbers])
+    heads = [SHORT.get(name, name) for name in names]
+    table = _table(("", "answer"), (*heads, "file's A"), rows, marked={found.position: "here"})
+    return f"<h2>The group's signals</h2>{table}"
+
+
+def _advantage(found: Trace) -> str:
+    rows = [
+        [
+            formula(share.term),
+            figure(share.group[found.position]),
+            figure(share.mean),
+            figure(share.std),
+            normalised(share, found),
+            f"{share.term.weight:g}",
+            figure(share.contribution, signed=True),
+        ]
+        for share in found.terms
+    ]
+    rows.append(["advantage", *[""] * 5, figure(found.advantage, signed=True)])
+    heads = ("value", "group mean", "std", "normalised", "weight", "adds")
+    table = _table(("term",), heads, rows, marked={len(rows) - 1: "sum"})
+    after = "<p>It is whitened over the batch's tokens afterwards.</p>" if found.whitened else ""
+    return f"<h2>Advantage of {escape(found.experiment)} (Eq. 12)</h2>{table}{after}"
+
+
+def _table(
+    texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]], marked: dict[int, str] | None = None
+) -> str:
+    """A table of cells that are HTML already; ``marked``: classes of rows."""
+    heads = "".join(f"<th>{name}</th>" for name in texts) + "".join(f'<th class="n">{name}</th>' for name in numbers)
+    lines = []
+    for index, row in enumerate(rows):
+        cells = "".join(f"<td>{cell}</td>" for cell in row[: len(texts)])
+        cells += "".join(f'<td class="n">{cell}</td>' for cell in row[len(texts) :])
+        lines.append(f'<tr class="{(marked or {}).get(index, "")}">{cells}</tr>')
+    return f'<div class="scroll"><table><tr>{heads}</tr>{"".join(lines)}</table></div>'
