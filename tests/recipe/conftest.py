@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from qwen_tokenizer import build_qwen_tokenizer, rank_file
 
 from recipe.mer_r1.wheel import EmotionWheels
 
@@ -40,3 +41,30 @@ def any_wheels(request):
         return request.getfixturevalue("builtin")
     shared = request.getfixturevalue("shared")
     return EmotionWheels.load(shared / "emotion_wheel" / request.param, rules=request.param)
+
+
+@pytest.fixture(scope="session")
+def qwen():
+    """Qwen2.5-Omni's tokenizer."""
+    path = rank_file()
+    if path is None:
+        pytest.skip(
+            "no Qwen vocabulary: the package dashscope, which carries it, is not installed (pip install .[dev])"
+        )
+    return build_qwen_tokenizer(path)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A tokenizer of under 1024 tokens, as models made from scratch have one."""
+    from verl_ext.omni.tiny_tokenizer import train_tokenizer
+
+    words = ("happy", "joyful", "sad", "angry", "surprised", "calm", "worried")
+    texts = [f"<think>The face looks {word}.</think><answer>{word}, calm</answer>" for word in words]
+    return train_tokenizer(texts, words, vocab_size=640)
+
+
+@pytest.fixture(scope="session", params=["qwen", "tiny"])
+def tokenizer(request):
+    """The real vocabulary and a small one in turn."""
+    return request.getfixturevalue(request.param)
