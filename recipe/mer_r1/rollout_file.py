@@ -1,7 +1,7 @@
 """What ``trainer.rollout_data_dir`` keeps of a step beside verl's own columns, for ``replay`` and ``explain``.
 
-Columns: ``signals`` and ``terms`` (name -> number, null where undefined), ``advantage``, and, where the confidence pass
-ran, ``words`` (each with the masses it was read with).
+Columns: ``tokens`` (of the response), ``signals`` and ``terms`` (name -> number, null where undefined), ``advantage``,
+and, where the confidence pass ran, ``words`` (each with the masses it was read with).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class RolloutRows:
     def add(
         self,
         keys: Sequence[str],
+        tokens: Sequence[int],
         signals: Mapping[str, torch.Tensor],
         result: Mapping[str, torch.Tensor] | None,
         calibrations: Mapping[str, Calibration],
@@ -33,6 +34,7 @@ class RolloutRows:
 
         Args:
             keys: of its B responses.
+            tokens: how many each response has.
             signals: ``(B,)`` each.
             result: of ``advantage.combine``; None where an estimator of verl's own ran.
             calibrations: by key, possibly none.
@@ -43,7 +45,7 @@ class RolloutRows:
         advantages = terms.pop("advantage", None)
         values_of = {name: values.tolist() for name, values in signals.items()}
         for index, key in enumerate(keys):
-            row: dict[str, Any] = {"signals": _at(values_of, index)}
+            row: dict[str, Any] = {"tokens": tokens[index], "signals": _at(values_of, index)}
             if advantages is not None:
                 row |= {"terms": _at(terms, index), "advantage": advantages[index]}
             if key in calibrations:

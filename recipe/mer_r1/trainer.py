@@ -111,7 +111,8 @@ class MerTrainerMixin:
         metrics.update({f"reward/{name}": float(np.mean([info[name] for info in known])) for name in SCORES})
         by_category = category_metrics([i["truth"] for i in known], [i["predicted"] for i in known])
         metrics.update({f"category/{name}": value for name, value in by_category.items()})
-        self._rows.add(batch.keys, signals, report.result, self._calibrations)
+        tokens = [tag["response_len"] for tag in batch.tags]
+        self._rows.add(batch.keys, tokens, signals, report.result, self._calibrations)
         return batch
 
     def _reward_infos(self, batch: KVBatchMeta) -> list[dict[str, Any] | None]:
