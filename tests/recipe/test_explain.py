@@ -2,18 +2,23 @@
 
 import io
 import json
+import math
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from rich.console import Console
 
+from recipe.mer_r1.alignment import AlignedWord
+from recipe.mer_r1.confidence import calibrate, margins, read, rewards
 from recipe.mer_r1.experiments import Estimator, ExperimentError, load_experiment
 from recipe.mer_r1.explain.__main__ import main
 from recipe.mer_r1.explain.choose import ChoiceError, choose_experiment, find_row
 from recipe.mer_r1.explain.page import page
 from recipe.mer_r1.explain.screen import show
 from recipe.mer_r1.explain.trace import trace
-from recipe.mer_r1.rollout_batch import BatchError, group_of, read_batch
+from recipe.mer_r1.rollout_batch import BatchError, group_of, read_batch, word_confidences
+from recipe.mer_r1.token_sets import CategorySets
 
 PROMPT = "user\nSubtitle: It works!\nWhat does the person feel? Reason inside <think> </think>, then list the emotion "
 PROMPT += "words inside <answer> </answer>.\nassistant\n"
@@ -194,7 +199,7 @@ def test_an_answer_without_words(rows, builtin):
     found = explain(rows, builtin, 2)
     for text in (on_screen(found), " ".join(Text(page(found)).words)):
         assert "The answer has no words." in text
-        assert "no confidences: the file has no word of this answer" in text
+        assert "no confidences: the answer has no words" in text
 
 
 def test_confidences_of_other_wheels_are_not_read(rows, builtin):
@@ -204,6 +209,35 @@ def test_confidences_of_other_wheels_are_not_read(rows, builtin):
     found = explain(rows, builtin)
     assert found.readings == []
     assert "the file's are of other wheels" in found.notes[0]
+
+
+def test_confidences_of_other_words_are_not_read(rows, builtin):
+    rows[0]["words"][1]["word"] = "glad"
+    found = explain(rows, builtin)
+    assert found.names == []
+    assert "those of other words (happy, glad, blorp, Happy)" in found.notes[0]
+
+
+def test_what_a_run_writes_is_read_back(builtin):
+    names = [(wheel, category) for wheel in builtin.ids for category in builtin.all_categories(wheel)]
+    tokens = [[index] for index in range(len(names))]
+    tokens[names.index(("w1", builtin.category("sad", "w1")))] = []  # every token of it is another category's, too
+    words = [
+        AlignedWord("happy", 5, 4),
+        AlignedWord("sad", 7, 6),
+        AlignedWord("Sad", 9, 8),
+        AlignedWord("x", None, None),
+    ]
+    slow, fast = (torch.randn(3, len(names) + 1, generator=torch.Generator().manual_seed(seed)) - 3 for seed in (1, 2))
+    written = calibrate(words, slow, fast, ["happy"], builtin, CategorySets(names, tokens, 0))
+    stored = json.loads(json.dumps(written.words_json(), allow_nan=False))
+    confidences, columns = word_confidences(stored)
+    assert columns == names
+    assert [word.rows is None for word in confidences] == [False, False, True, True]
+    readings = read(confidences, ["happy"], builtin, columns)
+    assert sum(math.isnan(reading.gap) for reading in readings) == 1
+    assert rewards(readings) == written.signals
+    assert margins(confidences, ["happy"], builtin, columns) == written.margins
 
 
 def test_another_experiment_than_the_runs(rows, builtin):

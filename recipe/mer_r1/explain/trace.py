@@ -17,8 +17,8 @@ from recipe.mer_r1.reward import Scores, SetScores, score_answer, wheel_scores
 from recipe.mer_r1.rollout_batch import Row, group_of, number, signals_of, word_confidences
 from recipe.mer_r1.wheel import EmotionWheels, Explanation
 
-TOLERANCE = 1e-4
-"""Signals are stored in float32, and a small std of a group magnifies their rounding."""
+TOLERANCE = 1e-5
+"""Absolute and relative; the file's numbers were float32."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +193,11 @@ def _confidences(
     """The stored confidences with their columns' names; without names, and with a note, where they can't be shown."""
     if "words" not in row:
         return [], [], ["no confidences: the run had no confidence pass (no term of its experiment needs one)"]
-    if not row["words"]:
-        return [], [], ["no confidences: the file has no word of this answer"]
+    if not words and not row["words"]:
+        return [], [], ["no confidences: the answer has no words"]
     confidences, names = word_confidences(row["words"])
     if [word.text for word in confidences] != words:
-        stored = ", ".join(word.text for word in confidences)
+        stored = ", ".join(word.text for word in confidences) or "none"
         return [], [], [f"no confidences: the file has those of other words ({stored}) than the response's answer"]
     if not names:
         return [], [], ["no confidences: no word of this answer begins with a token of its own"]
