@@ -28,7 +28,7 @@ from rich.text import Text
 from recipe.mer_r1 import experiments, launch
 from recipe.mer_r1.advantage import ADVANTAGE, TermError, combine, whiten
 from recipe.mer_r1.experiments import Estimator
-from recipe.mer_r1.replay_batch import Batch, BatchError, read_batches
+from recipe.mer_r1.rollout_batch import Batch, BatchError, read_batches
 
 REPRODUCED = 1e-4
 """Largest difference from the stored advantages with which a batch counts as trained by an estimator."""

@@ -17,7 +17,7 @@ from recipe.mer_r1.explain.choose import ChoiceError, choose_experiment, find_ro
 from recipe.mer_r1.explain.page import page
 from recipe.mer_r1.explain.screen import show
 from recipe.mer_r1.explain.trace import trace
-from recipe.mer_r1.rollout_batch import BatchError, group_of, read_batch, word_confidences
+from recipe.mer_r1.rollout_batch import BatchError, check_texts, group_of, read_batch, word_confidences
 from recipe.mer_r1.token_sets import CategorySets
 
 PROMPT = "user\nSubtitle: It works!\nWhat does the person feel? Reason inside <think> </think>, then list the emotion "
@@ -301,24 +301,24 @@ def test_responses_are_found_by_uid_prefix_and_number():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no responses"),
-        ('{"uid": "a"}\n', "line 1: no column 'input'"),
-        ("\n[1]\n", "line 2: a list"),
+        ("", "line 1: no JSON"),
+        ('{"uid": "a_0_0", "signals": {}}\n', "line 1: no column 'input'"),
+        ("[1]\n", "line 1: list in place of an object"),
         ('{"input": "a', "line 1: no JSON"),
-        ('{"input": 1}', "line 1: input is a int"),
+        ('{"uid": "a_0_0", "signals": {}, "input": 1}', "line 1: input is a int"),
     ],
 )
 def test_bad_files_are_named_with_the_line(text, message, tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BatchError, match=rf"bad\.jsonl.*{message}"):
-        read_batch(path)
+        check_texts(read_batch(path))
 
 
 def test_a_word_without_its_columns_is_named(rows, write):
     del rows[1]["words"][0]["fast_word"]
     with pytest.raises(BatchError, match="line 2: the words lack fast_word"):
-        read_batch(write(rows))
+        check_texts(read_batch(write(rows)))
 
 
 def test_command_line(rows, write, tmp_path, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from recipe.mer_r1 import experiments, launch, replay
 from recipe.mer_r1.advantage import combine, whiten
-from recipe.mer_r1.replay_batch import BatchError, read_batches
+from recipe.mer_r1.rollout_batch import BatchError, read_batches
 
 ROOT = Path(__file__).parents[2]
 TOKENS = [5, 9, 7, 4, 6, 6]

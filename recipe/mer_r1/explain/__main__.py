@@ -19,7 +19,7 @@ from recipe.mer_r1.explain.choose import ChoiceError, choose_experiment, find_ro
 from recipe.mer_r1.explain.page import page
 from recipe.mer_r1.explain.screen import show
 from recipe.mer_r1.explain.trace import trace
-from recipe.mer_r1.rollout_batch import BatchError, read_batch
+from recipe.mer_r1.rollout_batch import BatchError, check_texts, read_batch
 from recipe.mer_r1.wheel import WheelError, load_wheels
 
 PROG = "python -m recipe.mer_r1.explain"
@@ -50,7 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     """Explain; returns the exit code, 2 where there is nothing to explain."""
     options = parser().parse_intermixed_args(arguments)
     try:
-        rows = read_batch(options.batch)
+        batch = read_batch(options.batch)
+        check_texts(batch)
+        rows = batch.rows
         row = find_row(rows, options.uid)
         wheels = load_wheels(options.wheels)
         chosen, overrides = choose_experiment(rows, options.overrides)
