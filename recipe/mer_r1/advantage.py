@@ -121,7 +121,7 @@ class Groups:
         mean_B = self.sum(values_B) / count_B.clamp(min=1)
         centred_B = (values_B - mean_B).where(kept_B, 0.0)
         std_B = (self.sum(centred_B**2) / (count_B - 1).clamp(min=1)).sqrt()
-        varies_B = kept_B & (count_B > 1) & (self.spread(values_B, kept_B) > 0)
+        varies_B = kept_B & (self.spread(values_B, kept_B) > 0)  # a single defined member does not vary either
         return (centred_B / (std_B + eps)).where(varies_B, 0.0)
 
 
