@@ -1,5 +1,9 @@
 """Set log-probs and the branch's packing, on made logits."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -89,3 +93,12 @@ def test_a_branch_sees_its_prompt_and_itself_alone():
     assert seen[1][6] == [1, 1, 1, 0, 0, 1, 1, 0]
     assert seen[0][4] == [1, 1, 1, 1, 1, 0, 0, 0]
     assert all(mask[row, 0, place].any() for row in range(2) for place in range(8)), "a row that sees nothing is NaN"
+
+
+def test_the_numeric_cores_need_torch_and_transformers_alone():
+    """So that they can be tested and timed on a GPU machine that has nothing else."""
+    absent = ("verl", "vllm", "ray", "tensordict", "transfer_queue", "hydra", "omegaconf", "wrapt")
+    cores = ("verl_ext.set_log_probs", "verl_ext.branch", "recipe.mer_r1.advantage", "recipe.mer_r1.confidence")
+    code = "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in absent)
+    code += "".join(f"import {name}\n" for name in cores)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
