@@ -208,6 +208,15 @@ def test_a_perfectly_precise_answer_keeps_its_precision_in_b2():
     assert found[0] > 0.9
 
 
+def test_an_answer_without_words_leads_in_b2_where_nothing_else_varies():
+    """Its undefined R⁻ adds 0 to a precision that is 0 for all; in MER-R1's own term it is left out."""
+    signals = {"precision": torch.zeros(4), "calib_neg": torch.tensor([NAN, -0.429, -0.501, -0.452])}
+    mixed = combine(signals, [0] * 4, [Term({"precision": 1.0, "calib_neg": 0.1})])["advantage"]
+    assert mixed.argmax() == 0
+    assert mixed[0].item() == pytest.approx(1.487, abs=1e-3)
+    assert combine(signals, [0] * 4, [P, Term({"calib_neg": 1.0}, 0.1)])["advantage"][0] == 0.0
+
+
 def test_a_sum_is_undefined_only_where_all_its_signals_are():
     signals = {"a": torch.tensor([NAN, NAN, 1.0, 2.0]), "b": torch.tensor([NAN, 3.0, NAN, 4.0])}
     found = combine(signals, [0] * 4, [Term({"a": 1.0, "b": 1.0})])["advantage"]
