@@ -117,7 +117,8 @@ def test_ctrl_c_leaves_nothing_and_the_run_goes_on(micro_corpus, tiny_model, tmp
     assert again.wait(START_SECONDS) == 0
     assert f"global_step_{done}" in again.text  # what it goes on from
     taken = steps.read(out / "metrics.jsonl")
-    assert list(taken) == [*range(1, done + 2)]
+    # verl logs a step after it has saved it: Ctrl-C in between loses the line of the last saved step, and no other.
+    assert {*range(1, done), done + 1} <= set(taken) <= {*range(1, done + 2)}
     assert taken[done + 1]["rollout_actor_log_prob_diff/max"] < 1e-5
     nothing_stays()
     loads_in_transformers(out / "model")
