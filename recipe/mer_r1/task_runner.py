@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -51,7 +52,9 @@ def stop_rollout_servers() -> None:
     calls = []
     for name in ray.util.list_named_actors():  # of this job's namespace: other jobs may share the cluster
         if name.startswith("vllm_server"):
-            calls.append(ray.get_actor(name).__ray_call__.remote(_shut_engine_down))
+            # It ends with the trainer that made it, and may have done so since it was listed.
+            with suppress(ValueError):
+                calls.append(ray.get_actor(name).__ray_call__.remote(_shut_engine_down))
     if calls:
         ray.wait(calls, num_returns=len(calls), timeout=SHUTDOWN_SECONDS)
 

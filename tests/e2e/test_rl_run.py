@@ -22,7 +22,7 @@ from recipe.mer_r1.demo import process
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
-START_SECONDS, END_SECONDS = 600, 60
+START_SECONDS, END_SECONDS = 900, 90
 SHARED_MEMORY = Path("/dev/shm")
 
 
