@@ -30,7 +30,11 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         estimator.register(config)
         for module in config.mer_r1.plugins:
             importlib.import_module(module)
-        return super().run(config)
+        try:
+            return super().run(config)
+        finally:
+            # Here, because the servers end with this actor: when it returns, the driver is too late.
+            stop_rollout_servers()
 
 
 def run(config: DictConfig) -> None:
@@ -43,7 +47,7 @@ def run(config: DictConfig) -> None:
         run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))
     finally:
         if ray.is_initialized():
-            stop_rollout_servers()
+            stop_rollout_servers()  # after Ctrl-C, which this process gets and the trainer's does not
             ray.shutdown()
 
 
