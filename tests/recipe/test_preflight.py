@@ -207,9 +207,8 @@ def test_a_plugin_that_cannot_be_imported_is_named(config):
 
 
 def test_confidence_of_replies_that_were_begun_for_the_model_is_refused(config):
-    forms = {"fast": "<think></think><answer>"}
-    begun = config(data__response_prefixes__train=forms)
+    begun = config(data__response_prefixes__train__slow="<think></think><answer>")
     preflight.check_terms(begun)  # the baseline has no calibration
     begun.mer_r1.confidence.always = True
-    with pytest.raises(preflight.PreflightError, match=r"response_prefixes.train has .*fast"):
+    with pytest.raises(preflight.PreflightError, match=r"response_prefixes.train has .*slow"):
         preflight.check_terms(begun)
