@@ -68,6 +68,8 @@ class ConfidencePass:
 
     def collect(self, batch: KVBatchMeta) -> dict[str, Calibration]:
         """Calibration (Eq. 9 to 11, and Eq. 2's margin) of every response by key."""
+        # Where verl hands the same batch on (bypass mode), the reference's pass and the update must not ask again.
+        batch.extra_info.pop(TOKEN_SETS, None)
         fields = [SET_LOG_PROBS, BRANCH_SET_LOG_PROBS, "reward_model"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         columns = len(self.sets.token_ids) + 1
