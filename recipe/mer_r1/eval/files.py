@@ -31,7 +31,7 @@ _EMOTIONS = {
     "iemocap": ("happy", "sad", "neutral", "anger"),
 }
 # What MERBench reads where a label has no score.
-_NO_VALUE = -10.0
+NO_VALUE = -10.0
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _label_rows(source: Source, content: dict[str, Any]) -> Iterator[tuple[str, 
         where = f"{source.path}, {source.key}, {name}"
         if not isinstance(label, dict) or (entry == "emo" and "emo" not in label):
             raise InputError(f"{where}: {label!r} has no entry {entry!r}")
-        value = _plain(label.get(entry, _NO_VALUE))
+        value = _plain(label.get(entry, NO_VALUE))
         yield where, str(name), value if entry == "val" else _emotion(value, source.emotions, where)
 
 

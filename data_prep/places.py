@@ -1,0 +1,114 @@
+"""Where a corpus keeps its files, and that none of them lies elsewhere."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from data_prep.clip import CorpusError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".gz")
+
+
+@dataclass(frozen=True)
+class Root:
+    """The folder that a download left, and the folders that links in it may lead to."""
+
+    folder: Path
+    links_to: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.folder.name.lower().endswith(ARCHIVES):
+            raise CorpusError(
+                f"{self.folder}: is an archive; archives are not unpacked here: unpack it, name the folder"
+            )
+        if not self.folder.is_dir():
+            raise CorpusError(f"{self.folder}: no such folder; --root names the folder that the download left")
+
+    @cached_property
+    def _allowed(self) -> tuple[Path, ...]:
+        return tuple(folder.resolve() for folder in (self.folder, *self.links_to))
+
+    def place(self, relative: str) -> Path:
+        """`relative` inside the root; its first folder may be left out where the root is that folder itself.
+
+        Raises CorpusError where the path is absolute or leaves the root, by `..` or by a link.
+        """
+        pure = PurePosixPath(relative)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative:
+            raise CorpusError(f"{relative!r}: leaves {self.folder}; paths in a corpus are relative to its folder")
+        shorter = self.folder.joinpath(*pure.parts[1:])
+        path = self.folder / pure
+        if not path.exists() and len(pure.parts) > 1 and shorter.exists():
+            path = shorter
+        if path.exists() and not self.holds(path):
+            raise CorpusError(
+                f"{path}: is a link to {path.resolve()}, outside {self.folder}; allow it with --links-to FOLDER, "
+                "or copy the files"
+            )
+        return path
+
+    def holds(self, path: Path) -> bool:
+        """Whether the file that `path` leads to lies in the root or in a folder of `links_to`."""
+        real = path.resolve()
+        return any(real.is_relative_to(folder) for folder in self._allowed)
+
+
+@dataclass(frozen=True)
+class MediaFolder:
+    """A folder with a file a clip, `NAME.suffix`; the first suffix that exists counts."""
+
+    folder: str
+    suffixes: Sequence[str]
+
+    def at(self, root: Root) -> MediaPlace:
+        """The folder inside `root`. Raises CorpusError where it is missing or an archive lies in its place."""
+        path = root.place(self.folder)
+        if not path.is_dir():
+            packed = [path.with_name(path.name + suffix) for suffix in ARCHIVES]
+            found = [file for file in packed if file.exists()]
+            way_out = f"unpack {found[0]} there (archives are not unpacked here)" if found else "check --root"
+            raise CorpusError(f"{path}: no such folder; {way_out}")
+        return MediaPlace(root, path, tuple(self.suffixes))
+
+
+@dataclass(frozen=True)
+class MediaPlace:
+    """A media folder that exists."""
+
+    root: Root
+    path: Path
+    suffixes: tuple[str, ...]
+
+    def find(self, name: str) -> Path | None:
+        """The clip's file, or None. Raises CorpusError for a link that leaves the root."""
+        for suffix in self.suffixes:
+            path = self.path / f"{name}{suffix}"
+            if path.is_file():
+                if path.is_symlink() and not self.root.holds(path):
+                    raise CorpusError(
+                        f"{path}: is a link to {path.resolve()}, outside {self.root.folder}; allow it with "
+                        "--links-to FOLDER, or copy the file"
+                    )
+                return path
+        return None
+
+    def wanted(self, name: str) -> str:
+        """What was looked for, for a message."""
+        return " or ".join(str(self.path / f"{name}{suffix}") for suffix in self.suffixes)
+
+    @cached_property
+    def _loosely(self) -> dict[str, str]:
+        # Built only when a file is missing: a folder's names cost memory.
+        return {_loose(path.stem): path.name for path in sorted(self.path.iterdir()) if path.suffix in self.suffixes}
+
+    def similar(self, name: str) -> str | None:
+        """A file whose name differs from `name` in case, blanks or Unicode form alone, or None."""
+        return self._loosely.get(_loose(name))
+
+
+def _loose(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())

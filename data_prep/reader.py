@@ -1,0 +1,153 @@
+"""A corpus as a declaration of its files, and the one way in which all of them are read.
+
+A reader of your own: docs/corpora.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.clip import Clip, CorpusError, Fault
+from data_prep.labels import LabelRow, Labels
+from data_prep.places import MediaFolder, MediaPlace, Root
+from data_prep.tables import Texts, TextTable, not_utf8
+
+_MARKUP = re.compile(r"<(?:video|audio|image)>|</?(?:think|answer)>|<\|[^|>]*\|>")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Where a corpus keeps its labels, media and texts.
+
+    A training corpus leaves out clips without subtitle and clips whose labels no wheel maps; a test set keeps both, for
+    its scores are defined over all of its clips.
+    """
+
+    name: str
+    title: str
+    labels: Labels
+    video: MediaFolder
+    audio: MediaFolder | None = None
+    """None: the sound is the video's own track."""
+    subtitles: TextTable | None = None
+    reasons: TextTable | None = None
+    training: bool = False
+    published: int | None = None
+    """Number of clips as published, to be compared with what was found."""
+    scored: int | None = None
+    """Of them, those that the official scorer counts."""
+    names_are_paths: bool = False
+    """Names are paths inside the video folder, suffix included (MME-Emotion)."""
+
+    def inputs(self, root: Root) -> list[Path]:
+        """Label and text files, whose sha256 the manifest records. Raises CorpusError."""
+        texts = [root.place(table.file) for table in (self.subtitles, self.reasons) if table]
+        return [*self.labels.files(root), *texts]
+
+    def clips(self, root: Root) -> Iterator[Clip]:
+        """Every row of the label file, in its order, with its faults.
+
+        Raises CorpusError where a file or folder as a whole is missing or cannot be read.
+        """
+        with ExitStack() as open_files:
+            sides = _Sides(
+                self,
+                video=self.video.at(root),
+                audio=self.audio.at(root) if self.audio else None,
+                subtitles=open_files.enter_context(closing(self.subtitles.at(root))) if self.subtitles else None,
+                reasons=open_files.enter_context(closing(self.reasons.at(root))) if self.reasons else None,
+            )
+            first: dict[bytes, int] = {}
+            for number, row in enumerate(self.labels.rows(root), start=1):
+                # Sixteen bytes a name are what a reading keeps of the rows before.
+                again = first.setdefault(_digest(row), number) if row.name else number
+                yield sides.clip(row, None if again == number else again)
+
+
+def _digest(row: LabelRow) -> bytes:
+    import hashlib
+
+    return hashlib.blake2b(f"{row.group}\0{row.name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+@dataclass
+class _Sides:
+    """What a label row is joined with."""
+
+    reader: Reader
+    video: MediaPlace
+    audio: MediaPlace | None
+    subtitles: Texts | None
+    reasons: Texts | None
+
+    def clip(self, row: LabelRow, again: int | None) -> Clip:
+        """The clip of a row; `again` is the row that had its name first."""
+        faults: list[Fault] = []
+
+        def fault(kind: str, message: str) -> None:
+            faults.append(Fault(kind, row.name, message))
+
+        where = f"{row.where}: clip {row.name!r}"
+        if row.fault:
+            fault(*row.fault)
+        if not row.name or not self._safe(row.name):
+            if not faults:
+                fault("name_bad", f"{row.where}: name {row.name!r} is empty or leaves the folder; mend it")
+            return Clip(row.name, row.where, group=row.group, faults=tuple(faults))
+        if again is not None:
+            fault("name_duplicate", f"{where}: named in row {again} before; remove one of the rows")
+        video = self._media(self.video, "video", row, where, fault)
+        audio = self._media(self.audio, "audio", row, where, fault) if self.audio else None
+        subtitle = self._text(self.subtitles, "subtitle", row.name, where, fault, needed=self.reader.training)
+        reason = self._text(self.reasons, "reason", row.name, where, fault, needed=False)
+        return Clip(
+            row.name, row.where, video, audio, subtitle, row.labels, row.value, reason, row.options, row.group,
+            tuple(faults),
+        )  # fmt: skip
+
+    def _safe(self, name: str) -> bool:
+        parts = name.split("/") if self.reader.names_are_paths else [name]
+        return not any(part in ("", ".", "..") or "\\" in part or "\0" in part or "/" in part for part in parts)
+
+    def _media(self, place: MediaPlace, kind: str, row: LabelRow, where: str, fault) -> Path | None:
+        try:
+            found = place.find(row.name)
+        except CorpusError as error:
+            fault("outside_root", f"{where}: {error}")
+            return None
+        if found is None:
+            similar = None if self.reader.names_are_paths else place.similar(row.name)
+            if similar:
+                fault("name_mismatch", f"{where}: its {kind} is named {similar!r}; rename one of them")
+            else:
+                fault(f"{kind}_missing", f"{where}: no file {place.wanted(row.name)}; add it or remove the row")
+        return found
+
+    def _text(self, texts: Texts | None, kind: str, name: str, where: str, fault, *, needed: bool) -> str:
+        """The clip's subtitle or reason, "" where it has none; `needed` makes that a fault."""
+        found = texts.get(name) if texts else []
+        if not texts:
+            return ""
+        if len(found) > 1:
+            rows = f"rows {found[0][0]} and {found[1][0]}"
+            fault(f"{kind}_ambiguous", f"{texts.path}: {rows}: clip {name!r} has two different texts; remove one")
+            return ""
+        if not found:
+            if needed:
+                fault(f"{kind}_missing", f"{where}: no row of that name in {texts.path.name}; add one")
+            return ""
+        row, text = found[0]
+        at = f"{texts.path}: row {row}: clip {name!r}"
+        if not_utf8(text):
+            fault(f"{kind}_not_utf8", f"{at}: column {texts.column!r} is not UTF-8; save the file as UTF-8")
+            return ""
+        if needed and not text:
+            fault(f"{kind}_empty", f"{at}: column {texts.column!r} is empty; fill it in")
+        if markup := _MARKUP.search(text):
+            fault("markup_in_text", f"{at}: {texts.column!r} holds {markup[0]!r}, which has a meaning; remove it")
+            return ""
+        return text
