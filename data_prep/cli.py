@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from data_prep.readers import NAMES
 
 app = typer.Typer(
     help="Corpora to parquet shards for SFT, RL and evaluation.",
@@ -34,22 +38,16 @@ class OnBad(StrEnum):
     skip = "skip"
 
 
-class Check(StrEnum):
-    """How closely media are looked at."""
-
-    files = "files"
-    decode = "decode"
-
-
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Faults of the input end the program with their message and exit code 2, not with a traceback."""
-    from data_prep.corpus import CorpusError
+    from data_prep.clip import CorpusError
     from data_prep.micro.voice import VoiceError
+    from recipe.mer_r1.wheel import WheelError
 
     try:
         yield
-    except (CorpusError, VoiceError, OSError) as error:
+    except (CorpusError, VoiceError, WheelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
@@ -88,30 +86,52 @@ def micro(
 
 
 @app.command()
-def shards(
-    corpus: Annotated[Path, typer.Option(help="Training corpus in MER2025's layout.")],
-    out: Annotated[Path, typer.Option(help="Folder for sft.parquet, rl.parquet, test.parquet and left_out.json.")],
-    sft: Annotated[int, typer.Option(min=0, help="Random clips for SFT, the rest is for RL (paper: 5000).")],
-    test_corpus: Annotated[Path | None, typer.Option(help="Test corpus in the same layout.")] = None,
+def build(
+    corpus: Annotated[str, typer.Option(help=f"One of {', '.join(NAMES)}.")],
+    root: Annotated[Path, typer.Option(help="The folder that the download left.")],
+    out: Annotated[Path, typer.Option(help="Folder for the shards, their manifest and card.")],
+    sft: Annotated[int, typer.Option(min=0, help="Random clips with a reason for SFT, the rest is for RL.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides which clips are for SFT.")] = 0,
-    data_source: Annotated[str, typer.Option(help="Value of the column data_source.")] = "mer2025",
-    on_bad: Annotated[
-        OnBad, typer.Option(help="skip: leave bad rows out and list them in left_out.json.")
-    ] = OnBad.error,
-    check: Annotated[Check, typer.Option(help="decode: decode every clip to its end.")] = Check.files,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Put the clips into the shards; else by relative path.")
+    ] = False,
+    on_bad: Annotated[OnBad, typer.Option(help="skip: leave bad clips out, listed in left_out.jsonl.")] = OnBad.error,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="List of `check --quarantine`; its clips are left out.")
+    ] = None,
+    held_out: Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be trained on.")] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Official wheels; default: the built-in table.")] = None,
+    links_to: Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may lead to.")] = None,
+    data_source: Annotated[str | None, typer.Option(help="Column data_source; default: the corpus's name.")] = None,
 ) -> None:
-    """Turn a corpus folder into parquet shards with verl's columns."""
-    with _plain_errors():
-        from data_prep.shards import write_shards
+    """Turn a corpus into parquet shards with verl's columns."""
+    from data_prep import build as builder
+    from data_prep import readers
+    from data_prep.places import Root
+    from recipe.mer_r1.wheel import load_wheels
 
-        counts = write_shards(
-            corpus,
-            out,
-            sft=sft,
-            seed=seed,
-            test_corpus=test_corpus,
-            data_source=data_source,
-            on_bad=on_bad.value,
-            check=check.value,
-        )
-    typer.echo(f"{out}: " + ", ".join(f"{split} {count}" for split, count in counts.items()))
+    if corpus not in NAMES:
+        raise typer.BadParameter(f"{corpus!r} is none of {', '.join(NAMES)}", param_hint="--corpus")
+    with _plain_errors():
+        options = builder.Options(
+            sft, seed, embed, on_bad.value, data_source, quarantine, tuple(held_out or ()), load_wheels(wheels),
+            command=shlex.join(["python", "-m", "data_prep", *sys.argv[1:]]),
+        )  # fmt: skip
+        manifest = builder.build(readers.get(corpus), Root(root, tuple(links_to or ())), out, options, _progress)
+    typer.echo(f"{out}: " + ", ".join(f"{split} {count}" for split, count in manifest["rows"].items()))
+    if manifest["left_out"]:
+        reasons = ", ".join(f"{count} {kind}" for kind, count in manifest["left_out_by_reason"].items())
+        typer.echo(f"left out: {manifest['left_out']} of {manifest['read']} ({reasons}); see {out / 'left_out.jsonl'}")
+    if manifest["published"] not in (None, manifest["read"]):
+        typer.echo(f"note: {manifest['read']} clips found, {manifest['published']} were published")
+
+
+def _progress(items: Iterable[Any], what: str) -> Iterator[Any]:
+    """A counter on a terminal; nothing where output goes to a file."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield from progress.track(items, total=None, description=what)

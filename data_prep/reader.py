@@ -40,6 +40,8 @@ class Reader:
     """Number of clips as published, to be compared with what was found."""
     scored: int | None = None
     """Of them, those that the official scorer counts."""
+    test: Reader | None = None
+    """The corpus's own test set: written beside it, its names kept out of training."""
     names_are_paths: bool = False
     """Names are paths inside the video folder, suffix included (MME-Emotion)."""
 

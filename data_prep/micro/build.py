@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from data_prep.corpus import OPENSETS, REASONS, SUBTITLES, CorpusError
+from data_prep.clip import CorpusError
 from data_prep.files import PART, write_whole
 from data_prep.micro import card
 from data_prep.micro.cues import CHANNELS
@@ -27,6 +27,7 @@ from data_prep.micro.plan import ClipPlan, draw_plan
 from data_prep.micro.render import media_paths, render_batch
 from data_prep.micro.shards import SPLITS, write_micro_shards
 from data_prep.micro.voice import engine_version, pick_engine
+from data_prep.readers.mer_caption_plus import OPENSETS, REASONS, SUBTITLES
 
 GENERATOR = 1
 """Raise it when a change of the generator changes bytes."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_prep.corpus import read_mer2025
+from data_prep import readers, rows
+from data_prep.build import Options, build
 from data_prep.micro.cues import CHANNELS
 from data_prep.micro.plan import ClipPlan
-from data_prep.shards import split_sft, to_row, write_parquet, write_shards
+from data_prep.places import Root
 
 DATA_SOURCE = "mer_micro"
 SPLITS = ("sft", "rl", "test", "align")
@@ -26,15 +27,18 @@ def write_micro_shards(out: Path, train: list[ClipPlan], *, sft: int, seed: int)
     question differs. Towers that start from random weights hardly learn from whole answers alone.
     """
     shards = out / "shards"
-    counts = write_shards(out / "train", shards, sft=sft, seed=seed, test_corpus=out / "test", data_source=DATA_SOURCE)
+    options = Options(sft=sft, seed=seed, data_source=DATA_SOURCE)
+    counts = build(readers.get("micro"), Root(out), shards, options)["rows"]
     cues = {plan.name: plan.cues for plan in train}
-    rows = []
-    for clip in split_sft(read_mer2025(out / "train"), sft, seed)[0]:
-        for channel in CHANNELS:
-            row = to_row(clip, index=len(rows), split="align", data_source=f"{DATA_SOURCE}_align")
-            row["prompt"][0]["content"] = f"<video><audio>Subtitle: {clip.subtitle}\n{QUESTIONS[channel]}"
-            row["reward_model"]["ground_truth"] = [cues[clip.name][channel]]
-            row["extra_info"]["reason"] = ""
-            rows.append(row)
-    write_parquet(rows, shards / "align.parquet")
-    return {**counts, "align": len(rows)}
+    with rows.ShardWriter(shards / "align.parquet", rows.schema(out, embed=False)) as align:
+        for row in rows.read(shards / "sft.parquet"):
+            subtitle, name = row["extra_info"]["subtitle"], row["extra_info"]["name"]
+            row["data_source"] = f"{DATA_SOURCE}_align"
+            for channel in CHANNELS:
+                row["prompt"] = [
+                    {"role": "user", "content": f"<video><audio>Subtitle: {subtitle}\n{QUESTIONS[channel]}"}
+                ]
+                row["reward_model"] = {"style": "rule", "ground_truth": [cues[name][channel]]}
+                row["extra_info"] = {**row["extra_info"], "index": align.rows, "split": "align", "reason": ""}
+                align.write(dict(row))
+    return {**counts, "align": align.rows}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from data_prep.reader import Reader
+if TYPE_CHECKING:
+    from data_prep.reader import Reader
 
 _SHARED = {"merbench"}
 NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in _SHARED))

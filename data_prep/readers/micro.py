@@ -1,5 +1,8 @@
 """MER-Micro, the made corpus: MER-Caption+'s layout in `train/` and `test/` (docs/MER-Micro.md)."""
 
+from dataclasses import replace
+
 from data_prep.readers.mer_caption_plus import reader
 
-READER = reader("micro", "MER-Micro (made, not recorded): training clips", "train", None)
+TEST = replace(reader("micro", "MER-Micro, test clips", "test", None), training=False)
+READER = replace(reader("micro", "MER-Micro (made, not recorded)", "train", None), test=TEST)

@@ -69,14 +69,17 @@ class Answer:
         return self.well_formed and not self.think
 
 
-def build_prompt(subtitle: str) -> str:
-    """The user turn of a clip; `<video><audio>` are replaced by the dataset.
+def build_prompt(subtitle: str, options: Sequence[str] = ()) -> str:
+    """The user turn of a clip; `<video><audio>` are replaced by the dataset. `options` are labels to choose among.
 
-    Raises ValueError when the subtitle itself holds a media placeholder, which would be taken for another clip.
+    Raises ValueError when a text itself holds a media placeholder, which would be taken for another clip.
     """
-    if found := _PLACEHOLDER.search(subtitle):
-        raise ValueError(f"subtitle {subtitle!r} holds the media placeholder {found[0]!r}; remove it from the corpus")
-    return f"<video><audio>Subtitle: {subtitle}\n{FORMS['think_answer'].instruction}"
+    spoken = f"Subtitle: {subtitle}" if subtitle else ""
+    choice = f"Choose among: {', '.join(options)}." if options else ""
+    context = "\n".join(line for line in (spoken, choice) if line)
+    if found := _PLACEHOLDER.search(context):
+        raise ValueError(f"{context!r} holds the media placeholder {found[0]!r}; remove it from the corpus")
+    return f"<video><audio>{context}\n{FORMS['think_answer'].instruction}"
 
 
 def ask_for(form: str, prompt: str) -> str:

@@ -1,0 +1,193 @@
+"""A corpus to shards: sft and rl for a training corpus, test for a test set; a manifest and a card beside them.
+
+Two passes over rows, none over memory: the first reads labels, texts and folders and writes what is kept into a
+temporary shard; the second deals its rows out, embeds clips where asked, and numbers them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from data_prep import card, rows
+from data_prep.clip import Clip, CorpusError, Fault, listing
+from data_prep.drops import Drops, held_out_names, quarantined
+from data_prep.files import PART
+from data_prep.places import Root
+from data_prep.reader import Reader
+from recipe.mer_r1.wheel import EmotionWheels
+
+OnBad = Literal["error", "skip"]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+_READ_AHEAD = 32  # clips that are read while others are written
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose."""
+
+    sft: int = 0
+    seed: int = 0
+    embed: bool = False
+    on_bad: OnBad = "error"
+    data_source: str | None = None
+    quarantine: Path | None = None
+    held_out: tuple[Path, ...] = ()
+    wheels: EmotionWheels = field(default_factory=EmotionWheels.builtin)
+    command: str = ""
+
+
+def build(
+    reader: Reader, root: Root, out: Path, options: Options, progress: Progress = lambda clips, _: clips
+) -> dict[str, Any]:
+    """Write OUT/{sft,rl}.parquet or OUT/test.parquet, manifest.json, left_out.jsonl and README.md; the manifest.
+
+    Raises:
+        CorpusError: the corpus cannot be read, or, with `on_bad="error"`, a clip has a fault that is not in quarantine.
+    """
+    if options.sft and not reader.training:
+        raise CorpusError(f"--sft {options.sft}: {reader.name} is a test set; it makes one shard, test.parquet")
+    out.mkdir(parents=True, exist_ok=True)
+    parts = {}
+    with Drops(out) as drops:
+        filters = _Filters(reader, options, held_out_names(options.held_out))
+        if reader.test:
+            filters.held_out |= {clip.name for clip in reader.test.clips(root)}
+        parts[reader] = _first_pass(reader, root, out, filters, drops, progress)
+        if reader.test:
+            test_filters = _Filters(reader.test, options, set())
+            parts[reader.test] = _first_pass(reader.test, root, out, test_filters, drops, progress)
+        counts: dict[str, int] = {}
+        tally = card.Tally()
+        try:
+            if drops.clips - drops.by_kind["label_unmapped"] and options.on_bad == "error":
+                raise CorpusError(_refusal(reader, root, drops))
+            for each, part in parts.items():
+                counts |= _second_pass(each, part, root, out, options, tally, progress)
+        finally:
+            for part in parts.values():
+                part.path.unlink(missing_ok=True)
+    manifest = card.manifest(reader, root, options, counts, sum(part.read for part in parts.values()), drops)
+    card.write(out, reader, manifest, tally)
+    return manifest
+
+
+@dataclass
+class _Filters:
+    """Which clips are left out."""
+
+    reader: Reader
+    options: Options
+    held_out: set[str]
+
+    def __post_init__(self) -> None:
+        path = self.options.quarantine
+        self.quarantine = quarantined(path, self.reader.name) if path else {}
+
+    def faults(self, clip: Clip) -> list[Fault]:
+        """Why the clip is left out; empty for one that is kept."""
+        if kind := self.quarantine.get((clip.group, clip.name)):
+            return [Fault(f"quarantined_{kind}", clip.name, f"{clip.where}: clip {clip.name!r}: in quarantine, {kind}")]
+        if clip.faults:
+            return list(clip.faults)
+        if clip.name in self.held_out:
+            message = f"{clip.where}: clip {clip.name!r} is in a held-out set too; remove it from one"
+            return [Fault("in_test_too", clip.name, message)]
+        if self.reader.training and not self.options.wheels.mask(clip.labels):
+            message = f"{clip.where}: clip {clip.name!r}: no wheel maps one of {list(clip.labels)}"
+            return [Fault("label_unmapped", clip.name, message)]
+        return []
+
+
+@dataclass
+class _Part:
+    """What the first pass kept."""
+
+    path: Path
+    read: int
+    kept: int
+    with_reason: int
+
+
+def _first_pass(reader: Reader, root: Root, out: Path, filters: _Filters, drops: Drops, progress: Progress) -> _Part:
+    source = filters.options.data_source or reader.name
+    path = out / f"kept-{'train' if reader.training else 'test'}.parquet{PART}"
+    read = with_reason = 0
+    with rows.ShardWriter(path, rows.schema(root.folder, embed=False)) as kept:
+        for clip in progress(reader.clips(root), f"{reader.title}: labels and files"):
+            read += 1
+            if faults := filters.faults(clip):
+                drops.add(faults, clip.group)
+                continue
+            with_reason += bool(clip.reason)
+            kept.write(rows.to_row(clip, root.folder, data_source=source))
+    if not kept.rows and filters.options.on_bad == "skip":
+        raise CorpusError(f"{root.folder}: not one usable clip in {read} rows\n{listing(drops.shown)}")
+    return _Part(path, read, kept.rows, with_reason)
+
+
+def _second_pass(
+    reader: Reader, part: _Part, root: Root, out: Path, options: Options, tally: card.Tally, progress: Progress
+) -> dict[str, int]:
+    """Deal the kept rows out to their shards; returns the number of rows of each."""
+    splits = ("sft", "rl") if reader.training else ("test",)
+    chosen = _chosen(part, options) if reader.training else set()
+    columns = rows.schema(root.folder, embed=options.embed)
+    with_reason = 0
+    with ExitStack() as files:
+        writers = {split: files.enter_context(rows.ShardWriter(out / f"{split}.parquet", columns)) for split in splits}
+        for row in progress(_rows(part.path, root.folder, options.embed), f"{reader.title}: shards"):
+            split = splits[-1]
+            if row["extra_info"]["reason"]:
+                split = "sft" if with_reason in chosen else split
+                with_reason += 1
+            row["extra_info"] |= {"index": writers[split].rows, "split": split}
+            tally.add(row)
+            writers[split].write(row)
+    return {split: writer.rows for split, writer in writers.items()}
+
+
+def _chosen(part: _Part, options: Options) -> set[int]:
+    """Which of the clips with a reason are for SFT, by their number among them. Raises CorpusError."""
+    if options.sft > part.with_reason:
+        raise CorpusError(
+            f"--sft {options.sft}: {part.kept} clips are kept, {part.with_reason} of them with a reason; ask for fewer"
+        )
+    return set(random.Random(f"sft/{options.seed}").sample(range(part.with_reason), options.sft))
+
+
+def _rows(path: Path, root: Path, embed: bool) -> Iterator[dict[str, Any]]:
+    """The kept rows; with `embed`, clips are read ahead by threads, in order."""
+    if not embed:
+        yield from rows.read(path)
+        return
+    with ThreadPoolExecutor() as pool:
+        ahead: deque[Future[dict[str, Any]]] = deque()
+        for row in rows.read(path):
+            ahead.append(pool.submit(_embedded, row, root))
+            if len(ahead) == _READ_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _embedded(row: dict[str, Any], root: Path) -> dict[str, Any]:
+    for column in ("videos", "audios"):
+        row[column] = [{"path": path, "bytes": (root / path).read_bytes()} for path in row[column]]
+    return row
+
+
+def _refusal(reader: Reader, root: Root, drops: Drops) -> str:
+    counts = ", ".join(f"{count} {kind}" for kind, count in drops.by_kind.most_common() if kind != "label_unmapped")
+    shown = [fault for fault in drops.shown if fault.kind != "label_unmapped"]
+    return (
+        f"{root.folder}: clips of {reader.name} cannot be used: {counts}; mend them, or leave them out with "
+        f"--on-bad skip (left_out.jsonl beside the shards then names each)\n{listing(shown)}"
+    )

@@ -1,0 +1,111 @@
+"""What is written beside the shards: manifest.json for programs, README.md for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.drops import LEFT_OUT, Drops
+from data_prep.files import write_whole
+from data_prep.places import Root
+from data_prep.reader import Reader
+from recipe.mer_r1.eval.provenance import git_state, versions
+
+if TYPE_CHECKING:
+    from data_prep.build import Options
+
+MANIFEST = "manifest.json"
+_MOST_COMMON = 15
+
+
+class Tally:
+    """Counts over the rows of all shards, for the card."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()
+        self.labels_a_clip: Counter[int] = Counter()
+        self.groups: Counter[str] = Counter()
+        self.without_subtitle = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count a row."""
+        labels = row["reward_model"]["ground_truth"]
+        self.labels.update(labels)
+        self.labels_a_clip[len(labels)] += 1
+        self.without_subtitle += not row["extra_info"]["subtitle"]
+        if group := row["extra_info"]["group"]:
+            self.groups[group] += 1
+
+
+def manifest(
+    reader: Reader, root: Root, options: Options, counts: dict[str, int], read: int, drops: Drops
+) -> dict[str, Any]:
+    """Everything that decided the shards' content; no date, so that the same input makes the same file."""
+    inputs = reader.inputs(root) + (reader.test.inputs(root) if reader.test else [])
+    return {
+        "corpus": reader.name,
+        "title": reader.title,
+        "command": options.command,
+        "rows": counts,
+        "read": read,
+        "published": reader.published,
+        "scored_by_official_scorer": reader.scored,
+        "left_out": drops.clips,
+        "left_out_by_reason": dict(sorted(drops.by_kind.items())),
+        "seed": options.seed,
+        "sft": options.sft,
+        "embedded": options.embed,
+        "media_root": None if options.embed else str(root.folder.absolute()),
+        "inputs_sha256": {str(path.relative_to(root.folder)): _sha256(path) for path in inputs},
+        "quarantine_sha256": _sha256(options.quarantine) if options.quarantine else None,
+        "held_out_sha256": {str(path): _sha256(path) for path in options.held_out},
+        "wheels": options.wheels.identity,
+        "git": git_state(),
+        "versions": versions("mer-r1", "pandas", "pyarrow"),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(out: Path, reader: Reader, manifest: dict[str, Any], tally: Tally) -> None:
+    """Write both files."""
+    write_whole(out / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(out / "README.md", _text(reader, manifest, tally).encode())
+
+
+def _text(reader: Reader, manifest: dict[str, Any], tally: Tally) -> str:
+    kept = sum(manifest["rows"].values())
+    lines = [
+        f"# {reader.title}: shards",
+        "",
+        f"Made by `{manifest['command'] or 'data_prep.build'}` from the files named in {MANIFEST}.",
+        "The clips, labels and texts belong to the corpus's authors; their terms hold for these files too.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {split}.parquet | {count} rows |" for split, count in manifest["rows"].items()),
+        f"| rows of the label file | {manifest['read']}{_against(manifest['published'])} |",
+        f"| left out ({LEFT_OUT}) | {manifest['left_out']} |",
+        *(f"| … {kind} | {count} |" for kind, count in manifest["left_out_by_reason"].items()),
+        f"| clips without a subtitle | {tally.without_subtitle} |",
+        f"| labels a clip | {_shares(sorted(tally.labels_a_clip.items()), kept)} |",
+        f"| most common labels, share of clips | {_shares(tally.labels.most_common(_MOST_COMMON), kept)} |",
+        f"| distinct labels | {len(tally.labels)} |",
+    ]
+    lines += [f"| {group} | {count} clips |" for group, count in sorted(tally.groups.items())]
+    media = "inside the shards" if manifest["embedded"] else f"by path relative to `{manifest['media_root']}`"
+    return "\n".join([*lines, "", f"Media: {media}. Columns: docs/data.md of the project.", ""])
+
+
+def _against(published: int | None) -> str:
+    return f" (published: {published})" if published else ""
+
+
+def _shares(counts: list[tuple[Any, int]], kept: int) -> str:
+    return ", ".join(f"{key}: {count / kept:.3f}" for key, count in counts)

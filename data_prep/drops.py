@@ -1,0 +1,89 @@
+"""What a build leaves out: counted by reason, each clip with its message in a file beside the shards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow.parquet as pq
+
+from data_prep.clip import CorpusError, Fault
+from data_prep.files import PART
+
+LEFT_OUT = "left_out.jsonl"
+
+
+class Drops:
+    """Writes OUT/left_out.jsonl as it goes; keeps counts and the first faults for a message."""
+
+    def __init__(self, out: Path) -> None:
+        self._path = out / LEFT_OUT
+        self._part = out / f"{LEFT_OUT}.{os.getpid()}{PART}"
+        self.by_kind: Counter[str] = Counter()
+        self.clips = 0
+        self.shown: list[Fault] = []
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._part.open("w", encoding="utf-8", newline="\n")
+        return self
+
+    def add(self, faults: Iterable[Fault], group: str) -> None:
+        """Leave a clip out. Its first fault is its reason; all are listed."""
+        faults = list(faults)
+        self.clips += 1
+        self.by_kind[faults[0].kind] += 1
+        for fault in faults:
+            line = {"group": group, "name": fault.name, "kind": fault.kind, "message": fault.message}
+            self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
+        if len(self.shown) < 10:
+            self.shown.append(faults[0])
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+        os.replace(self._part, self._path)
+
+
+def quarantined(path: Path, corpus: str) -> dict[tuple[str, str], str]:
+    """(group, name) → kind of the clips that `data_prep check --quarantine` listed for this corpus.
+
+    Raises CorpusError for a file that is no such list, or one that was made for other corpora alone.
+    """
+    found, others = {}, set()
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: cannot be read ({error}); make it with data_prep check --quarantine") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            if entry["corpus"] == corpus:
+                found[entry["group"], entry["name"]] = entry["kind"]
+            else:
+                others.add(entry["corpus"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(
+                f"{path}, line {number}: no line of a quarantine list ({error!r}); make it anew"
+            ) from error
+    if others and not found:
+        raise CorpusError(f"{path}: lists clips of {', '.join(sorted(others))}, none of {corpus}")
+    return found
+
+
+def held_out_names(shards: Iterable[Path]) -> set[str]:
+    """Names of the clips of other shards, which must not be trained on. Raises CorpusError."""
+    names: set[str] = set()
+    for shard in shards:
+        try:
+            table = pq.read_table(shard, columns=["extra_info.name"])
+            names.update(table["extra_info"].combine_chunks().field("name").to_pylist())
+        except (OSError, ValueError, KeyError) as error:
+            raise CorpusError(f"--held-out {shard}: no shard of data_prep ({error})") from error
+    return names

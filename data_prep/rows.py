@@ -1,0 +1,118 @@
+"""Parquet rows with verl's columns, written as they come: memory does not grow with their number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.clip import Clip
+from data_prep.files import PART
+from recipe.mer_r1.answer import build_prompt
+
+MEDIA_ROOT = "media_root"
+"""Key of the schema's metadata: the folder that relative paths start from."""
+EMBEDDED_ROWS = 8
+"""Rows of a group with embedded clips: what a reader of one row loads."""
+_ROWS = 1_000
+_BY_PATH = pa.list_(pa.string())
+_EMBEDDED = pa.list_(pa.struct({"path": pa.string(), "bytes": pa.binary()}))
+
+
+def schema(root: Path, *, embed: bool) -> pa.Schema:
+    """Columns of a shard; media by path relative to `root`, or embedded."""
+    media = _EMBEDDED if embed else _BY_PATH
+    fields = {
+        "data_source": pa.string(),
+        "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+        "videos": media,
+        "audios": media,
+        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.list_(pa.string())}),
+        "extra_info": pa.struct(
+            {
+                "index": pa.int64(),
+                "name": pa.string(),
+                "split": pa.string(),
+                "subtitle": pa.string(),
+                "reason": pa.string(),
+                "value": pa.float64(),
+                "options": pa.list_(pa.string()),
+                "group": pa.string(),
+            }
+        ),
+    }
+    return pa.schema(fields, metadata=None if embed else {MEDIA_ROOT: str(root.absolute())})
+
+
+def to_row(clip: Clip, root: Path, *, data_source: str) -> dict[str, Any]:
+    """A row of `schema`, media by relative path; `index` and `split` are set where the row finds its shard."""
+    video = _relative(clip.video, root)
+    return {
+        "data_source": f"{data_source}/{clip.group}" if clip.group else data_source,
+        "prompt": [{"role": "user", "content": build_prompt(clip.subtitle, clip.options)}],
+        "videos": [video],
+        "audios": [_relative(clip.audio, root) if clip.audio else video],
+        "reward_model": {"style": "rule", "ground_truth": list(clip.labels)},
+        "extra_info": {
+            "index": 0,
+            "name": clip.name,
+            "split": "",
+            "subtitle": clip.subtitle,
+            "reason": clip.reason,
+            "value": clip.value,
+            "options": list(clip.options),
+            "group": clip.group,
+        },
+    }
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+class ShardWriter:
+    """Writes a parquet file row by row; the file appears at the end, or not at all."""
+
+    def __init__(self, path: Path, columns: pa.Schema) -> None:
+        self._path, self._part = path, path.with_name(f"{path.name}.{os.getpid()}{PART}")
+        self._columns, self.rows = columns, 0
+        self._group = EMBEDDED_ROWS if columns.field("videos").type == _EMBEDDED else _ROWS
+        self._waiting: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = pq.ParquetWriter(self._part, self._columns)
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        self._waiting.append(row)
+        self.rows += 1
+        if len(self._waiting) == self._group:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write_table(pa.Table.from_pylist(self._waiting, schema=self._columns))
+            self._waiting.clear()
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        self._file.close()
+        if kind is None:
+            os.replace(self._part, self._path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a shard in order, some hundred at a time."""
+    with pq.ParquetFile(path) as file:
+        for piece in file.iter_batches(batch_size=_ROWS):
+            yield from piece.to_pylist()
