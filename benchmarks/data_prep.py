@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -52,7 +51,8 @@ def build_once(root: Path, out: Path) -> None:
     start = time.perf_counter()
     manifest = build(readers.get("mer_caption_plus"), Root(root), out, Options(sft=min(500, 5_000)))
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss: a child of fork and exec starts with its parent's.
+    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
     print(json.dumps({"rows": sum(manifest["rows"].values()), "seconds": seconds, "peak_rss_mb": peak}))
 
 

@@ -84,8 +84,8 @@ class OpensetCsv:
         for number, (name, openset) in read_rows(path, (self.key, self.column)):
             where = f"{path}: row {number}"
             if not_utf8(name + openset):
-                fault = ("label_not_utf8", f"{where}: not UTF-8; save the file as UTF-8")
-                yield LabelRow(where, _shown(name), fault=fault)
+                message = f"{where}: {name.encode('utf-8', 'replace').decode()!r}: not UTF-8; save the file as UTF-8"
+                yield LabelRow(where, "", fault=("label_not_utf8", message))
                 continue
             try:
                 yield LabelRow(where, name.strip(), parse_openset(openset))
@@ -198,7 +198,3 @@ def _question(where: str, item: Any, task: str) -> LabelRow:
 
 def _polarity(value: float) -> str:
     return "positive" if value > 0 else "negative" if value < 0 else "neutral"
-
-
-def _shown(name: str) -> str:
-    return name.strip().encode("utf-8", "replace").decode()

@@ -88,7 +88,8 @@ class MediaPlace:
         for suffix in self.suffixes:
             path = self.path / f"{name}{suffix}"
             if path.is_file():
-                if path.is_symlink() and not self.root.holds(path):
+                # A name that is a path may pass a linked folder; else only the file itself can be a link.
+                if ("/" in name or path.is_symlink()) and not self.root.holds(path):
                     raise CorpusError(
                         f"{path}: is a link to {path.resolve()}, outside {self.root.folder}; allow it with "
                         "--links-to FOLDER, or copy the file"

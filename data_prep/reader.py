@@ -14,7 +14,7 @@ from pathlib import Path
 from data_prep.clip import Clip, CorpusError, Fault
 from data_prep.labels import LabelRow, Labels
 from data_prep.places import MediaFolder, MediaPlace, Root
-from data_prep.tables import Texts, TextTable, not_utf8
+from data_prep.tables import Names, Texts, TextTable, not_utf8
 
 _MARKUP = re.compile(r"<(?:video|audio|image)>|</?(?:think|answer)>|<\|[^|>]*\|>")
 
@@ -63,17 +63,10 @@ class Reader:
                 subtitles=open_files.enter_context(closing(self.subtitles.at(root))) if self.subtitles else None,
                 reasons=open_files.enter_context(closing(self.reasons.at(root))) if self.reasons else None,
             )
-            first: dict[bytes, int] = {}
+            names = open_files.enter_context(closing(Names()))
             for number, row in enumerate(self.labels.rows(root), start=1):
-                # Sixteen bytes a name are what a reading keeps of the rows before.
-                again = first.setdefault(_digest(row), number) if row.name else number
-                yield sides.clip(row, None if again == number else again)
-
-
-def _digest(row: LabelRow) -> bytes:
-    import hashlib
-
-    return hashlib.blake2b(f"{row.group}\0{row.name}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
+                first = names.first(f"{row.group}\0{row.name}", number) if row.name else number
+                yield sides.clip(row, None if first == number else first)
 
 
 @dataclass

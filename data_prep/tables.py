@@ -35,7 +35,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[s
             warnings.catch_warnings(action="error", category=pd.errors.ParserWarning),
             pd.read_csv(
                 path,
-                dtype=str,
+                dtype=object,  # pandas's own strings would refuse the lone surrogates
                 keep_default_na=False,
                 encoding="utf-8-sig",
                 encoding_errors="surrogateescape",
@@ -99,13 +99,7 @@ class Texts:
 
     def __init__(self, path: Path, key: str, column: str) -> None:
         self.path, self.column = path, column
-        self._folder = tempfile.TemporaryDirectory(prefix="data_prep-")
-        self._base = sqlite3.connect(Path(self._folder.name) / "texts.sqlite", isolation_level=None)
-        self._base.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-8000;"
-            "CREATE TABLE text (name TEXT, row INTEGER, text BLOB);"
-        )
-        self._base.execute("BEGIN")
+        self._base, self._folder = _temporary("CREATE TABLE text (name BLOB, row INTEGER, text BLOB)")
         rows = ((name.strip(), row, _tidy(text)) for row, (name, text) in read_rows(path, (key, column)))
         self._base.executemany(
             "INSERT INTO text VALUES (?, ?, ?)", ((_bytes(name), row, _bytes(text)) for name, row, text in rows)
@@ -124,6 +118,36 @@ class Texts:
         """Remove the temporary file."""
         self._base.close()
         self._folder.cleanup()
+
+
+class Names:
+    """The names met so far, on disk."""
+
+    def __init__(self) -> None:
+        self._base, self._folder = _temporary("CREATE TABLE seen (name BLOB PRIMARY KEY, row INTEGER) WITHOUT ROWID")
+
+    def first(self, name: str, row: int) -> int:
+        """The row that had this name first; `row` itself where it is new."""
+        found = self._base.execute("SELECT row FROM seen WHERE name = ?", (_bytes(name),)).fetchone()
+        if found:
+            return found[0]
+        self._base.execute("INSERT INTO seen VALUES (?, ?)", (_bytes(name), row))
+        return row
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._base.close()
+        self._folder.cleanup()
+
+
+def _temporary(table: str) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str]]:
+    """An empty database in a folder of its own. Nobody keeps it: no journal, no wait for the disk; 2 MB of cache."""
+    folder = tempfile.TemporaryDirectory(prefix="data_prep-")
+    base = sqlite3.connect(Path(folder.name) / "rows.sqlite", isolation_level=None)
+    base.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-2000;")
+    base.execute(table)
+    base.execute("BEGIN")
+    return base, folder
 
 
 def _bytes(text: str) -> bytes:
