@@ -94,4 +94,6 @@ def _mel_bank(rate: int) -> np.ndarray:
 def _pieces(speech: np.ndarray) -> list[np.ndarray]:
     """The speech cut into equally long pieces, none empty."""
     edges = np.linspace(0, len(speech), _PIECES + 1)
-    return [speech[int(low) : max(int(np.ceil(high)), int(low) + 1)] for low, high in zip(edges, edges[1:], strict=False)]
+    return [
+        speech[int(low) : max(int(np.ceil(high)), int(low) + 1)] for low, high in zip(edges, edges[1:], strict=False)
+    ]
