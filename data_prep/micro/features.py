@@ -9,6 +9,7 @@ from __future__ import annotations
 import wave
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -94,6 +95,4 @@ def _mel_bank(rate: int) -> np.ndarray:
 def _pieces(speech: np.ndarray) -> list[np.ndarray]:
     """The speech cut into equally long pieces, none empty."""
     edges = np.linspace(0, len(speech), _PIECES + 1)
-    return [
-        speech[int(low) : max(int(np.ceil(high)), int(low) + 1)] for low, high in zip(edges, edges[1:], strict=False)
-    ]
+    return [speech[int(low) : max(int(np.ceil(high)), int(low) + 1)] for low, high in pairwise(edges)]

@@ -38,7 +38,7 @@ class Guesses:
 def scores(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Precision, recall and F1 of each clip, (clips, 3), in 0..1: the reward's own definition, with one wheel.
 
-    P = hits / guessed, R = hits / true, F1 = 2PR / (P + R); a clip without a hit earns 0. Averages are taken over clips.
+    P = hits / guessed, R = hits / true, F1 = 2PR / (P + R); a clip without a hit earns 0.
     """
     hits, guessed, true = (sets.sum(axis=1) for sets in (guess & truth, guess, truth))
     return np.stack([hits / np.maximum(guessed, 1), hits / true, 2 * hits / (guessed + true)], axis=1)

@@ -9,11 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from data_prep.corpus import Clip, CorpusError, read_mer2025
 from data_prep.micro.cues import CHANNELS, EMOTION_OF, EMOTIONS
@@ -43,7 +48,7 @@ class Split:
 def probe(corpus: Path) -> dict:
     """Train and score all probes of the corpus in `corpus` (the folder that holds train/ and test/).
 
-    Returns `clips`, the number a split, and `probes`: one entry for the best constant guess ("nothing"), each modality,
+    Returns `corpus`, what its manifest says of it, `clips`, the number a split, `versions`, and `probes`: one entry for the best constant guess ("nothing"), each modality,
     each pair and all three, with `precision`, `recall`, `f1`, its standard error `se` and interval `ci95`, the exact
     bound `best_f1` for who knows the cues that these modalities hold, `train_f1` out of fold, and `wheels`: the
     same scores on the project's built-in wheels. All in 0..1 and the same for the same corpus.
@@ -51,7 +56,8 @@ def probe(corpus: Path) -> dict:
     Raises CorpusError where the folder holds no such corpus, a split or file is missing, or a label is not of
     MER-Micro's table.
     """
-    bounds = _bounds(corpus)
+    manifest = _manifest(corpus)
+    bounds = manifest["figures"]["best_f1_knowing"]
     splits = {name: _read(corpus, name) for name in SPLITS}
     train, test = splits["train"], splits["test"]
     if len(train.clips) < FOLDS:
@@ -70,18 +76,41 @@ def probe(corpus: Path) -> dict:
             row = {"knows": "+".join(chosen), "best_f1": bounds[_cues(chosen)], **_report(guesses.sets, test)}
             found.append({**row, "train_f1": round(guesses.train_f1, 3), "strength": guesses.strength})
             progress.advance(training)
-    return {"clips": {name: len(split.clips) for name, split in splits.items()}, "probes": found}
+    return {
+        "corpus": {key: manifest.get(key) for key in ("arguments", "generator", "voice", "sha256")},
+        "clips": {name: len(split.clips) for name, split in splits.items()},
+        "versions": {name: version(name) for name in ("av", "numpy", "scikit-learn")},
+        "probes": found,
+    }
 
 
-def _bounds(corpus: Path) -> dict[str, float]:
-    """The exact bounds that the corpus's manifest holds, by what is known."""
+def table(result: dict) -> list[str]:
+    """What `probe` returned as rows of a Markdown table."""
+    lines = [
+        "| knows | P | R | F1 | ± | 95 % | best possible F1 | emotions named | on the wheels: P | R | F1 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in result["probes"]:
+        own = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1", "se")]
+        span = "–".join(f"{edge:.3f}" for edge in row["ci95"])
+        wheels = [f"{row['wheels'][key]:.3f}" for key in ("precision", "recall", "f1")]
+        cells = [row["knows"], *own, span, f"{row['best_f1']:.3f}", f"{row['emotions_named']:.2f}", *wheels]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _manifest(corpus: Path) -> dict:
+    """The corpus's manifest; it holds the exact bounds, by what is known."""
     path = corpus / "manifest.json"
     if not path.is_file():
         raise CorpusError(f"{path}: missing; --corpus takes the folder that `python -m data_prep micro` made")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["figures"]["best_f1_knowing"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{path}: no finished MER-Micro corpus; run `python -m data_prep micro` again") from error
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["complete"] and manifest["figures"]["best_f1_knowing"]:
+            return manifest
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise CorpusError(f"{path}: no finished MER-Micro corpus; run `python -m data_prep micro` again")
 
 
 def _read(corpus: Path, name: str) -> Split:
@@ -112,8 +141,6 @@ def _features(splits: dict[str, Split], advance: Callable[[], None]) -> dict[str
 
 def _bags(texts: dict[str, list[str]]) -> dict[str, np.ndarray]:
     """Which words and pairs of neighbours a subtitle holds; the vocabulary is that of the training clips."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
     bag = CountVectorizer(binary=True, ngram_range=_WORDS, token_pattern=r"\w+", dtype=np.float32)
     bag.fit(texts["train"])
     return {name: bag.transform(each).toarray() for name, each in texts.items()}
@@ -121,10 +148,6 @@ def _bags(texts: dict[str, list[str]]) -> dict[str, np.ndarray]:
 
 def _components(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Standardised, then principal components with a mean square of 1, so that modalities can stand side by side."""
-    from sklearn.decomposition import PCA
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     kept = min(_COMPONENTS, *rows["train"].shape)
     reduce = make_pipeline(StandardScaler(), PCA(kept, random_state=0)).fit(rows["train"])
     found = {name: reduce.transform(each) for name, each in rows.items()}
