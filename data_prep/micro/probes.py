@@ -48,10 +48,11 @@ class Split:
 def probe(corpus: Path) -> dict:
     """Train and score all probes of the corpus in `corpus` (the folder that holds train/ and test/).
 
-    Returns `corpus`, what its manifest says of it, `clips`, the number a split, `versions`, and `probes`: one entry for the best constant guess ("nothing"), each modality,
-    each pair and all three, with `precision`, `recall`, `f1`, its standard error `se` and interval `ci95`, the exact
-    bound `best_f1` for who knows the cues that these modalities hold, `train_f1` out of fold, and `wheels`: the
-    same scores on the project's built-in wheels. All in 0..1 and the same for the same corpus.
+    Returns `corpus`, what its manifest says of it, `clips`, the number a split, `versions`, and `probes`: one entry for
+    the best constant guess ("nothing"), each modality, each pair and all three, with `precision`, `recall`, `f1`, its
+    standard error `se` and interval `ci95`, the exact bound `best_f1` for who knows the cues that these modalities
+    hold, `emotions_named` a clip, `train_f1` out of fold, and `wheels`: the same scores on the project's built-in
+    wheels. Scores lie in 0..1 and are the same for the same corpus.
 
     Raises CorpusError where the folder holds no such corpus, a split or file is missing, or a label is not of
     MER-Micro's table.
