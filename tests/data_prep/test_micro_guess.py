@@ -80,7 +80,7 @@ def test_an_emotion_that_training_never_or_always_shows():
 
 def test_fewer_clips_than_folds():
     truth = sets_of(FOLDS - 1)
-    with pytest.raises(ValueError, match="folds"):
+    with pytest.raises(ValueError, match="n_splits=3"):
         guess_sets(truth.astype(float), truth, truth.astype(float))
 
 

@@ -27,7 +27,7 @@ SINGLE = ("text", "audio", "video")
 def corpus(tmp_path_factory):
     """A corpus that tests must not change."""
     out = tmp_path_factory.mktemp("probes") / "corpus"
-    build(out, clips=150, test_clips=50, seed=3, sft=100, voice="auto", workers=2)
+    build(out, clips=120, test_clips=40, seed=3, sft=80, voice="auto", workers=2)
     return out
 
 
@@ -58,7 +58,7 @@ def shuffle_labels(folder: Path) -> None:
 
 def test_every_choice_of_modalities_is_probed(result):
     assert [row["knows"] for row in result["probes"]] == ORDER
-    assert result["clips"] == {"train": 150, "test": 50}
+    assert result["clips"] == {"train": 120, "test": 40}
     for row in result["probes"]:
         assert row["ci95"][0] <= row["f1"] <= row["ci95"][1]
         assert all(0 <= row[key] <= 1 for key in ("precision", "recall", "f1", "best_f1"))
