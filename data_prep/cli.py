@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +31,13 @@ class Voice(StrEnum):
     auto = "auto"
     espeak = "espeak"
     tones = "tones"
+
+
+class SizeName(StrEnum):
+    """Named size of MER-Micro."""
+
+    demo = "demo"
+    benchmark = "benchmark"
 
 
 class OnBad(StrEnum):
@@ -58,8 +67,9 @@ def _plain_errors() -> Iterator[None]:
 @app.command()
 def micro(
     out: Annotated[Path, typer.Option(help="Folder to make the corpus in: OUT/train, OUT/test, OUT/shards.")],
-    clips: Annotated[int, typer.Option(min=1, help="Training clips (SFT and RL together).")] = 1600,
-    test_clips: Annotated[int, typer.Option(min=1, help="Test clips.")] = 160,
+    size: Annotated[SizeName, typer.Option(help="demo: 1600 and 160 clips; benchmark: 4000 and 800.")] = SizeName.demo,
+    clips: Annotated[int | None, typer.Option(min=1, help="Training clips, SFT and RL [default: by --size].")] = None,
+    test_clips: Annotated[int | None, typer.Option(min=1, help="Test clips [default: by --size].")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     sft: Annotated[int | None, typer.Option(min=0, help="Clips for SFT, the rest is for RL [default: 3/4].")] = None,
     voice: Annotated[Voice, typer.Option(help="auto: espeak-ng where installed, else tones.")] = Voice.auto,
@@ -70,7 +80,10 @@ def micro(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _plain_errors():
         from data_prep.micro.build import build
+        from data_prep.micro.sizes import SIZES
 
+        chosen = SIZES[size.value]
+        clips, test_clips = clips or chosen.clips, test_clips or chosen.test_clips
         manifest = build(
             out,
             clips=clips,
@@ -135,3 +148,25 @@ def _progress(items: Iterable[Any], what: str) -> Iterator[Any]:
     columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield from progress.track(items, total=None, description=what)
+
+
+@app.command()
+def probe(
+    corpus: Annotated[Path, typer.Option(help="Folder that `micro` made; it holds train/ and test/.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")] = None,
+) -> None:
+    """Train probes on text, audio and video alone and together, score them on MER-Micro's test clips."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if find_spec("sklearn") is None:
+        typer.echo('error: probes need scikit-learn: pip install -e ".[eval]"', err=True)
+        raise typer.Exit(2)
+    with _plain_errors():
+        from data_prep.files import write_whole
+        from data_prep.micro.probes import probe as run_probes
+        from data_prep.micro.probes import table
+
+        result = run_probes(corpus)
+        if json_file:
+            write_whole(json_file, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
+    typer.echo("\n".join(table(result)))

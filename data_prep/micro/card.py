@@ -6,8 +6,8 @@ from collections import Counter
 from itertools import combinations
 from statistics import mean
 
-from data_prep.micro.cues import CHANNELS, EMOTIONS
-from data_prep.micro.plan import ClipPlan, cue_distribution, emotions_of
+from data_prep.micro.cues import CHANNELS, EMOTION_OF, EMOTIONS
+from data_prep.micro.plan import SCENARIOS, ClipPlan, cue_distribution, emotions_of
 
 
 def measure(plans: dict[str, list[ClipPlan]]) -> dict:
@@ -17,9 +17,11 @@ def measure(plans: dict[str, list[ClipPlan]]) -> dict:
     return {
         "clips": {split: len(each) for split, each in plans.items()},
         "conflicting_share": _share(plan.conflicting for plan in every),
+        "clips_with_pattern": {name: _share(plan.scenario == name for plan in every) for name in SCENARIOS},
         "emotions_per_clip": _shares(len(plan.emotions) for plan in every),
         "labels_per_clip": _shares(len(plan.labels) for plan in every),
         "clips_with_emotion": {e: _share(e in plan.emotions for plan in every) for e in EMOTIONS},
+        "clips_with_label_word": _range(_share(word in plan.labels for plan in every) for word in EMOTION_OF),
         "reason_words_mean": round(mean(len(plan.reason.split()) for plan in every), 1),
         "best_f1_knowing": {"+".join(known) or "nothing": best_f1(plans, known) for known in subsets},
     }
@@ -60,6 +62,11 @@ def _shares(values) -> dict[str, float]:
     return {str(value): round(count / counted.total(), 3) for value, count in sorted(counted.items())}
 
 
+def _range(values) -> dict[str, float]:
+    values = list(values)
+    return {"words": len(values), "rarest": min(values), "most frequent": max(values)}
+
+
 def text(identity: dict, figures: dict) -> str:
     """The README of a generated corpus."""
     arguments = identity["arguments"]
@@ -91,9 +98,11 @@ def figure_rows(figures: dict) -> list[str]:
     return [
         f"| clips | {listed(figures['clips'])} |",
         f"| clips whose cues carry different emotions | {figures['conflicting_share']} |",
+        f"| share of clips by pattern | {listed(figures['clips_with_pattern'])} |",
         f"| share of clips by number of emotions | {listed(figures['emotions_per_clip'])} |",
         f"| share of clips by number of label words | {listed(figures['labels_per_clip'])} |",
         f"| share of clips with an emotion | {listed(figures['clips_with_emotion'])} |",
+        f"| share of clips with a label word | {listed(figures['clips_with_label_word'])} |",
         f"| words a reason, mean | {figures['reason_words_mean']} |",
         f"| F1 on the test clips of the best answer that knows only | {listed(figures['best_f1_knowing'])} |",
     ]
