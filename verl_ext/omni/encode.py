@@ -1,4 +1,4 @@
-"""From chat messages with media paths to what the actor and vLLM take: shared by SFT, RL and evaluation."""
+"""From chat messages with clips to what the actor and vLLM take: shared by SFT, RL and evaluation."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from verl_ext.omni.demux import ClipSource
 from verl_ext.omni.media import MediaError, read_audio, read_video
 
 
@@ -92,12 +93,12 @@ class PromptEncoder:
 
         Args:
             messages: chat messages whose content is text or a list of ``{"type": "video"|"audio"|"text", …}`` items;
-                video and audio items hold a path.
+                video and audio items hold a path or a clip's bytes.
 
         Raises:
             MediaError: a file is missing, cannot be decoded or is too long; the message names it.
         """
-        key = json.dumps(messages, sort_keys=True, default=str)
+        key = json.dumps(messages, sort_keys=True, default=repr)  # repr: a clip's bytes by their digest
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -144,12 +145,12 @@ class PromptEncoder:
             raise ValueError("one prompt with several videos of different frame rates is not supported")
         return videos, audios
 
-    def _read_audio(self, path: str) -> np.ndarray:
-        audio = read_audio(path, self.media.sampling_rate, self.media.max_seconds)
+    def _read_audio(self, source: ClipSource) -> np.ndarray:
+        audio = read_audio(source, self.media.sampling_rate, self.media.max_seconds)
         window = self.processor.feature_extractor.n_samples
         if len(audio) > window:
             raise MediaError(
-                f"{path} is {len(audio) / self.media.sampling_rate:.1f} s long, but the model's processor hears "
+                f"{source} is {len(audio) / self.media.sampling_rate:.1f} s long, but the model's processor hears "
                 f"{window / self.media.sampling_rate:.1f} s at most and would cut it. Shorten the clip or drop its row."
             )
         return audio
