@@ -96,7 +96,12 @@ def settings(arguments: argparse.Namespace, preset: DictConfig, identity: dict[s
         "temperature": arguments.temperature,
         "max_tokens": arguments.max_tokens or preset.max_response_length,
         "max_prompt_length": preset.max_prompt_length,
-        "media": OmegaConf.to_container(preset.media, resolve=True),
+        # Not where decoded clips are kept: that changes no answer.
+        "media": {
+            key: value
+            for key, value in OmegaConf.to_container(preset.media, resolve=True).items()
+            if not key.startswith("cache_")
+        },
         "dtype": preset.rollout.dtype,
         "seed": preset.seed,
         "wheels": identity,
