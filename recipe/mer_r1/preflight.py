@@ -179,9 +179,8 @@ def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
     for key in ("train_files", "val_files"):
         for path in config.data[key]:
             unmapped = 0
-            for index, row in enumerate(
-                load_shard(path, media_root=config.data.media_root).select_columns(["reward_model"])
-            ):
+            shard = load_shard(path, media_root=config.data.media_root)
+            for index, row in enumerate(shard.select_columns(["reward_model"])):
                 labels = row["reward_model"].get("ground_truth")
                 if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
                     raise PreflightError(

@@ -1,4 +1,4 @@
-"""verl's RL dataset for clips: rows keep paths or references, the agent loop decodes; bad rows are named before workers start."""
+"""verl's RL dataset for clips: rows say where they are, the agent loop decodes; bad rows are named before workers."""
 
 from __future__ import annotations
 
