@@ -72,6 +72,15 @@ def test_a_good_run_passes(config):
     preflight.check_ppo(config())
 
 
+def test_a_corpus_that_moved_is_found_by_media_root(config, micro_corpus, tmp_path):
+    table = pq.read_table(micro_corpus / "shards" / "rl.parquet")
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "moved.parquet")
+    message = complaint(config(data__train_files=[f"{tmp_path}/moved.parquet"]))
+    assert "row 0: `videos` is the relative path" in message
+    assert "preset.media_root" in message
+    preflight.check_ppo(config(data__train_files=[f"{tmp_path}/moved.parquet"], data__media_root=str(micro_corpus)))
+
+
 def test_a_missing_shard(config, tmp_path):
     message = complaint(config(data__train_files=[f"{tmp_path}/nowhere.parquet"]))
     assert f"{tmp_path}/nowhere.parquet" in message
