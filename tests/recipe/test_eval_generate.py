@@ -283,3 +283,14 @@ def test_media_placeholders_and_ids_without_token_are_banned(tiny_model):
     assert len(banned) == 7 + 3
     assert processor.tokenizer.eos_token_id not in banned
     assert set(banned.values()) == {-100.0}
+
+
+def test_settings_name_the_media_root_and_not_where_clips_are_kept(tmp_path):
+    def chosen(*more, cache=()):
+        given = ["--model", "m", "--shard", str(tmp_path / "x.parquet"), "--out", str(tmp_path), *more]
+        preset = generate.load_preset("tiny", cache)
+        return generate.settings(generate.parser("generate").parse_args(given), preset, {})
+
+    assert chosen()["media_root"] is None
+    assert chosen("--media-root", str(tmp_path))["media_root"] == str(tmp_path.resolve())
+    assert chosen(cache=["media.cache_folder=/clips", "media.cache_gb=2"]) == chosen()

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipe.mer_r1 import launch, preflight
+from verl_ext.omni.dataset import load_shard
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def shard(micro_corpus, tmp_path):
     """A function that writes the training rows, changed; returns the file."""
 
     def write(change):
-        rows = pq.read_table(micro_corpus / "shards" / "rl.parquet").to_pylist()
+        rows = load_shard(micro_corpus / "shards" / "rl.parquet").to_list()
         for index, row in enumerate(rows):
             change(index, row)
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shard.parquet")
@@ -69,6 +70,15 @@ def complaint(config):
 
 def test_a_good_run_passes(config):
     preflight.check_ppo(config())
+
+
+def test_a_corpus_that_moved_is_found_by_media_root(config, micro_corpus, tmp_path):
+    table = pq.read_table(micro_corpus / "shards" / "rl.parquet")
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "moved.parquet")
+    message = complaint(config(data__train_files=[f"{tmp_path}/moved.parquet"]))
+    assert "row 0: `videos` is the relative path" in message
+    assert "preset.media_root" in message
+    preflight.check_ppo(config(data__train_files=[f"{tmp_path}/moved.parquet"], data__media_root=str(micro_corpus)))
 
 
 def test_a_missing_shard(config, tmp_path):
