@@ -145,7 +145,7 @@ class NpzLabels:
 class QuestionFiles:
     """MME-Emotion: TASK/question/*.json, a list of {"video_id", "label", "label_set"} a task.
 
-    A clip's name is its video_id without suffix; its labels are comma-separated.
+    A clip's name is its video_id, suffix included; its labels are comma-separated.
     """
 
     tasks: tuple[str, ...]
@@ -173,7 +173,7 @@ class QuestionFiles:
 def _json_list(path: Path) -> list[Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorpusError(f"{path}: not JSON ({error})") from error
     if not isinstance(content, list):
         raise CorpusError(f"{path}: not a list of questions")

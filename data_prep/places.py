@@ -21,11 +21,11 @@ class Root:
     links_to: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.folder.name.lower().endswith(ARCHIVES):
-            raise CorpusError(
-                f"{self.folder}: is an archive; archives are not unpacked here: unpack it, name the folder"
-            )
         if not self.folder.is_dir():
+            if self.folder.name.lower().endswith(ARCHIVES):
+                raise CorpusError(
+                    f"{self.folder}: is an archive; archives are not unpacked here: unpack it, name the folder"
+                )
             raise CorpusError(f"{self.folder}: no such folder; --root names the folder that the download left")
 
     @cached_property
@@ -33,17 +33,18 @@ class Root:
         return tuple(folder.resolve() for folder in (self.folder, *self.links_to))
 
     def place(self, relative: str) -> Path:
-        """`relative` inside the root; its first folder may be left out where the root is that folder itself.
+        """`relative` inside the root; its first folder is left out where the root has none and is that folder itself.
 
         Raises CorpusError where the path is absolute or leaves the root, by `..` or by a link.
         """
         pure = PurePosixPath(relative)
         if pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative:
             raise CorpusError(f"{relative!r}: leaves {self.folder}; paths in a corpus are relative to its folder")
-        shorter = self.folder.joinpath(*pure.parts[1:])
         path = self.folder / pure
-        if not path.exists() and len(pure.parts) > 1 and shorter.exists():
-            path = shorter
+        if len(pure.parts) > 1 and not (self.folder / pure.parts[0]).exists():
+            shorter = self.folder.joinpath(*pure.parts[1:])
+            if shorter.exists() or self.folder.absolute().name == pure.parts[0]:
+                path = shorter
         if path.exists() and not self.holds(path):
             raise CorpusError(
                 f"{path}: is a link to {path.resolve()}, outside {self.folder}; allow it with --links-to FOLDER, "
@@ -97,6 +98,14 @@ class MediaPlace:
                 return path
         return None
 
+    def broken_link(self, name: str) -> str | None:
+        """Where the clip's file is a link to nothing: the link and what it names, for a message."""
+        for suffix in self.suffixes:
+            path = self.path / f"{name}{suffix}"
+            if path.is_symlink() and not path.exists():
+                return f"{path} is a link to {path.readlink()}, which is not there"
+        return None
+
     def wanted(self, name: str) -> str:
         """What was looked for, for a message."""
         return " or ".join(str(self.path / f"{name}{suffix}") for suffix in self.suffixes)
@@ -104,10 +113,11 @@ class MediaPlace:
     @cached_property
     def _loosely(self) -> dict[str, str]:
         # Built only when a file is missing: a folder's names cost memory.
-        return {_loose(path.stem): path.name for path in sorted(self.path.iterdir()) if path.suffix in self.suffixes}
+        files = (path for path in sorted(self.path.iterdir()) if path.suffix.casefold() in self.suffixes)
+        return {_loose(path.stem): path.name for path in files}
 
     def similar(self, name: str) -> str | None:
-        """A file whose name differs from `name` in case, blanks or Unicode form alone, or None."""
+        """A file whose name differs from the clip's in case, blanks or Unicode form alone, or None."""
         return self._loosely.get(_loose(name))
 
 

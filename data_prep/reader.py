@@ -6,7 +6,7 @@ A reader of your own: docs/corpora.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from data_prep.labels import LabelRow, Labels
 from data_prep.places import MediaFolder, MediaPlace, Root
 from data_prep.tables import Names, Texts, TextTable, not_utf8
 
+_Fault = Callable[[str, str], None]
 _MARKUP = re.compile(r"<(?:video|audio|image)>|</?(?:think|answer)>|<\|[^|>]*\|>")
 
 
@@ -43,7 +44,7 @@ class Reader:
     test: Reader | None = None
     """The corpus's own test set: written beside it, its names kept out of training."""
     names_are_paths: bool = False
-    """Names are paths inside the video folder, suffix included (MME-Emotion)."""
+    """Names are paths inside the video folder or inside its folder of the clip's group, suffix included."""
 
     def inputs(self, root: Root) -> list[Path]:
         """Label and text files, whose sha256 the manifest records. Raises CorpusError."""
@@ -91,8 +92,9 @@ class _Sides:
             fault(*row.fault)
         if not row.name or not self._safe(row.name):
             if not faults:
-                fault("name_bad", f"{row.where}: name {row.name!r} is empty or leaves the folder; mend it")
+                fault("name_bad", f"{row.where}: name {row.name!r} is empty or can name no file in the folder; mend it")
             return Clip(row.name, row.where, group=row.group, faults=tuple(faults))
+        self._words(row, where, fault)
         if again is not None:
             fault("name_duplicate", f"{where}: named in row {again} before; remove one of the rows")
         video = self._media(self.video, "video", row, where, fault)
@@ -106,23 +108,39 @@ class _Sides:
 
     def _safe(self, name: str) -> bool:
         parts = name.split("/") if self.reader.names_are_paths else [name]
-        return not any(part in ("", ".", "..") or "\\" in part or "\0" in part or "/" in part for part in parts)
+        return not not_utf8(name) and not any(part in ("", ".", "..") or "\\" in part or "/" in part for part in parts)
 
-    def _media(self, place: MediaPlace, kind: str, row: LabelRow, where: str, fault) -> Path | None:
+    @staticmethod
+    def _words(row: LabelRow, where: str, fault: _Fault) -> None:
+        text = "\n".join((*row.labels, *row.options))
+        if not_utf8(text):
+            fault("label_not_utf8", f"{where}: a label is not UTF-8; mend it")
+        elif markup := _MARKUP.search(text):
+            fault("markup_in_text", f"{where}: a label holds {markup[0]!r}, which has a meaning; remove it")
+
+    def _media(self, place: MediaPlace, kind: str, row: LabelRow, where: str, fault: _Fault) -> Path | None:
         try:
             found = place.find(row.name)
+            if found is None and self.reader.names_are_paths and row.group:
+                found = place.find(f"{row.group}/{row.name}")
+            if found is None:
+                self._not_found(place, kind, row.name, where, fault)
+            return found
         except CorpusError as error:
             fault("outside_root", f"{where}: {error}")
-            return None
-        if found is None:
-            similar = None if self.reader.names_are_paths else place.similar(row.name)
-            if similar:
-                fault("name_mismatch", f"{where}: its {kind} is named {similar!r}; rename one of them")
-            else:
-                fault(f"{kind}_missing", f"{where}: no file {place.wanted(row.name)}; add it or remove the row")
-        return found
+        except OSError as error:  # e.g. a name that is too long for the file system
+            fault(f"{kind}_missing", f"{where}: its {kind} cannot be looked up ({error.strerror}); mend the name")
+        return None
 
-    def _text(self, texts: Texts | None, kind: str, name: str, where: str, fault, *, needed: bool) -> str:
+    def _not_found(self, place: MediaPlace, kind: str, name: str, where: str, fault: _Fault) -> None:
+        if link := place.broken_link(name):
+            fault(f"{kind}_missing", f"{where}: {link}; add that file or remove the row")
+        elif not self.reader.names_are_paths and (similar := place.similar(name)):
+            fault("name_mismatch", f"{where}: its {kind} is named {similar!r}; rename one of them")
+        else:
+            fault(f"{kind}_missing", f"{where}: no file {place.wanted(name)}; add it or remove the row")
+
+    def _text(self, texts: Texts | None, kind: str, name: str, where: str, fault: _Fault, *, needed: bool) -> str:
         """The clip's subtitle or reason, "" where it has none; `needed` makes that a fault."""
         found = texts.get(name) if texts else []
         if not texts:

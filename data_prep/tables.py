@@ -1,84 +1,100 @@
-"""CSV files of a corpus, read in pieces: memory does not grow with their length.
+"""CSV files of a corpus, read row by row: memory does not grow with their length.
 
 Look-ups by name go through a temporary SQLite file, for the same reason.
 """
 
 from __future__ import annotations
 
+import csv
 import sqlite3
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TextIO
 
 from data_prep.clip import CorpusError
 from data_prep.places import Root
 
-_ROWS = 5_000  # read at a time
-LONGEST_FIELD = 1 << 20
-"""Bytes of a line, characters of a field; the longest reason paragraphs have some thousand."""
+LONGEST_ROW = 1 << 20
+"""Characters of a row; the longest reason paragraphs have some thousand. Python's csv ends fields at 131,072."""
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """(data row from 1, the fields of `columns`), blanks kept; bytes that are not UTF-8 come as lone surrogates.
 
-    Raises CorpusError: missing file, missing column, no CSV, a field over `LONGEST_FIELD`.
+    What a short row lacks is empty. Raises CorpusError: missing file, missing column, a row with more fields than
+    columns, a quote that is never closed, a row over `LONGEST_ROW`.
     """
-    _check_lines(path)
-    number = 0
-    try:
-        # Strings as they are: a subtitle "None" or "NA" is speech, not a missing value.
-        with (
-            warnings.catch_warnings(action="error", category=pd.errors.ParserWarning),
-            pd.read_csv(
-                path,
-                dtype=object,  # pandas's own strings would refuse the lone surrogates
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                encoding_errors="surrogateescape",
-                chunksize=_ROWS,
-            ) as pieces,
-        ):
-            for piece in pieces:
-                _check_columns(path, piece, columns, first=number == 0)
-                for fields in zip(*(piece[column] for column in columns), strict=True):
-                    number += 1
-                    if max(map(len, fields)) > LONGEST_FIELD:
-                        raise CorpusError(f"{path}: row {number}: a field of over {LONGEST_FIELD} characters; mend it")
-                    yield number, fields
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
-        raise CorpusError(f"{path}: not a CSV file ({str(error).strip()}); quote texts that hold commas") from error
-
-
-def _check_lines(path: Path) -> None:
-    """No line may be longer than a field; looked at before a parser holds it in memory."""
     if not path.is_file():
         raise CorpusError(f"{path}: missing; see docs/corpora.md for the corpus's layout")
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(LONGEST_FIELD + 1):
-            number += 1
-            if len(line) > LONGEST_FIELD:
-                raise CorpusError(f"{path}: line {number} is longer than {LONGEST_FIELD} bytes; mend or remove it")
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            lines = _Lines(file)
+            rows = csv.reader(lines)
+            header = [name.strip() for name in next(rows, [])]
+            wanted = _positions(path, header, columns)
+            for row in rows:
+                lines.row_ended()
+                if not row or (len(row) == 1 and not row[0].strip()):
+                    continue
+                number += 1
+                if any(row[len(header) :]):
+                    raise CorpusError(
+                        f"{path}: row {number}: {len(row)} fields for {len(header)} columns {header}; "
+                        'quote texts that hold commas: "He smiles, and laughs"'
+                    )
+                yield number, tuple(row[place] if place < len(row) else "" for place in wanted)
+    except (csv.Error, _LinesError) as error:
+        raise CorpusError(f"{path}: after row {number}: not a CSV file ({error}); mend or remove that row") from error
 
 
-def _check_columns(path: Path, piece: pd.DataFrame, columns: Sequence[str], *, first: bool) -> None:
-    if first and not isinstance(piece.index, pd.RangeIndex):
-        # pandas takes what is too much in the first row for row labels, and every column moves by one.
-        raise CorpusError(
-            f"{path}: row 1: more fields than the header's {len(piece.columns)} columns {list(piece.columns)}; "
-            'quote texts that hold commas: "He smiles, and laughs"'
-        )
-    if absent := [column for column in columns if column not in piece]:
-        raise CorpusError(f"{path}: no column {absent[0]!r}; found {list(piece.columns)}; mend the header line")
+class _LinesError(ValueError):
+    """The lines of a file make no CSV."""
+
+
+class _Lines:
+    """A file's lines for csv.reader, which itself knows no limit of a row and takes an open quote for text."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._length, self._at_end = file, 0, False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LONGEST_ROW + 1)
+        self._length += len(line)
+        if self._length > LONGEST_ROW:
+            raise _LinesError(f"a row of over {LONGEST_ROW} characters; is a quote left open?")
+        if not line:
+            self._at_end = True
+            raise StopIteration
+        return line
+
+    def row_ended(self) -> None:
+        """To be called after each row: one that asked for lines beyond the file's end is not whole."""
+        if self._at_end:
+            raise _LinesError("a quote is left open")
+        self._length = 0
+
+
+def _positions(path: Path, header: list[str], columns: Sequence[str]) -> list[int]:
+    for column in columns:
+        if header.count(column) != 1:
+            found = "no column" if column not in header else "more than one column"
+            raise CorpusError(f"{path}: {found} {column!r}; found {header}; mend the header line")
+    return [header.index(column) for column in columns]
 
 
 def not_utf8(text: str) -> bool:
-    """Whether the text held bytes that are not UTF-8."""
-    return any("\udc80" <= sign <= "\udcff" for sign in text)
+    """Whether the text held bytes that no UTF-8 text has, or what no file can be named by: NUL, lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return "\0" in text
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,7 @@ class Texts:
         """(row, text) of that name, in file order; texts that repeat are listed once."""
         found: dict[str, int] = {}
         for row, text in self._base.execute("SELECT row, text FROM text WHERE name = ? ORDER BY row", (_bytes(name),)):
-            found.setdefault(text.decode("utf-8", "surrogateescape"), row)
+            found.setdefault(text.decode("utf-8", "surrogatepass"), row)
         return [(row, text) for text, row in found.items()]
 
     def close(self) -> None:
@@ -151,8 +167,8 @@ def _temporary(table: str) -> tuple[sqlite3.Connection, tempfile.TemporaryDirect
 
 
 def _bytes(text: str) -> bytes:
-    # Bytes, since SQLite refuses text with lone surrogates.
-    return text.encode("utf-8", "surrogateescape")
+    # Bytes, since SQLite refuses text with lone surrogates; JSON may hold any of them.
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _tidy(text: str) -> str:
