@@ -33,6 +33,7 @@ def test_clips_are_what_the_corpus_says(made):
     clips = list(reader.clips(Root(folder)))
     good = {clip.name: clip for clip in clips if not clip.faults}
     assert {name: clip.labels for name, clip in good.items()} == expected.labels
+    assert list(good) == list(expected.labels), "in the label file's order"
     bad = {clip.name: tuple(fault.kind for fault in clip.faults) for clip in clips if clip.faults}
     assert bad == expected.faults
     for name, clip in good.items():
@@ -77,6 +78,29 @@ def test_shards_are_built_from_it(made, tmp_path_factory):
         content = row["prompt"][0]["content"]
         assert content.count("<video>") == content.count("<audio>") == 1
         assert ("Choose among: fear, disgust, anger." in content) == bool(row["extra_info"]["options"])
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "scored"),
+    [
+        ("iemocap", 1241, 857),
+        ("meld", 2610, 1354),
+        ("mer2023", 411, 323),
+        ("mer2024", 1169, None),
+        ("mer_caption_plus", 31_327, None),
+        ("micro", None, None),
+        ("mme_emotion", 6500, None),
+        ("mosei", 4659, 3634),
+        ("mosi", 686, 656),
+        ("ov_merd_plus", 532, None),
+        ("sims", 457, 388),
+        ("simsv2", 1034, 911),
+    ],
+)
+def test_published_counts(name, published, scored):
+    reader = readers.get(name)
+    assert (reader.published, reader.scored) == (published, scored)
+    assert reader.training == (name in ("mer_caption_plus", "micro"))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("micro", "mme_emotion")])
