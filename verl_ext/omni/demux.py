@@ -15,7 +15,15 @@ REMEDY = "Re-encode the clip or drop its row."
 
 
 class MediaError(ValueError):
-    """A media file that is missing, has no such stream, or cannot be decoded; the message names the file."""
+    """A media file that is missing, has no such stream, or cannot be decoded; the message names the file.
+
+    ``kind`` is a short fixed name to count by: missing, unreadable, no_video_track, no_audio_track, truncated,
+    zero_frames; "" for what is no fault of the file, such as a limit.
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def open_clip(path: str | Path, kind: Literal["video", "audio"]) -> av.container.InputContainer:
@@ -25,14 +33,14 @@ def open_clip(path: str | Path, kind: Literal["video", "audio"]) -> av.container
         MediaError: the file is missing, is no clip, or has no such stream.
     """
     if not Path(path).is_file():
-        raise MediaError(f"{kind} file not found: {path}. Check the paths that the shard was written with.")
+        raise MediaError(f"{kind} file not found: {path}. Check the paths that the shard was written with.", "missing")
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError, ValueError) as error:  # ValueError: tags that are not UTF-8
-        raise MediaError(f"cannot open {path} as {kind}: {error}. {REMEDY}") from error
+        raise MediaError(f"cannot open {path} as {kind}: {error}. {REMEDY}", "unreadable") from error
     if not getattr(container.streams, kind):
         container.close()
-        raise MediaError(f"{path} has no {kind} stream. {REMEDY}")
+        raise MediaError(f"{path} has no {kind} stream. {REMEDY}", f"no_{kind}_track")
     return container
 
 
@@ -49,12 +57,12 @@ def decode(
         # Packets of every stream: where a file is cut off, the last one is whichever stood there.
         for packet in container.demux():
             if packet.is_corrupt:
-                raise MediaError(f"{path} is damaged or cut off. {REMEDY}")
+                raise MediaError(f"{path} is damaged or cut off. {REMEDY}", "truncated")
             if packet.stream.index == stream.index:
                 for frame in packet.decode():
                     empty = False
                     yield frame
     except av.FFmpegError as error:
-        raise MediaError(f"cannot decode the {stream.type} of {path}: {error}. {REMEDY}") from error
+        raise MediaError(f"cannot decode the {stream.type} of {path}: {error}. {REMEDY}", "truncated") from error
     if empty:
-        raise MediaError(f"{path} has an empty {stream.type} stream. {REMEDY}")
+        raise MediaError(f"{path} has an empty {stream.type} stream. {REMEDY}", "zero_frames")
