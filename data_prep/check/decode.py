@@ -1,4 +1,4 @@
-"""What decoding a media file to its end finds: by training's rule of what is damaged, at as little cost as it allows."""
+"""What decoding a media file to its end finds: by training's rule of what is damaged, at little cost."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ _ROWS = 16  # read at a time; a row may hold its clip
 
 _IN_TEST = """
 INSERT INTO verdict SELECT c.number, 'in_test_too', 'drop',
-    c.at || ': clip ''' || c.name || ''': ' || min(h.what) || '; remove it from one of them'
-FROM clip c JOIN (
-    SELECT sha, NULL AS name, 'the bytes of its video are those of ' || name || ' in ' || shard AS what FROM held
-    UNION ALL SELECT NULL, name, 'a clip of that name is in ' || shard FROM held
-) h ON c.sha = h.sha OR c.name = h.name
-WHERE c.part = 'train' GROUP BY c.number
+    c.at || ': clip ''' || c.name || ''': ' || min(found.what) || '; remove it from one of them'
+FROM (
+    SELECT c.number, 'the bytes of its video are those of ''' || h.name || ''' in ' || h.shard AS what
+        FROM clip c JOIN held h ON h.sha = c.sha
+    UNION ALL SELECT c.number, 'the clip ''' || h.name || ''' is in ' || h.shard FROM clip c JOIN held h USING (name)
+) found JOIN clip c USING (number) WHERE c.part = 'train' GROUP BY c.number
 """
 _SAME_CONTENT = """
 INSERT INTO verdict SELECT c.number, 'duplicate_content', 'note',

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS file (path BLOB PRIMARY KEY, size INTEGER, mtime_ns I
 CREATE TABLE IF NOT EXISTS facts
     (sha BLOB, want TEXT, version TEXT, facts TEXT, PRIMARY KEY (sha, want, version)) WITHOUT ROWID;
 CREATE TEMP TABLE clip (number INTEGER PRIMARY KEY, part TEXT, grp TEXT, name TEXT, at TEXT, video TEXT, sha BLOB,
-    seconds REAL, frames INTEGER, tokens INTEGER);
+    seconds REAL, tokens INTEGER);
 CREATE TEMP TABLE verdict (number INTEGER, kind TEXT, severity TEXT, message TEXT);
 CREATE TEMP TABLE held (sha BLOB, name TEXT, shard TEXT);
 CREATE INDEX temp.clip_sha ON clip (sha);
@@ -70,6 +70,7 @@ class Results(Memory):
         except sqlite3.DatabaseError as error:
             raise CorpusError(f"{path}: cannot be used ({error}); remove it, or name another --out") from error
         super().__init__(base, version)
+        self.path = path
         self._due = time.monotonic() + _COMMIT_EVERY
 
     def __enter__(self) -> Self:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from data_prep.check.decode import Facts
+from data_prep.check.pool import Lost
+from data_prep.check.worker import Look
 from data_prep.clip import Clip
 
 Severity = Literal["drop", "note"]
@@ -146,3 +148,22 @@ def _of_both(
         if apart > max(_BLINK, _APART * longest):
             text = f"the picture lasts {lengths[0][0]:.2f} s, the sound {lengths[1][0]:.2f} s; see whether they belong"
             yield "duration_mismatch", path, text
+
+
+def of_tokens(clip: Clip, tokens: int, limits: Limits) -> Iterator[tuple[str, str]]:
+    """(kind, message) where a prompt is too long."""
+    if limits.max_prompt_length is not None and tokens > limits.max_prompt_length:
+        text = f"a prompt of {tokens} tokens, over --max-prompt-length {limits.max_prompt_length}"
+        yield "prompt_too_long", f"{clip.where}: clip {clip.name!r}: {text}; raise the limit or leave the clip out"
+
+
+def lost(clip: Clip, looks: Iterable[Look], how: Lost) -> str:
+    """Message for a clip whose worker ended; which of its files was at fault is not known."""
+    paths = " or ".join(str(look.path) for look in looks)
+    return f"{clip.where}: clip {clip.name!r}: {paths}: {KINDS[how.kind][1]} ({how.detail}); {_way_out(how.kind)}"
+
+
+def seconds(media: Media) -> float:
+    """Length of a clip's longer track."""
+    picture = media.video[1].video_seconds if media.video else 0.0
+    return max(picture, media.audio[1].audio_seconds if media.audio else 0.0)
