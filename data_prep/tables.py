@@ -35,7 +35,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[s
             warnings.catch_warnings(action="error", category=pd.errors.ParserWarning),
             pd.read_csv(
                 path,
-                dtype=str,
+                dtype=object,  # pandas' own strings take no lone surrogates
                 keep_default_na=False,
                 encoding="utf-8-sig",
                 encoding_errors="surrogateescape",
