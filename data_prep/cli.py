@@ -135,3 +135,36 @@ def _progress(items: Iterable[Any], what: str) -> Iterator[Any]:
     columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield from progress.track(items, total=None, description=what)
+
+
+@app.command()
+def check(
+    corpus: Annotated[str, typer.Option(help=f"One of {', '.join(NAMES)}.")],
+    root: Annotated[Path, typer.Option(help="The folder that the download left.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json and what is remembered of files.")],
+    links_to: Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may lead to.")] = None,
+    held_out: Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be trained on.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder to count prompt tokens with.")] = None,
+    max_prompt_length: Annotated[int | None, typer.Option(min=1, help="Tokens; longer prompts are dropped.")] = None,
+    sampling_rate: Annotated[int, typer.Option(min=1, help="Hz that training resamples sound to.")] = 16_000,
+    max_seconds: Annotated[float | None, typer.Option(min=0, help="Longer clips are dropped.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a core].")] = None,
+    quarantine: Annotated[Path | None, typer.Option(help="Drop list to write, for build --quarantine.")] = None,
+) -> None:
+    """Decode every clip of a corpus to its end and say what would be dropped. Exit code 1 when something would be.
+
+    Resumes; files that have not changed are not decoded again.
+    """
+    from data_prep.check import command
+    from data_prep.check.verdicts import Limits
+
+    if corpus not in NAMES:
+        raise typer.BadParameter(f"{corpus!r} is none of {', '.join(NAMES)}", param_hint="--corpus")
+    if max_prompt_length is not None and model is None:
+        raise typer.BadParameter("needs --model, whose tokens it counts", param_hint="--max-prompt-length")
+    with _plain_errors():
+        dropped = command.check(
+            corpus, root, tuple(links_to or ()), out, Limits(sampling_rate, max_seconds, max_prompt_length),
+            held_out=tuple(held_out or ()), model=model, workers=workers, quarantine=quarantine,
+        )  # fmt: skip
+    raise typer.Exit(1 if dropped else 0)

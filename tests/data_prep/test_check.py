@@ -142,12 +142,13 @@ def test_a_crashed_or_hung_decoder_costs_its_clip_alone_and_is_tried_again(tmp_p
     names = ["a", "crash", "b", "hang", "c", "exit", "d"]
     corpus = sound(tmp_path / "corpus", names)
     lost = {"crash": {"decoder_crashed"}, "exit": {"decoder_crashed"}, "hang": {"decoder_hung"}}
-    done, found = checked_by(corpus, tmp_path / "out", inspect=hostile, timeout=2.0, workers=2)
+    done, found = checked_by(corpus, tmp_path / "out", inspect=hostile, timeout=3.0, workers=2)
     assert found == {name: lost.get(name, set()) for name in names}
-    assert done.decoded == 2 * 4
+    assert done.decoded + done.remembered == 2 * 4
     again, found = checked_by(corpus, tmp_path / "out")
     assert found == {name: set() for name in names}
-    assert (again.decoded, again.remembered) == (2 * 3, 2 * 4)
+    # Three videos; the sounds are all the same bytes.
+    assert (again.decoded, again.remembered) == (3, 2 * 7 - 3)
 
 
 def test_a_killed_run_is_gone_on_with(tmp_path):
@@ -168,7 +169,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path):
         process.wait()
     kept = _kept(out)
     assert 0 < kept < 2 * len(names)
-    done, found = checked_by(corpus, out, inspect=slow, workers=2)
+    done, found = checked_by(corpus, out)
     assert found == {name: set() for name in names}
     # All videos differ, all sounds are the same bytes.
     assert done.decoded <= 2 * len(names) - kept
