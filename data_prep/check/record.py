@@ -108,7 +108,11 @@ class Recorder:
     def _tokens(self, task: ClipTask, media: Media) -> int | None:
         if self.count_tokens is None:
             return None
-        tokens = self.count_tokens(task.clip, media)
+        try:
+            tokens = self.count_tokens(task.clip, media)
+        except ValueError as error:
+            self._add(task.number, "no_prompt", verdicts.no_prompt(task.clip, error))
+            return None
         for kind, message in verdicts.of_tokens(task.clip, tokens, self.limits):
             self._add(task.number, kind, message)
         return tokens

@@ -46,6 +46,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "decoder_hung": ("drop", "did not end in time"),
     "too_long": ("drop", "longer than --max-seconds"),
     "prompt_too_long": ("drop", "more tokens than --max-prompt-length"),
+    "no_prompt": ("drop", "the model's processor refuses it, e.g. for its shape"),
     "in_test_too": ("drop", "name or content of a held-out clip"),
     "damaged_frames": ("note", "the decoder patched frames"),
     "silent": ("note", f"no sound above {SILENCE:g} dBFS"),
@@ -155,6 +156,11 @@ def of_tokens(clip: Clip, tokens: int, limits: Limits) -> Iterator[tuple[str, st
     if limits.max_prompt_length is not None and tokens > limits.max_prompt_length:
         text = f"a prompt of {tokens} tokens, over --max-prompt-length {limits.max_prompt_length}"
         yield "prompt_too_long", f"{clip.where}: clip {clip.name!r}: {text}; raise the limit or leave the clip out"
+
+
+def no_prompt(clip: Clip, error: ValueError) -> str:
+    """Message for a clip that the model's processor refuses."""
+    return f"{clip.where}: clip {clip.name!r}: {clip.video}: {error}; cut or re-encode it, or leave the clip out"
 
 
 def lost(clip: Clip, looks: Iterable[Look], how: Lost) -> str:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from broken import Corpus, broken, hostile, mp4, remux, slow, sound
+from broken import Corpus, broken, hostile, mp4, remux, sound
 from typer.testing import CliRunner
 
 from data_prep import rows
