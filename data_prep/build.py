@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from data_prep import card, rows
 from data_prep.clip import Clip, CorpusError, Fault, listing
-from data_prep.drops import Drops, held_out_names, quarantined
+from data_prep.drops import QUARANTINED, UNMAPPED, Drops, held_out_names, quarantined
 from data_prep.files import PART
 from data_prep.places import Root
 from data_prep.reader import Reader
@@ -67,7 +67,7 @@ def build(
         counts: dict[str, int] = {}
         tally = card.Tally()
         try:
-            if drops.clips - drops.by_kind["label_unmapped"] and options.on_bad == "error":
+            if drops.unexpected and options.on_bad == "error":
                 raise CorpusError(_refusal(reader, root, drops))
             for each, part in parts.items():
                 counts |= _second_pass(each, part, root, out, options, tally, progress)
@@ -94,7 +94,9 @@ class _Filters:
     def faults(self, clip: Clip) -> list[Fault]:
         """Why the clip is left out; empty for one that is kept."""
         if kind := self.quarantine.get((clip.group, clip.name)):
-            return [Fault(f"quarantined_{kind}", clip.name, f"{clip.where}: clip {clip.name!r}: in quarantine, {kind}")]
+            return [
+                Fault(f"{QUARANTINED}{kind}", clip.name, f"{clip.where}: clip {clip.name!r}: in quarantine, {kind}")
+            ]
         if clip.faults:
             return list(clip.faults)
         if clip.name in self.held_out:
@@ -102,7 +104,7 @@ class _Filters:
             return [Fault("in_test_too", clip.name, message)]
         if self.reader.training and not self.options.wheels.mask(clip.labels):
             message = f"{clip.where}: clip {clip.name!r}: no wheel maps one of {list(clip.labels)}"
-            return [Fault("label_unmapped", clip.name, message)]
+            return [Fault(UNMAPPED, clip.name, message)]
         return []
 
 
@@ -185,9 +187,8 @@ def _embedded(row: dict[str, Any], root: Path) -> dict[str, Any]:
 
 
 def _refusal(reader: Reader, root: Root, drops: Drops) -> str:
-    counts = ", ".join(f"{count} {kind}" for kind, count in drops.by_kind.most_common() if kind != "label_unmapped")
-    shown = [fault for fault in drops.shown if fault.kind != "label_unmapped"]
+    counts = ", ".join(f"{count} {kind}" for kind, count in drops.unexpected.most_common())
     return (
         f"{root.folder}: clips of {reader.name} cannot be used: {counts}; mend them, or leave them out with "
-        f"--on-bad skip (left_out.jsonl beside the shards then names each)\n{listing(shown)}"
+        f"--on-bad skip (left_out.jsonl beside the shards then names each)\n{listing(drops.shown)}"
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_SHOWN = 10  # faults listed in an error; the rest are counted
+SHOWN = 10
+"""Faults listed in an error; the rest are counted."""
 
 
 class CorpusError(ValueError):
@@ -51,11 +51,5 @@ class Clip:
 def listing(faults: Iterable[Fault]) -> str:
     """The first faults, a line each, and how many more there are."""
     faults = list(faults)
-    more = [f"  … and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-    return "\n".join([f"  {fault.message}" for fault in faults[:_SHOWN]] + more)
-
-
-def by_kind(faults: Iterable[Fault]) -> str:
-    """Counts as text: "3 video_missing, 1 label_empty"."""
-    counts = Counter(fault.kind for fault in faults)
-    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    more = [f"  … and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    return "\n".join([f"  {fault.message}" for fault in faults[:SHOWN]] + more)

@@ -12,19 +12,23 @@ from typing import Self
 
 import pyarrow.parquet as pq
 
-from data_prep.clip import CorpusError, Fault
+from data_prep.clip import SHOWN, CorpusError, Fault
 from data_prep.files import PART
 
 LEFT_OUT = "left_out.jsonl"
+QUARANTINED, UNMAPPED = "quarantined_", "label_unmapped"
+EXPECTED = (QUARANTINED, UNMAPPED)
+"""Kinds that a user has asked for, by a quarantine list or by a choice of wheels: they are no error."""
 
 
 class Drops:
-    """Writes OUT/left_out.jsonl as it goes; keeps counts and the first faults for a message."""
+    """Writes OUT/left_out.jsonl as it goes; keeps counts, and the first faults that nobody expected."""
 
     def __init__(self, out: Path) -> None:
         self._path = out / LEFT_OUT
         self._part = out / f"{LEFT_OUT}.{os.getpid()}{PART}"
         self.by_kind: Counter[str] = Counter()
+        self.unexpected: Counter[str] = Counter()
         self.clips = 0
         self.shown: list[Fault] = []
 
@@ -41,8 +45,10 @@ class Drops:
         for fault in faults:
             line = {"group": group, "name": fault.name, "kind": fault.kind, "message": fault.message}
             self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
-        if len(self.shown) < 10:
-            self.shown.append(faults[0])
+        if not faults[0].kind.startswith(EXPECTED):
+            self.unexpected[faults[0].kind] += 1
+            if len(self.shown) < SHOWN:
+                self.shown.append(faults[0])
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
@@ -82,8 +88,9 @@ def held_out_names(shards: Iterable[Path]) -> set[str]:
     names: set[str] = set()
     for shard in shards:
         try:
-            table = pq.read_table(shard, columns=["extra_info.name"])
-            names.update(table["extra_info"].combine_chunks().field("name").to_pylist())
+            with pq.ParquetFile(shard) as file:
+                infos = file.read(columns=["extra_info.name"])["extra_info"]
+            names.update(info["name"] for info in infos.to_pylist())
         except (OSError, ValueError, KeyError) as error:
             raise CorpusError(f"--held-out {shard}: no shard of data_prep ({error})") from error
     return names

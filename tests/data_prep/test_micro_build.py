@@ -14,9 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from data_prep.cli import app
-from data_prep.corpus import CorpusError, read_mer2025
+from data_prep.clip import CorpusError
 from data_prep.micro.build import build
 from data_prep.micro.cues import CUE_STATES
+from data_prep.places import Root
+from data_prep.readers.micro import READER
 from recipe.mer_r1.answer import build_prompt
 
 SMALL = {"clips": 9, "test_clips": 3, "seed": 5, "sft": 6, "voice": "auto"}
@@ -48,13 +50,13 @@ def test_layout(corpus):
     for split, count in (("train", 9), ("test", 3)):
         assert len(list((corpus / split / "video").glob("*.mp4"))) == count
         assert len(list((corpus / split / "audio").glob("*.wav"))) == count
-        clips = read_mer2025(corpus / split, check="decode")
+        clips = list((READER if split == "train" else READER.test).clips(Root(corpus)))
         assert [clip.name for clip in clips] == [f"{split}_{i:05d}" for i in range(count)]
-        assert all(clip.reason and clip.subtitle and clip.labels for clip in clips)
+        assert all(clip.reason and clip.subtitle and clip.labels and not clip.faults for clip in clips)
 
 
 def test_same_bytes_with_another_number_of_workers(corpus, tmp_path):
-    """Shards hold absolute paths, so the second corpus is made at the place of the first."""
+    """Shards say where their paths start, so the second corpus is made at the place of the first."""
     first = bytes_of(corpus)
     kept = tmp_path / "kept"
     shutil.move(corpus, kept)
@@ -64,7 +66,7 @@ def test_same_bytes_with_another_number_of_workers(corpus, tmp_path):
     finally:
         shutil.rmtree(corpus, ignore_errors=True)
         shutil.move(kept, corpus)
-    assert {Path(name).suffix for name in first} == {".mp4", ".wav", ".csv", ".parquet", ".json", ".md"}
+    assert {Path(name).suffix for name in first} == {".mp4", ".wav", ".csv", ".parquet", ".json", ".jsonl", ".md"}
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
@@ -105,8 +107,9 @@ def test_a_missing_file_is_made_again(copy, corpus, gone):
 def test_a_moved_corpus_gets_new_paths(copy):
     build(copy, **SMALL, workers=1)
     for shard in (copy / "shards").glob("*.parquet"):
-        for row in pq.read_table(shard).to_pylist():
-            assert all(Path(path).is_file() and path.startswith(str(copy)) for path in row["videos"] + row["audios"])
+        table = pq.read_table(shard)
+        assert table.schema.metadata[b"media_root"].decode() == str(copy)
+        assert all((copy / path).is_file() for row in table.to_pylist() for path in row["videos"] + row["audios"])
 
 
 def test_another_sft_share_only_rewrites_the_shards(copy):
@@ -209,7 +212,7 @@ def test_command_line(tmp_path):
 def test_help_is_quick_and_nothing_imports_torch():
     code = (
         "import sys, data_prep.cli; assert not {'av', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules);"
-        "import data_prep.micro.build, data_prep.shards; assert 'torch' not in sys.modules"
+        "import data_prep.micro.build, data_prep.build; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 

@@ -223,5 +223,5 @@ def test_what_training_refuses_is_a_fault_and_nothing_else(clip, which, kind, sh
 
 
 def test_checking_clips_needs_no_torch():
-    code = "import sys, data_prep.corpus, data_prep.shards; sys.exit('torch' in sys.modules)"
+    code = "import sys, data_prep.build, data_prep.media; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
