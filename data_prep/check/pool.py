@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any, Generic, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from data_prep.clip import CorpusError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -38,7 +41,10 @@ class Pool(Generic[Task, Result]):
     arguments: tuple[Any, ...]
 
     def run(self, tasks: Iterable[tuple[Task, Any]]) -> Iterator[tuple[Task, Result | Lost]]:
-        """(what a task is for, its argument) → (what it was for, its result or how it was lost), as they end."""
+        """(what a task is for, its argument) → (what it was for, its result or how it was lost), as they end.
+
+        Raises CorpusError where no worker is left.
+        """
         # Fresh processes: this one has threads, with which a fork does not go well.
         pool = ProcessPool(self.workers, 0, self.start, self.arguments, get_context("spawn"))
         coming, running = iter(tasks), {}
@@ -62,9 +68,11 @@ class Pool(Generic[Task, Result]):
             return Lost("decoder_hung", f"no end after {self.timeout:g} s")
         if isinstance(error, ProcessExpired):
             return Lost("decoder_crashed", _ending(error.exitcode))
-        if isinstance(error, MemoryError):
-            return Lost("decoder_crashed", "out of memory")
-        raise error
+        if isinstance(error, BrokenProcessPool):
+            raise CorpusError(
+                f"the worker processes died ({error}); out of memory? The same command goes on"
+            ) from error
+        return Lost("decoder_crashed", f"{type(error).__name__}: {error}")
 
 
 def _ending(code: int) -> str:

@@ -168,6 +168,8 @@ def hostile(path: Path, want: str, rate: int) -> Facts:
         os.kill(os.getpid(), signal.SIGSEGV)
     if path.stem.startswith("exit"):
         os._exit(3)
+    if path.stem.startswith("raise"):
+        raise OverflowError("a number that no decoder expected")
     if path.stem.startswith("hang"):
         time.sleep(600)
     return inspect(path, want, rate)

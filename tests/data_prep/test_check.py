@@ -100,6 +100,16 @@ def test_the_quarantine_holds_what_is_dropped_but_no_sound_clip_whose_name_came_
     assert "sound" not in dropped
 
 
+def test_build_leaves_the_quarantine_out_and_decodes_all_it_keeps(checked, tmp_path):
+    expected, _, base = checked
+    options = ["--quarantine", str(base / "quarantine.jsonl"), "--on-bad", "skip"]
+    arguments = ["--corpus", "mer_caption_plus", "--root", str(base / "corpus"), "--out", str(tmp_path), *options]
+    result = CliRunner().invoke(app, ["build", *arguments])
+    assert result.exit_code == 0, result.output
+    kept = {row["extra_info"]["name"] for row in rows.read(tmp_path / "rl.parquet")}
+    assert kept == {name for name, kinds in expected.items() if all(KINDS[kind][0] == "note" for kind in kinds)}
+
+
 def test_a_second_run_decodes_nothing_and_says_the_same(checked):
     _, _, base = checked
     first = json.loads((base / "out/report.json").read_text(encoding="utf-8"))
@@ -139,16 +149,21 @@ def test_a_sound_corpus_ends_with_0_and_an_unreadable_one_with_2(corpus, tmp_pat
 
 
 def test_a_crashed_or_hung_decoder_costs_its_clip_alone_and_is_tried_again(tmp_path):
-    names = ["a", "crash", "b", "hang", "c", "exit", "d"]
+    names = ["a", "crash", "b", "hang", "c", "exit", "d", "raise"]
     corpus = sound(tmp_path / "corpus", names)
-    lost = {"crash": {"decoder_crashed"}, "exit": {"decoder_crashed"}, "hang": {"decoder_hung"}}
+    lost = {
+        "crash": {"decoder_crashed"},
+        "exit": {"decoder_crashed"},
+        "raise": {"decoder_crashed"},
+        "hang": {"decoder_hung"},
+    }
     done, found = checked_by(corpus, tmp_path / "out", inspect=hostile, timeout=3.0, workers=2)
     assert found == {name: lost.get(name, set()) for name in names}
     assert done.decoded + done.remembered == 2 * 4
     again, found = checked_by(corpus, tmp_path / "out")
     assert found == {name: set() for name in names}
-    # Three videos; the sounds are all the same bytes.
-    assert (again.decoded, again.remembered) == (3, 2 * 7 - 3)
+    # Four videos; the sounds are all the same bytes.
+    assert (again.decoded, again.remembered) == (4, 2 * len(names) - 4)
 
 
 def test_a_killed_run_is_gone_on_with(tmp_path):
