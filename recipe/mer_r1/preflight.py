@@ -103,7 +103,7 @@ def check_shards(config: DictConfig) -> None:
     for key in ("train_files", "val_files"):
         for path in config.data[key]:
             try:
-                shard = load_shard(path)
+                shard = load_shard(path, media_root=config.data.media_root)
                 check_rows(shard, path, media.use_audio_in_video)
                 step = max(1, len(shard) // ENCODED_ROWS)
                 for index in range(0, len(shard), step):
@@ -179,7 +179,8 @@ def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
     for key in ("train_files", "val_files"):
         for path in config.data[key]:
             unmapped = 0
-            for index, row in enumerate(load_shard(path).select_columns(["reward_model"])):
+            shard = load_shard(path, media_root=config.data.media_root)
+            for index, row in enumerate(shard.select_columns(["reward_model"])):
                 labels = row["reward_model"].get("ground_truth")
                 if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
                     raise PreflightError(

@@ -56,3 +56,9 @@ def test_the_command_shows_what_a_limit_would_drop(micro_corpus, tiny_model, tmp
 def test_a_folder_without_a_processor_is_named(tmp_path):
     with pytest.raises(CorpusError, match="--model"):
         counter(tmp_path, 16_000)
+
+
+def test_another_model_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(CorpusError, match="a llama"):
+        counter(tmp_path, 16_000)

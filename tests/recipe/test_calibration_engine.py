@@ -56,9 +56,9 @@ def model(tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cases(processor, micro_corpus):
-    import pyarrow.parquet as pq
+    from verl_ext.omni.dataset import load_shard
 
-    found = calibration_cases.build(processor, pq.read_table(micro_corpus / "shards" / "rl.parquet").to_pylist())
+    found = calibration_cases.build(processor, load_shard(micro_corpus / "shards" / "rl.parquet").to_list())
     return found[: len(found) // 4 * 4]  # whole micro-batches of two on two ranks
 
 

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipe.mer_r1 import launch, preflight
+from verl_ext.omni.dataset import load_shard
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def shard(micro_corpus, tmp_path):
     """A function that writes the training rows, changed; returns the file."""
 
     def write(change):
-        rows = pq.read_table(micro_corpus / "shards" / "rl.parquet").to_pylist()
+        rows = load_shard(micro_corpus / "shards" / "rl.parquet").to_list()
         for index, row in enumerate(rows):
             change(index, row)
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shard.parquet")

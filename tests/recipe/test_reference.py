@@ -3,7 +3,6 @@
 import copy
 import math
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 from calibration_cases import build
@@ -37,7 +36,9 @@ def policy(tiny_model):
 
 @pytest.fixture(scope="module")
 def cases(processor, micro_corpus):
-    rows = pq.read_table(micro_corpus / "shards" / "rl.parquet").to_pylist()
+    from verl_ext.omni.dataset import load_shard
+
+    rows = load_shard(micro_corpus / "shards" / "rl.parquet").to_list()
     return {case.name: case for case in build(processor, rows)}
 
 

@@ -25,10 +25,10 @@ def policy(tiny_model):
 
 @pytest.fixture(scope="session")
 def rows(micro_corpus):
-    """Rows of the RL shard, as lists and dicts."""
-    import pyarrow.parquet as pq
+    """Rows of the RL shard, as lists and dicts, with absolute paths."""
+    from verl_ext.omni.dataset import load_shard
 
-    return pq.read_table(micro_corpus / "shards" / "rl.parquet").to_pylist()
+    return load_shard(micro_corpus / "shards" / "rl.parquet").to_list()
 
 
 @pytest.fixture(scope="session")

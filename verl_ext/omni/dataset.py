@@ -1,4 +1,4 @@
-"""verl's RL dataset for clips: rows keep paths, the agent loop decodes; bad rows are named before workers start."""
+"""verl's RL dataset for clips: rows say where they are, the agent loop decodes; bad rows are named before workers."""
 
 from __future__ import annotations
 
@@ -8,28 +8,37 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
-import pyarrow.parquet as pq
 from omegaconf import ListConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from verl_ext.omni.embedded import EmbeddedClip
+from verl_ext.omni.shard_media import ShardError, read_table
 
 COLUMNS = ("data_source", "prompt", "videos", "audios", "reward_model", "extra_info")
 PLACEHOLDERS = {"<video>": "videos", "<audio>": "audios"}
 
 
-class ShardError(ValueError):
-    """A parquet shard that cannot be used; the message names file, row, key and the way out."""
+def load_shard(
+    path: str | Path, columns: Sequence[str] = COLUMNS, media_root: str | Path | None = None
+) -> datasets.Dataset:
+    """Read a parquet shard, check its columns, and make its clips findable from any process.
 
+    Args:
+        path: the shard.
+        columns: that it must have.
+        media_root: the folder that relative paths start from; None: the one that the shard names.
 
-def load_shard(path: str | Path, columns: Sequence[str] = COLUMNS) -> datasets.Dataset:
-    """Read a parquet shard and check its columns.
+    Returns:
+        Rows whose `videos` and `audios` hold absolute paths or references to embedded clips
+        (:mod:`verl_ext.omni.embedded`), whose bytes are not read here.
 
     Raises:
-        ShardError: the file is missing, is not parquet, is empty, or lacks a column.
+        ShardError: the file is missing, is not parquet, is empty, lacks a column, or its clips cannot be resolved.
     """
     if not Path(path).is_file():
         raise ShardError(f"shard not found: {path}. Make it with `python -m data_prep`, or correct data.train_files.")
     try:
-        shard = datasets.Dataset(pq.read_table(path))
+        shard = datasets.Dataset(read_table(path, media_root))
     except (pa.ArrowException, OSError) as error:
         raise ShardError(f"cannot read {path} as parquet: {error}. Make the shard anew.") from error
     missing = [column for column in columns if column not in shard.column_names]
@@ -66,7 +75,7 @@ def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bo
             problems += [
                 f"row {index}: `{column}` file not found: {file}"
                 for file in row[column] or []
-                if not Path(file).is_file()
+                if not EmbeddedClip.parse(file) and not Path(file).is_file()
             ]
     if problems:
         shown = "\n  ".join(problems[:5])
@@ -96,7 +105,7 @@ class OmniDataset(RLHFDataset):
         audio_in_video = bool(self.config.media.use_audio_in_video)
         shards = []
         for path in self.data_files:
-            shard = load_shard(path)
+            shard = load_shard(path, media_root=self.config.get("media_root"))
             check_rows(shard, path, audio_in_video)
             shards.append(shard)
         self.dataframe = datasets.concatenate_datasets(shards)

@@ -11,41 +11,48 @@ from typing import Literal
 
 import av
 
-REMEDY = "Re-encode the clip or drop its row."
+from verl_ext.omni.embedded import EmbeddedClip
+from verl_ext.omni.source import REMEDY, ClipBytes, ClipSource, MediaError
+
+__all__ = ["ClipBytes", "ClipSource", "MediaError", "decode", "fetch", "open_clip"]
 
 
-class MediaError(ValueError):
-    """A media file that is missing, has no such stream, or cannot be decoded; the message names the file.
+def fetch(source: ClipSource) -> ClipSource:
+    """Follow a reference to a clip inside a shard; paths and bytes stay what they are.
 
-    ``kind`` is a short fixed name to count by: missing, unreadable, no_video_track, no_audio_track, truncated,
-    zero_frames; "" for what is no fault of the file, such as a limit.
+    Raises:
+        MediaError: the shard cannot be read, or has no such clip.
     """
-
-    def __init__(self, message: str, kind: str = "") -> None:
-        super().__init__(message)
-        self.kind = kind
+    embedded = EmbeddedClip.parse(source)
+    return embedded.read() if embedded else source
 
 
-def open_clip(path: str | Path, kind: Literal["video", "audio"]) -> av.container.InputContainer:
-    """Open a file that has a stream of that kind; to be closed by the caller.
+def open_clip(source: ClipSource, kind: Literal["video", "audio"]) -> av.container.InputContainer:
+    """Open a clip that has a stream of that kind; to be closed by the caller.
+
+    Args:
+        source: a path, a reference to a clip inside a shard, or the clip's bytes.
+        kind: of the stream.
 
     Raises:
         MediaError: the file is missing, is no clip, or has no such stream.
     """
-    if not Path(path).is_file():
-        raise MediaError(f"{kind} file not found: {path}. Check the paths that the shard was written with.", "missing")
+    source = fetch(source)
+    if not isinstance(source, ClipBytes) and not Path(source).is_file():
+        way_out = "Check the paths that the shard was written with."
+        raise MediaError(f"{kind} file not found: {source}. {way_out}", "missing")
     try:
-        container = av.open(str(path))
+        container = av.open(source.open() if isinstance(source, ClipBytes) else str(source))
     except (av.FFmpegError, OSError, ValueError) as error:  # ValueError: tags that are not UTF-8
-        raise MediaError(f"cannot open {path} as {kind}: {error}. {REMEDY}", "unreadable") from error
+        raise MediaError(f"cannot open {source} as {kind}: {error}. {REMEDY}", "unreadable") from error
     if not getattr(container.streams, kind):
         container.close()
-        raise MediaError(f"{path} has no {kind} stream. {REMEDY}", f"no_{kind}_track")
+        raise MediaError(f"{source} has no {kind} stream. {REMEDY}", f"no_{kind}_track")
     return container
 
 
 def decode(
-    container: av.container.InputContainer, stream: av.stream.Stream, path: str | Path
+    container: av.container.InputContainer, stream: av.stream.Stream, source: ClipSource
 ) -> Iterator[av.frame.Frame]:
     """All frames of ``stream``; a file that ends before its last packet does is an error, not a shorter clip.
 
@@ -57,12 +64,12 @@ def decode(
         # Packets of every stream: where a file is cut off, the last one is whichever stood there.
         for packet in container.demux():
             if packet.is_corrupt:
-                raise MediaError(f"{path} is damaged or cut off. {REMEDY}", "truncated")
+                raise MediaError(f"{source} is damaged or cut off. {REMEDY}", "truncated")
             if packet.stream.index == stream.index:
                 for frame in packet.decode():
                     empty = False
                     yield frame
     except av.FFmpegError as error:
-        raise MediaError(f"cannot decode the {stream.type} of {path}: {error}. {REMEDY}", "truncated") from error
+        raise MediaError(f"cannot decode the {stream.type} of {source}: {error}. {REMEDY}", "truncated") from error
     if empty:
-        raise MediaError(f"{path} has an empty {stream.type} stream. {REMEDY}", "zero_frames")
+        raise MediaError(f"{source} has an empty {stream.type} stream. {REMEDY}", "zero_frames")

@@ -1,4 +1,4 @@
-"""From chat messages with media paths to what the actor and vLLM take: shared by SFT, RL and evaluation."""
+"""From chat messages with clips to what the actor and vLLM take: shared by SFT, RL and evaluation."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from verl_ext.omni.clip_cache import ClipCache
+from verl_ext.omni.demux import ClipSource
 from verl_ext.omni.media import MediaError, read_audio, read_video
 
 
@@ -26,6 +28,8 @@ class MediaConfig:
         sampling_rate: of the audio, in Hz.
         max_seconds: longest audio accepted.
         use_audio_in_video: take the audio from the video file and interleave it with the frames in time.
+        cache_folder: where decoded clips are kept (:mod:`verl_ext.omni.clip_cache`); None: nowhere.
+        cache_gb: about the most that they take there, in 10⁹ bytes.
     """
 
     fps: float = 2.0
@@ -35,6 +39,14 @@ class MediaConfig:
     sampling_rate: int = 16_000
     max_seconds: float = 300.0
     use_audio_in_video: bool = False
+    cache_folder: str | None = None
+    cache_gb: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.cache_folder and self.cache_gb <= 0:
+            raise ValueError(
+                f"media.cache_gb={self.cache_gb}: a cache needs room. Raise it, or set media.cache_folder to null."
+            )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> MediaConfig:
@@ -84,6 +96,7 @@ class PromptEncoder:
         self.processor = processor
         self.media = media
         self.cache_size = cache_size
+        self._disk = ClipCache(media.cache_folder, media.cache_gb) if media.cache_folder else None
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
 
@@ -92,12 +105,12 @@ class PromptEncoder:
 
         Args:
             messages: chat messages whose content is text or a list of ``{"type": "video"|"audio"|"text", …}`` items;
-                video and audio items hold a path.
+                video and audio items hold a path or a clip's bytes.
 
         Raises:
             MediaError: a file is missing, cannot be decoded or is too long; the message names it.
         """
-        key = json.dumps(messages, sort_keys=True, default=str)
+        key = json.dumps(messages, sort_keys=True, default=repr)  # repr: a clip's bytes by their digest
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -135,7 +148,8 @@ class PromptEncoder:
             content = message["content"]
             for item in content if isinstance(content, list) else []:
                 if item.get("type") == "video":
-                    videos.append(read_video(item["video"], self.media.fps, self.media.max_frames))
+                    read = self._disk.video if self._disk else read_video
+                    videos.append(read(item["video"], self.media.fps, self.media.max_frames))
                     if self.media.use_audio_in_video:
                         audios.append(self._read_audio(item["video"]))
                 elif item.get("type") == "audio":
@@ -144,12 +158,13 @@ class PromptEncoder:
             raise ValueError("one prompt with several videos of different frame rates is not supported")
         return videos, audios
 
-    def _read_audio(self, path: str) -> np.ndarray:
-        audio = read_audio(path, self.media.sampling_rate, self.media.max_seconds)
+    def _read_audio(self, source: ClipSource) -> np.ndarray:
+        read = self._disk.audio if self._disk else read_audio
+        audio = read(source, self.media.sampling_rate, self.media.max_seconds)
         window = self.processor.feature_extractor.n_samples
         if len(audio) > window:
             raise MediaError(
-                f"{path} is {len(audio) / self.media.sampling_rate:.1f} s long, but the model's processor hears "
+                f"{source} is {len(audio) / self.media.sampling_rate:.1f} s long, but the model's processor hears "
                 f"{window / self.media.sampling_rate:.1f} s at most and would cut it. Shorten the clip or drop its row."
             )
         return audio

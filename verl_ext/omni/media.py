@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import numpy as np
 import torch
 
-from verl_ext.omni.demux import MediaError, decode, open_clip
+from verl_ext.omni.demux import ClipSource, MediaError, decode, fetch, open_clip
 
 __all__ = ["MediaError", "Video", "read_audio", "read_video", "sample_indices"]
 
@@ -42,62 +41,63 @@ def sample_indices(num_frames: int, source_fps: float, fps: float, max_frames: i
     return np.linspace(0, num_frames - 1, wanted).round().astype(int)
 
 
-def read_video(path: str | Path, fps: float = 2.0, max_frames: int = 64) -> Video:
-    """Decode ``path`` and keep about ``fps`` frames a second; only kept frames are converted and held.
+def read_video(source: ClipSource, fps: float = 2.0, max_frames: int = 64) -> Video:
+    """Decode ``source`` and keep about ``fps`` frames a second; only kept frames are converted and held.
 
     Raises:
         MediaError: the file is missing, has no video stream, is cut off, or cannot be decoded.
     """
-    said, source_fps = _announced(path)
+    source = fetch(source)  # once, though it is opened several times
+    said, source_fps = _announced(source)
     source_fps = source_fps or fps
     indices = sample_indices(said, source_fps, fps, max_frames) if said else []
-    kept, number = _decode_at(path, indices)
+    kept, number = _decode_at(source, indices)
     if number != said:
         # The file says nothing or something else (Matroska, an edit list): now that the number is known, once more.
         indices = sample_indices(number, source_fps, fps, max_frames)
-        kept, _ = _decode_at(path, indices)
+        kept, _ = _decode_at(source, indices)
     frames_TCHW = np.stack([kept[index] for index in indices])
     return Video(torch.from_numpy(frames_TCHW), fps=len(indices) / (number / source_fps))
 
 
-def _announced(path: str | Path) -> tuple[int, float | None]:
+def _announced(source: ClipSource) -> tuple[int, float | None]:
     """Number of frames and frames per second as the file's header has them; 0 and None where it has not."""
-    with open_clip(path, "video") as container:
+    with open_clip(source, "video") as container:
         stream = container.streams.video[0]
         return stream.frames, float(stream.average_rate) if stream.average_rate else None
 
 
-def _decode_at(path: str | Path, indices: Iterable[int]) -> tuple[dict[int, np.ndarray], int]:
+def _decode_at(source: ClipSource, indices: Iterable[int]) -> tuple[dict[int, np.ndarray], int]:
     """The frames of these indices, each uint8 (3, H, W), and the number of all; the others are dropped at once.
 
     All are decoded: a clip that is damaged behind the last index is damaged.
     """
     wanted, kept, number = {int(index) for index in indices}, {}, 0
-    with open_clip(path, "video") as container:
+    with open_clip(source, "video") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        for number, frame in enumerate(decode(container, stream, path), start=1):
+        for number, frame in enumerate(decode(container, stream, source), start=1):
             if number - 1 in wanted:
                 kept[number - 1] = np.ascontiguousarray(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))
     return kept, number
 
 
-def read_audio(path: str | Path, sampling_rate: int = 16_000, max_seconds: float = 300.0) -> np.ndarray:
-    """Decode the first audio stream of ``path`` (a wav, or the track of a video) to mono float32 at ``sampling_rate``.
+def read_audio(source: ClipSource, sampling_rate: int = 16_000, max_seconds: float = 300.0) -> np.ndarray:
+    """Decode the first audio stream of ``source`` (a wav, or the track of a video) to mono float32, ``sampling_rate``.
 
     Raises:
         MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded, or is longer than
             ``max_seconds`` (nothing is cut silently).
     """
-    with open_clip(path, "audio") as container:
+    with open_clip(source, "audio") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
-        frames = decode(container, container.streams.audio[0], path)
+        frames = decode(container, container.streams.audio[0], source)
         blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
         blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
     samples = np.concatenate(blocks).astype(np.float32)
     if len(samples) > max_seconds * sampling_rate:
         raise MediaError(
-            f"{path} is {len(samples) / sampling_rate:.1f} s long, over the limit of {max_seconds:.1f} s "
+            f"{source} is {len(samples) / sampling_rate:.1f} s long, over the limit of {max_seconds:.1f} s "
             "(data.media.max_seconds). Raise the limit or cut the clip."
         )
     return samples

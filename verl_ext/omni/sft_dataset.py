@@ -60,7 +60,7 @@ class OmniSFTDataset(Dataset):
     Args:
         parquet_files: one shard or several.
         tokenizer: the processor's tokenizer.
-        config: verl's `data` node with `media`, `draws`, `seed` and `cache_clips`.
+        config: verl's `data` node with `media`, `media_root`, `draws`, `seed` and `cache_clips`.
         processor: a Qwen2_5OmniProcessor bound by :func:`verl_ext.omni.processor.bind`.
         max_samples: keep that many rows; -1 keeps all.
 
@@ -84,7 +84,7 @@ class OmniSFTDataset(Dataset):
         media = MediaConfig.from_config(OmegaConf.to_container(config.media, resolve=True))
         self.encoder = PromptEncoder(processor, media, cache_size=0)
         files = list(parquet_files) if isinstance(parquet_files, list | tuple | ListConfig) else [parquet_files]
-        self.rows = load_rows(files, media.use_audio_in_video, max_samples)
+        self.rows = load_rows(files, media.use_audio_in_video, max_samples, config.get("media_root"))
         self._clips: dict[str, _Clip] = {}
         self._order: tuple[int, list[int]] = (-1, [])
 
@@ -154,7 +154,9 @@ class OmniSFTDataset(Dataset):
         return self._clips[key]
 
 
-def load_rows(files: Sequence[str], use_audio_in_video: bool, max_samples: int = -1) -> datasets.Dataset:
+def load_rows(
+    files: Sequence[str], use_audio_in_video: bool, max_samples: int = -1, media_root: str | None = None
+) -> datasets.Dataset:
     """Read and check shards; the rows of all of them in order, `max_samples` at most (-1: all).
 
     Raises:
@@ -162,7 +164,7 @@ def load_rows(files: Sequence[str], use_audio_in_video: bool, max_samples: int =
     """
     shards = []
     for file in files:
-        shard = load_shard(file)
+        shard = load_shard(file, media_root=media_root)
         check_rows(shard, file, use_audio_in_video)
         shards.append(shard)
     rows = datasets.concatenate_datasets(shards)

@@ -41,6 +41,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     )
     result.add_argument("--model", required=True, help="folder of a full-Omni model, as main_sft and main_ppo write it")
     result.add_argument("--shard", required=True, type=Path, help="parquet shard (verl's columns)")
+    result.add_argument("--media-root", type=Path, help="folder of the shard's relative paths; default: its own")
     result.add_argument("--out", required=True, type=Path, help="folder for the answers and scores.json")
     result.add_argument(
         "--thinking",
@@ -91,10 +92,16 @@ def settings(arguments: argparse.Namespace, preset: DictConfig, identity: dict[s
         # A model trained anew in the same folder is another one.
         "weights": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights],
         "shard": str(arguments.shard.resolve()),
+        "media_root": arguments.media_root and str(arguments.media_root.resolve()),
         "temperature": arguments.temperature,
         "max_tokens": arguments.max_tokens or preset.max_response_length,
         "max_prompt_length": preset.max_prompt_length,
-        "media": OmegaConf.to_container(preset.media, resolve=True),
+        # Not where decoded clips are kept: that changes no answer.
+        "media": {
+            key: value
+            for key, value in OmegaConf.to_container(preset.media, resolve=True).items()
+            if not key.startswith("cache_")
+        },
         "dtype": preset.rollout.dtype,
         "seed": preset.seed,
         "wheels": identity,
@@ -121,7 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
     launch.prepare_environment(preset.device, arguments.model)
     wheels = EmotionWheels.load(arguments.wheels) if arguments.wheels else EmotionWheels.builtin()
     chosen = settings(arguments, preset, wheels.identity)
-    rows = load_rows(arguments.shard, preset.media.use_audio_in_video, arguments.limit)
+    rows = load_rows(arguments.shard, preset.media.use_audio_in_video, arguments.limit, arguments.media_root)
     records.claim(arguments.out, chosen)
     start = time.perf_counter()
     generate(arguments, preset, rows, wheels)
@@ -143,7 +150,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(scores))
 
 
-def load_rows(shard: Path, use_audio_in_video: bool, limit: int | None) -> Any:
+def load_rows(shard: Path, use_audio_in_video: bool, limit: int | None, media_root: Path | None = None) -> Any:
     """The shard's rows, checked; `limit` of them at most.
 
     Raises:
@@ -154,7 +161,7 @@ def load_rows(shard: Path, use_audio_in_video: bool, limit: int | None) -> Any:
 
     if not shard.is_file():
         raise FileNotFoundError(f"--shard {shard}: no such file. Make shards with `python -m data_prep`.")
-    rows = load_shard(shard)
+    rows = load_shard(shard, media_root=media_root)
     if limit is not None and limit < len(rows):
         rows = rows.select(range(limit))
     check_rows(rows, shard, use_audio_in_video)
