@@ -255,7 +255,7 @@ def test_command_builds_and_says_what_is_left_out(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--corpus", "nonsense"), "is none of iemocap"),
+        (("--corpus", "nonsense"), "is not one of"),
         (("--corpus", "mer_caption_plus", "--root", "/nowhere"), "/nowhere: no such folder"),
         (("--corpus", "mer_caption_plus", "--wheels", "/nowhere"), "/nowhere"),
         (("--corpus", "mosi", "--sft", "5"), "is a test set"),
