@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ def check(
     Raises CorpusError where the corpus, a held-out shard or the model cannot be read.
     """
     reader, begun = readers.get(corpus), time.monotonic()
+    if media.get("use_audio_in_video"):
+        reader = replace(reader, audio=None)  # the video's own track is what training will hear
     count_tokens = None
     if model:
         from data_prep.check.tokens import counter

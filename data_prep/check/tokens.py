@@ -35,7 +35,10 @@ def counter(model: Path, settings: Mapping[str, Any]) -> Callable[[Clip, Media],
         if media.video is None or media.audio is None:
             raise ValueError("a clip without picture or sound has no prompt")
         picture, sound = media.video[1], media.audio[1]
-        prompt = [{"role": "user", "content": build_prompt(clip.subtitle, clip.options)}]
+        content = build_prompt(clip.subtitle, clip.options)
+        if media_config.use_audio_in_video:
+            content = content.replace("<audio>", "")
+        prompt = [{"role": "user", "content": content}]
         facts = VideoFacts(picture.frames, picture.fps or None, picture.height, picture.width)
         return prompts.count(prompt, [facts], [sound.samples])
 

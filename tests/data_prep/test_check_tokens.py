@@ -18,17 +18,19 @@ from data_prep.readers import get
 pytestmark = pytest.mark.seam
 
 
+@pytest.mark.parametrize("audio_in_video", [False, True])
 @pytest.mark.parametrize("preset", [None, "tiny"])
-def test_counted_tokens_are_the_encoded_ones(preset, micro_corpus, tiny_model, tmp_path):
+def test_counted_tokens_are_the_encoded_ones(preset, audio_in_video, micro_corpus, tiny_model, tmp_path):
+    import datasets
     import numpy as np
     from broken import tone
     from transformers import AutoProcessor
 
     from data_prep.rows import to_row
-    from verl_ext.omni.dataset import build_messages
+    from verl_ext.omni.dataset import build_messages, sound_from_video
     from verl_ext.omni.encode import MediaConfig, PromptEncoder
 
-    media_settings, _ = read_preset(preset)
+    media_settings = read_preset(preset)[0] | {"use_audio_in_video": audio_in_video}
     encoder = PromptEncoder(AutoProcessor.from_pretrained(tiny_model), MediaConfig.from_config(media_settings))
     count = counter(tiny_model, media_settings)
     clip = next(get("micro").clips(Root(micro_corpus)))
@@ -38,6 +40,8 @@ def test_counted_tokens_are_the_encoded_ones(preset, micro_corpus, tiny_model, t
         video.write_bytes(encode_mp4([np.zeros((height, width, 3), np.uint8)] * frames, fps, tone(seconds), 16_000))
         audio.write_bytes(encode_wav(pcm16(tone(seconds)), 16_000))
         row = to_row(clip, micro_corpus, data_source="micro") | {"videos": [str(video)], "audios": [str(audio)]}
+        if audio_in_video:
+            (row,), audio = sound_from_video(datasets.Dataset.from_list([row])), video
         media = Media((video, inspect(video, "video", 16_000)), (audio, inspect(audio, "audio", 16_000)))
         assert count(clip, media) == len(encoder(build_messages(row)).prompt_ids)
 
