@@ -13,6 +13,7 @@ COMMON = [
     "numpy>=2",
     "openpyxl",
     "pandas",
+    "pebble>=5,<6",
     "psutil",
     "pyarrow",
     "rich",

@@ -122,7 +122,7 @@ def _first_pass(reader: Reader, root: Root, out: Path, filters: _Filters, drops:
     source = filters.options.data_source or reader.name
     path = out / f"kept-{'train' if reader.training else 'test'}.parquet{PART}"
     read = with_reason = 0
-    with rows.ShardWriter(path, rows.schema(root.folder, embed=False)) as kept:
+    with rows.ShardWriter(path, rows.schema(root, embed=False)) as kept:
         for clip in progress(reader.clips(root), f"{reader.title}: labels and files"):
             read += 1
             if faults := filters.faults(clip):
@@ -141,7 +141,7 @@ def _second_pass(
     """Deal the kept rows out to their shards; returns the number of rows of each."""
     splits = ("sft", "rl") if reader.training else ("test",)
     chosen = _chosen(part, options) if reader.training else set()
-    columns = rows.schema(root.folder, embed=options.embed)
+    columns = rows.schema(root, embed=options.embed)
     with_reason = 0
     with ExitStack() as files:
         writers = {split: files.enter_context(rows.ShardWriter(out / f"{split}.parquet", columns)) for split in splits}

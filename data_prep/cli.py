@@ -47,6 +47,13 @@ class OnBad(StrEnum):
     skip = "skip"
 
 
+Corpus = StrEnum("Corpus", NAMES)
+CorpusOption = Annotated[Corpus, typer.Option(help="Which corpus it is.")]
+RootOption = Annotated[Path, typer.Option(help="The folder that the download left.")]
+LinksOption = Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may lead to.")]
+HeldOutOption = Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be trained on.")]
+
+
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Faults of the input end the program with their message and exit code 2, not with a traceback."""
@@ -100,8 +107,8 @@ def micro(
 
 @app.command()
 def build(
-    corpus: Annotated[str, typer.Option(help=f"One of {', '.join(NAMES)}.")],
-    root: Annotated[Path, typer.Option(help="The folder that the download left.")],
+    corpus: CorpusOption,
+    root: RootOption,
     out: Annotated[Path, typer.Option(help="Folder for the shards, their manifest and card.")],
     sft: Annotated[int, typer.Option(min=0, help="Random clips with a reason for SFT, the rest is for RL.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides which clips are for SFT.")] = 0,
@@ -112,9 +119,9 @@ def build(
     quarantine: Annotated[
         Path | None, typer.Option(help="List of `check --quarantine`; its clips are left out.")
     ] = None,
-    held_out: Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be trained on.")] = None,
+    held_out: HeldOutOption = None,
     wheels: Annotated[Path | None, typer.Option(help="Official wheels; default: the built-in table.")] = None,
-    links_to: Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may lead to.")] = None,
+    links_to: LinksOption = None,
     data_source: Annotated[str | None, typer.Option(help="Column data_source; default: the corpus's name.")] = None,
 ) -> None:
     """Turn a corpus into parquet shards with verl's columns."""
@@ -123,14 +130,12 @@ def build(
     from data_prep.places import Root
     from recipe.mer_r1.wheel import load_wheels
 
-    if corpus not in NAMES:
-        raise typer.BadParameter(f"{corpus!r} is none of {', '.join(NAMES)}", param_hint="--corpus")
     with _plain_errors():
         options = builder.Options(
             sft, seed, embed, on_bad.value, data_source, quarantine, tuple(held_out or ()), load_wheels(wheels),
             command=shlex.join(["python", "-m", "data_prep", *sys.argv[1:]]),
         )  # fmt: skip
-        manifest = builder.build(readers.get(corpus), Root(root, tuple(links_to or ())), out, options, _progress)
+        manifest = builder.build(readers.get(corpus.value), Root(root, tuple(links_to or ())), out, options, _progress)
     typer.echo(f"{out}: " + ", ".join(f"{split} {count}" for split, count in manifest["rows"].items()))
     if manifest["left_out"]:
         reasons = ", ".join(f"{count} {kind}" for kind, count in manifest["left_out_by_reason"].items())
@@ -170,3 +175,45 @@ def probe(
         if json_file:
             write_whole(json_file, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
     typer.echo("\n".join(table(result)))
+
+
+@app.command()
+def check(
+    corpus: CorpusOption,
+    root: RootOption,
+    out: Annotated[Path, typer.Option(help="Folder for report.json and what is remembered of files.")],
+    links_to: LinksOption = None,
+    held_out: HeldOutOption = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder to count prompt tokens with.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset (or YAML file) whose media settings and limits hold.")
+    ] = None,
+    max_prompt_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens; default: the preset's, or none.")
+    ] = None,
+    max_seconds: Annotated[float | None, typer.Option(min=0, help="Of sound; default: the preset's, or none.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a core].")] = None,
+    quarantine: Annotated[Path | None, typer.Option(help="Drop list to write, for build --quarantine.")] = None,
+) -> None:
+    """Decode every clip of a corpus to its end and say what would be dropped. Exit code 1 when something would be.
+
+    Resumes; files that have not changed are not decoded again.
+    """
+    from data_prep.check import command
+    from data_prep.check.settings import read_preset
+    from data_prep.check.verdicts import Limits
+
+    if max_prompt_length is not None and model is None:
+        raise typer.BadParameter("needs --model, whose tokens it counts", param_hint="--max-prompt-length")
+    with _plain_errors():
+        media, prompt_limit = read_preset(preset)
+        limits = Limits(
+            media.get("sampling_rate", 16_000),
+            max_seconds or media.get("max_seconds"),
+            max_prompt_length or (prompt_limit if model else None),
+        )
+        dropped = command.check(
+            corpus.value, root, tuple(links_to or ()), out, limits, media=media,
+            held_out=tuple(held_out or ()), model=model, workers=workers, quarantine=quarantine,
+        )  # fmt: skip
+    raise typer.Exit(1 if dropped else 0)

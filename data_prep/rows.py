@@ -13,19 +13,22 @@ import pyarrow.parquet as pq
 
 from data_prep.clip import Clip
 from data_prep.files import PART
+from data_prep.places import Root
 from recipe.mer_r1.answer import build_prompt
 
 MEDIA_ROOT = "media_root"
 """Key of the schema's metadata: the folder that relative paths start from."""
 EMBEDDED_ROWS = 8
 """Rows of a group with embedded clips: what a reader of one row loads."""
+MEDIA_LINKS = "media_links"
+"""Key of the schema's metadata: folders that links under the root may lead to, a line each."""
 _ROWS = 1_000
 _BY_PATH = pa.list_(pa.string())
 _EMBEDDED = pa.list_(pa.struct({"path": pa.string(), "bytes": pa.binary()}))
 
 
-def schema(root: Path, *, embed: bool) -> pa.Schema:
-    """Columns of a shard; media by path relative to `root`, or embedded."""
+def schema(root: Root, *, embed: bool) -> pa.Schema:
+    """Columns of a shard; media by path relative to the root's folder, or embedded."""
     media = _EMBEDDED if embed else _BY_PATH
     fields = {
         "data_source": pa.string(),
@@ -46,7 +49,8 @@ def schema(root: Path, *, embed: bool) -> pa.Schema:
             }
         ),
     }
-    return pa.schema(fields, metadata=None if embed else {MEDIA_ROOT: str(root.absolute())})
+    links = "\n".join(str(folder.absolute()) for folder in root.links_to)
+    return pa.schema(fields, None if embed else {MEDIA_ROOT: str(root.folder.absolute()), MEDIA_LINKS: links})
 
 
 def to_row(clip: Clip, root: Path, *, data_source: str) -> dict[str, Any]:

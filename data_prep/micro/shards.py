@@ -30,7 +30,7 @@ def write_micro_shards(out: Path, train: list[ClipPlan], *, sft: int, seed: int)
     options = Options(sft=sft, seed=seed, data_source=DATA_SOURCE)
     counts = build(readers.get("micro"), Root(out), shards, options)["rows"]
     cues = {plan.name: plan.cues for plan in train}
-    with rows.ShardWriter(shards / "align.parquet", rows.schema(out, embed=False)) as align:
+    with rows.ShardWriter(shards / "align.parquet", rows.schema(Root(out), embed=False)) as align:
         for row in rows.read(shards / "sft.parquet"):
             subtitle, name = row["extra_info"]["subtitle"], row["extra_info"]["name"]
             row["data_source"] = f"{DATA_SOURCE}_align"

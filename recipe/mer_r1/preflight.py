@@ -80,7 +80,7 @@ def check_shards(config: DictConfig) -> None:
     """Every row's columns and files, then a few rows through the processor, each form's prefix included."""
     from verl.utils import hf_processor
 
-    from verl_ext.omni.dataset import ShardError, build_messages, check_rows, load_shard
+    from verl_ext.omni.dataset import ShardError, build_messages, load_clips
     from verl_ext.omni.encode import MediaConfig, PromptEncoder
     from verl_ext.omni.media import MediaError
 
@@ -103,8 +103,7 @@ def check_shards(config: DictConfig) -> None:
     for key in ("train_files", "val_files"):
         for path in config.data[key]:
             try:
-                shard = load_shard(path, media_root=config.data.media_root)
-                check_rows(shard, path, media.use_audio_in_video)
+                shard = load_clips(path, config.data.media_root, media.use_audio_in_video)
                 step = max(1, len(shard) // ENCODED_ROWS)
                 for index in range(0, len(shard), step):
                     try:

@@ -96,6 +96,20 @@ def test_a_row_is_what_training_reads(corpus, tmp_path):
     assert metadata[rows.MEDIA_ROOT.encode()].decode() == str(corpus)
 
 
+def test_a_linked_folder_that_was_allowed_is_read_by_training_too(corpus, tmp_path):
+    from verl_ext.omni.shard_media import ShardError, read_table
+
+    (corpus / "mer2025-dataset" / "video").rename(tmp_path / "disk")
+    (corpus / "mer2025-dataset" / "video").symlink_to(tmp_path / "disk")
+    build(readers.get("mer_caption_plus"), Root(corpus, (tmp_path / "disk",)), tmp_path / "out", Options())
+    table = read_table(tmp_path / "out" / "rl.parquet")
+    assert table["videos"][0].as_py() == [f"{corpus}/mer2025-dataset/video/clip_00.mp4"]
+    bare = pq.read_table(tmp_path / "out" / "rl.parquet").replace_schema_metadata({"media_root": str(corpus)})
+    pq.write_table(bare, tmp_path / "bare.parquet")
+    with pytest.raises(ShardError, match="leads out"):
+        read_table(tmp_path / "bare.parquet")
+
+
 def test_embedded_clips_are_the_files(corpus, tmp_path):
     run(corpus, tmp_path / "out", sft=5, embed=True)
     shutil.rmtree(corpus)
@@ -255,7 +269,7 @@ def test_command_builds_and_says_what_is_left_out(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--corpus", "nonsense"), "is none of iemocap"),
+        (("--corpus", "nonsense"), "is not one of"),
         (("--corpus", "mer_caption_plus", "--root", "/nowhere"), "/nowhere: no such folder"),
         (("--corpus", "mer_caption_plus", "--wheels", "/nowhere"), "/nowhere"),
         (("--corpus", "mosi", "--sft", "5"), "is a test set"),

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from omni_cases import MEDIA
 
-from verl_ext.omni.dataset import COLUMNS, OmniDataset, ShardError, build_messages, check_rows, load_shard
+from verl_ext.omni.dataset import COLUMNS, OmniDataset, ShardError, build_messages, check_rows, load_clips, load_shard
 
 FORMS = {"train": {"slow": ""}, "val": {"slow": "", "fast": "<think></think><answer>"}}
 
@@ -84,6 +84,19 @@ def test_an_empty_shard_is_named(shard, tmp_path):
     table = pq.read_table(shard())
     pq.write_table(table.slice(0, 0), tmp_path / "empty.parquet")
     assert "no rows" in complaint(load_shard, tmp_path / "empty.parquet")
+
+
+def test_sound_from_the_video_is_a_matter_of_configuration(shard):
+    path = shard()
+    apart, inside = load_clips(path), load_clips(path, use_audio_in_video=True)
+    assert len(inside) == len(apart)
+    assert inside.features == apart.features
+    for one, other in zip(apart, inside, strict=True):
+        assert one["prompt"][0]["content"].startswith("<video><audio>Subtitle: ")
+        assert other["prompt"][0]["content"] == one["prompt"][0]["content"].replace("<audio>", "")
+        assert other["videos"] == one["videos"]
+        assert (len(one["audios"]), other["audios"]) == (1, [])
+        assert other["reward_model"] == one["reward_model"]
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

@@ -86,6 +86,18 @@ def test_a_path_that_leaves_the_root_is_refused(way_out, relative, tmp_path):
     assert f"row 2: `audios`: {way_out!r} leads out of the media root {root}" in complaint(load_shard, path)
 
 
+def test_links_may_lead_where_the_shard_says(relative, micro_corpus, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "train").symlink_to(micro_corpus / "train")
+    path = embedded_shard.write(relative, tmp_path / "x.parquet", str(root))
+    assert "leads out of the media root" in complaint(load_shard, path)
+    table = pq.read_table(path)
+    links = {b"media_links": f"/elsewhere\n{micro_corpus}".encode()}
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | links), path)
+    check_rows(load_shard(path), path)
+
+
 def test_links_inside_the_root_and_to_the_root_are_followed(relative, micro_corpus, tmp_path):
     (tmp_path / "link").symlink_to(micro_corpus)
     path = embedded_shard.write(relative, tmp_path / "x.parquet", str(tmp_path / "link"))
@@ -191,8 +203,9 @@ def test_groups_too_large_to_be_read_for_a_clip_are_refused(whole, monkeypatch):
 
 def test_data_preps_own_shards_are_read(micro_corpus, tmp_path):
     from data_prep import rows as writer
+    from data_prep.places import Root
 
-    with writer.ShardWriter(tmp_path / "x.parquet", writer.schema(micro_corpus, embed=True)) as out:
+    with writer.ShardWriter(tmp_path / "x.parquet", writer.schema(Root(micro_corpus), embed=True)) as out:
         for row in writer.read(micro_corpus / "shards" / "rl.parquet"):
             for column in ("videos", "audios"):
                 row[column] = [{"path": path, "bytes": (micro_corpus / path).read_bytes()} for path in row[column]]

@@ -51,6 +51,37 @@ def load_shard(
     return shard
 
 
+def load_clips(
+    path: str | Path, media_root: str | Path | None = None, use_audio_in_video: bool = False
+) -> datasets.Dataset:
+    """A shard's rows as training and evaluation take them: loaded, with the sound where it is asked for, and checked.
+
+    Raises:
+        ShardError: as `load_shard` and `check_rows`.
+    """
+    shard = load_shard(path, media_root=media_root)
+    if use_audio_in_video:
+        shard = sound_from_video(shard)
+    check_rows(shard, path, use_audio_in_video)
+    return shard
+
+
+def sound_from_video(shard: datasets.Dataset) -> datasets.Dataset:
+    """Prompts without `<audio>` where each video had one: the video's own track is taken instead of the sound file."""
+    prompts, audios = shard["prompt"][:], shard["audios"][:]
+    for index, prompt in enumerate(prompts):
+        text = _text(prompt) or ""
+        if 0 < text.count("<audio>") == text.count("<video>"):
+            for message in prompt:
+                message["content"] = message["content"].replace("<audio>", "")
+            audios[index] = []
+    table = shard.data.table
+    for name, values in (("prompt", prompts), ("audios", audios)):
+        column = pa.array(values, table.schema.field(name).type)
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
+    return datasets.Dataset(table)
+
+
 def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bool = False) -> None:
     """Check that every row's prompt is a chat whose placeholders match its media lists, and that the files exist.
 
@@ -69,7 +100,8 @@ def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bo
                 problems.append(f"row {index}: {expected} {placeholder} in the prompt, {found} paths in `{column}`")
         if use_audio_in_video and "<audio>" in text:
             problems.append(
-                f"row {index}: <audio> in the prompt, but data.media.use_audio_in_video takes it from <video>"
+                f"row {index}: data.media.use_audio_in_video takes the sound from the video, and the prompt has "
+                f"{text.count('<audio>')} <audio> beside {text.count('<video>')} <video>"
             )
         for column in PLACEHOLDERS.values():
             problems += [
@@ -105,9 +137,7 @@ class OmniDataset(RLHFDataset):
         audio_in_video = bool(self.config.media.use_audio_in_video)
         shards = []
         for path in self.data_files:
-            shard = load_shard(path, media_root=self.config.get("media_root"))
-            check_rows(shard, path, audio_in_video)
-            shards.append(shard)
+            shards.append(load_clips(path, self.config.get("media_root"), audio_in_video))
         self.dataframe = datasets.concatenate_datasets(shards)
         if 0 < self.max_samples < len(self.dataframe):
             self.dataframe = self.dataframe.select(range(self.max_samples))

@@ -39,14 +39,15 @@ def open_clip(source: ClipSource, kind: Literal["video", "audio"]) -> av.contain
     """
     source = fetch(source)
     if not isinstance(source, ClipBytes) and not Path(source).is_file():
-        raise MediaError(f"{kind} file not found: {source}. Check the paths that the shard was written with.")
+        way_out = "Check the paths that the shard was written with."
+        raise MediaError(f"{kind} file not found: {source}. {way_out}", "missing")
     try:
         container = av.open(source.open() if isinstance(source, ClipBytes) else str(source))
     except (av.FFmpegError, OSError, ValueError) as error:  # ValueError: tags that are not UTF-8
-        raise MediaError(f"cannot open {source} as {kind}: {error}. {REMEDY}") from error
+        raise MediaError(f"cannot open {source} as {kind}: {error}. {REMEDY}", "unreadable") from error
     if not getattr(container.streams, kind):
         container.close()
-        raise MediaError(f"{source} has no {kind} stream. {REMEDY}")
+        raise MediaError(f"{source} has no {kind} stream. {REMEDY}", f"no_{kind}_track")
     return container
 
 
@@ -63,12 +64,12 @@ def decode(
         # Packets of every stream: where a file is cut off, the last one is whichever stood there.
         for packet in container.demux():
             if packet.is_corrupt:
-                raise MediaError(f"{source} is damaged or cut off. {REMEDY}")
+                raise MediaError(f"{source} is damaged or cut off. {REMEDY}", "truncated")
             if packet.stream.index == stream.index:
                 for frame in packet.decode():
                     empty = False
                     yield frame
     except av.FFmpegError as error:
-        raise MediaError(f"cannot decode the {stream.type} of {source}: {error}. {REMEDY}") from error
+        raise MediaError(f"cannot decode the {stream.type} of {source}: {error}. {REMEDY}", "truncated") from error
     if empty:
-        raise MediaError(f"{source} has an empty {stream.type} stream. {REMEDY}")
+        raise MediaError(f"{source} has an empty {stream.type} stream. {REMEDY}", "zero_frames")

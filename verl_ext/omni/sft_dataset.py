@@ -17,7 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from verl_ext.omni.dataset import ShardError, build_messages, check_rows, load_shard
+from verl_ext.omni.dataset import ShardError, build_messages, load_clips
 from verl_ext.omni.encode import MediaConfig, PromptEncoder
 from verl_ext.omni.rope import position_ids
 
@@ -162,12 +162,7 @@ def load_rows(
     Raises:
         ShardError: a shard or a row cannot be used; the message names it.
     """
-    shards = []
-    for file in files:
-        shard = load_shard(file, media_root=media_root)
-        check_rows(shard, file, use_audio_in_video)
-        shards.append(shard)
-    rows = datasets.concatenate_datasets(shards)
+    rows = datasets.concatenate_datasets([load_clips(file, media_root, use_audio_in_video) for file in files])
     return rows.select(range(max_samples)) if 0 < max_samples < len(rows) else rows
 
 

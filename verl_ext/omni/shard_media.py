@@ -14,6 +14,8 @@ from verl_ext.omni.embedded import references
 
 MEDIA_ROOT = b"media_root"
 """Key of the schema's metadata: the folder that relative paths were made against."""
+MEDIA_LINKS = b"media_links"
+"""Key of the schema's metadata: folders that links under the root may lead to, a line each."""
 MEDIA = ("videos", "audios")
 LARGEST_GROUP = 1 << 30
 """Bytes of embedded clips that one row group may hold: who wants a clip reads all of its group."""
@@ -40,7 +42,9 @@ def read_table(path: str | Path, media_root: str | Path | None = None) -> pa.Tab
         leaves = [file.schema.column(index).path for index in range(len(file.schema.names))]
         wanted = [leaf for leaf in leaves if not (leaf.split(".")[0] in embedded and leaf.endswith(".bytes"))]
         table = file.read(columns=wanted)
-    roots = _Roots(path, media_root or (schema.metadata or {}).get(MEDIA_ROOT, b"").decode())
+    metadata = schema.metadata or {}
+    links = metadata.get(MEDIA_LINKS, b"").decode().split("\n")
+    roots = _Roots(path, media_root or metadata.get(MEDIA_ROOT, b"").decode(), [link for link in links if link])
     for column in MEDIA:
         if column not in table.column_names:
             continue
@@ -92,8 +96,8 @@ def _row(resolve: Callable[[str, str], str], column: str, at: int, row: list[str
 class _Roots:
     """Relative paths of one shard made absolute."""
 
-    def __init__(self, shard: str | Path, root: str | Path) -> None:
-        self._shard, self._root = shard, str(root)
+    def __init__(self, shard: str | Path, root: str | Path, links: list[str]) -> None:
+        self._shard, self._root, self._links = shard, str(root), links
         self._real_folder = cache(os.path.realpath)  # clips share few folders
 
     def resolve(self, path: str | None, where: str) -> str:
@@ -122,8 +126,8 @@ class _Roots:
         return whole
 
     def _inside(self, whole: str) -> bool:
-        """Whether the file, links followed, is under the root, links followed."""
+        """Whether the file, links followed, is under the root or where its links may lead, links followed."""
         folder, name = os.path.split(whole)
         real = os.path.join(self._real_folder(folder), name)
         real = os.path.realpath(real) if os.path.islink(real) else real
-        return real.startswith(os.path.join(self._real_folder(self._root), ""))
+        return any(real.startswith(os.path.join(self._real_folder(each), "")) for each in (self._root, *self._links))

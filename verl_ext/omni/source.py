@@ -13,7 +13,15 @@ REMEDY = "Re-encode the clip or drop its row."
 
 
 class MediaError(ValueError):
-    """A media file that is missing, has no such stream, or cannot be decoded; the message names the file."""
+    """A media file that is missing, has no such stream, or cannot be decoded; the message names the file.
+
+    ``kind`` is a short fixed name to count by: missing, unreadable, no_video_track, no_audio_track, truncated,
+    zero_frames; "" for what is no fault of the file, such as a limit.
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True, repr=False)

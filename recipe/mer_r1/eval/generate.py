@@ -157,15 +157,12 @@ def load_rows(shard: Path, use_audio_in_video: bool, limit: int | None, media_ro
         FileNotFoundError: there is no such shard.
         ShardError: the shard or a row cannot be used.
     """
-    from verl_ext.omni.dataset import check_rows, load_shard
+    from verl_ext.omni.dataset import load_clips
 
     if not shard.is_file():
         raise FileNotFoundError(f"--shard {shard}: no such file. Make shards with `python -m data_prep`.")
-    rows = load_shard(shard, media_root=media_root)
-    if limit is not None and limit < len(rows):
-        rows = rows.select(range(limit))
-    check_rows(rows, shard, use_audio_in_video)
-    return rows
+    rows = load_clips(shard, media_root, use_audio_in_video)
+    return rows.select(range(limit)) if limit is not None and limit < len(rows) else rows
 
 
 def generate(arguments: argparse.Namespace, preset: DictConfig, rows: Any, wheels: Any) -> None:

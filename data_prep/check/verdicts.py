@@ -1,0 +1,175 @@
+"""What is wrong with a clip, by kind: "drop" what training refuses or must not see, "note" what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from data_prep.check.decode import Facts
+from data_prep.check.pool import Lost
+from data_prep.check.worker import Look
+from data_prep.clip import Clip
+
+Severity = Literal["drop", "note"]
+SILENCE = -60.0
+"""dBFS; speech in a quiet room peaks some 30 dB higher."""
+_SHORT = 0.9  # of what a header announces; less is a file that was cut off
+_APART = 0.1  # share of the longer track by which picture and sound may differ in length
+_BLINK = 0.5  # seconds of difference that never matter
+
+KINDS: dict[str, tuple[Severity, str]] = {
+    "name_bad": ("drop", "no name, or one that leaves the folder"),
+    "name_duplicate": ("drop", "a name again; the first row stays"),
+    "name_mismatch": ("drop", "the file's name differs in case, blanks or Unicode form"),
+    "outside_root": ("drop", "a link leads out of the folder; --links-to allows it"),
+    "video_missing": ("drop", "no video file"),
+    "audio_missing": ("drop", "no sound file"),
+    "subtitle_missing": ("drop", "no row in the subtitle file"),
+    "subtitle_empty": ("drop", "an empty subtitle, or nan"),
+    "subtitle_not_utf8": ("drop", "a subtitle in another encoding"),
+    "subtitle_ambiguous": ("drop", "two different subtitles"),
+    "reason_not_utf8": ("drop", "a reason in another encoding"),
+    "reason_ambiguous": ("drop", "two different reasons"),
+    "label_empty": ("drop", "no label"),
+    "label_bad": ("drop", "no list of labels"),
+    "label_not_utf8": ("drop", "a label row in another encoding"),
+    "markup_in_text": ("drop", "a text holds a tag such as <video>"),
+    "empty_file": ("drop", "0 bytes"),
+    "unreadable": ("drop", "no media file, or its index is cut off"),
+    "no_video_track": ("drop", "sound only"),
+    "no_audio_track": ("drop", "picture only, where the sound is the video's track"),
+    "zero_frames": ("drop", "a track without one frame"),
+    "truncated": ("drop", "cut off, or damaged so that decoding stops"),
+    "decoder_crashed": ("drop", "ended the process that decoded it"),
+    "decoder_hung": ("drop", "did not end in time"),
+    "too_long": ("drop", "longer than --max-seconds"),
+    "prompt_too_long": ("drop", "more tokens than --max-prompt-length"),
+    "no_prompt": ("drop", "the model's processor refuses it, e.g. for its shape"),
+    "in_test_too": ("drop", "name or content of a held-out clip"),
+    "damaged_frames": ("note", "the decoder patched frames"),
+    "silent": ("note", f"no sound above {SILENCE:g} dBFS"),
+    "wrong_rate": ("note", "not the sampling rate of training, which resamples it"),
+    "duration_mismatch": ("note", f"picture and sound differ by over {_APART:.0%} and {_BLINK:g} s"),
+    "duplicate_content": ("note", "the bytes of another clip's video"),
+}
+ROW_KINDS = ("name_bad", "name_duplicate")
+"""Faults of a row and not of the clip of that name, which another row may hold rightly."""
+
+
+def severity(kind: str) -> Severity:
+    """Whether clips of this kind are dropped; a fault that a reader found always drops."""
+    return KINDS[kind][0] if kind in KINDS else "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a user sets."""
+
+    sampling_rate: int = 16_000
+    """Hz."""
+    max_seconds: float | None = None
+    max_prompt_length: int | None = None
+    """Tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A clip's files with what was found in them; `audio` is the video's path where its own track is the sound."""
+
+    video: tuple[Path, Facts] | None
+    audio: tuple[Path, Facts] | None
+
+
+def of_media(clip: Clip, media: Media, limits: Limits) -> Iterator[tuple[str, str]]:
+    """(kind, message) of all that is wrong with the files."""
+    broken = set()
+    for found in (media.video, media.audio):
+        if found and found[1].fault and found[0] not in broken:
+            broken.add(found[0])
+            yield found[1].fault, _fault(clip, *found)
+    video = _whole(media.video)
+    audio = _whole(media.audio)
+    for kind, path, text in (*_of_video(video), *_of_audio(audio, limits), *_of_both(video, audio, limits)):
+        yield kind, f"{clip.where}: clip {clip.name!r}: {path}: {text}"
+
+
+def _whole(found: tuple[Path, Facts] | None) -> tuple[Path, Facts] | None:
+    return None if found is None or found[1].fault else found
+
+
+def _fault(clip: Clip, path: Path, facts: Facts) -> str:
+    detail = f" ({facts.detail})" if facts.detail else ""
+    meaning = KINDS[facts.fault][1]
+    return f"{clip.where}: clip {clip.name!r}: {path}: {meaning}{detail}; {_way_out(facts.fault)}"
+
+
+def _way_out(kind: str) -> str:
+    if kind in ("empty_file", "unreadable", "truncated"):
+        return "copy or download it anew, or leave the clip out"
+    if kind == "decoder_hung":
+        return "re-encode it, or leave the clip out; if the machine was busy, run the check again"
+    if kind == "decoder_crashed":
+        return "re-encode it, or leave the clip out; if many crash, give the workers more memory"
+    return "re-encode it, or leave the clip out"
+
+
+def _of_video(video: tuple[Path, Facts] | None) -> Iterator[tuple[str, Path, str]]:
+    if video and video[1].damaged:
+        path, facts = video
+        yield "damaged_frames", path, f"the decoder patched {facts.damaged} frames; look at it, re-encode it"
+
+
+def _of_audio(audio: tuple[Path, Facts] | None, limits: Limits) -> Iterator[tuple[str, Path, str]]:
+    if not audio:
+        return
+    path, facts = audio
+    said, there = facts.announced, facts.audio_seconds
+    if there < said * _SHORT and said - there > _BLINK / 2:
+        yield "truncated", path, f"holds {there:.2f} s of the {said:.2f} s that its header announces; copy it anew"
+    if facts.peak < SILENCE:
+        yield "silent", path, f"peaks at {facts.peak:.0f} dBFS, below {SILENCE:g}; nobody can be heard"
+    if facts.rate != limits.sampling_rate:
+        yield "wrong_rate", path, f"{facts.rate} Hz, not {limits.sampling_rate}; training resamples it"
+
+
+def _of_both(
+    video: tuple[Path, Facts] | None, audio: tuple[Path, Facts] | None, limits: Limits
+) -> Iterator[tuple[str, Path, str]]:
+    lengths = [(video[1].video_seconds, video[0])] if video else []
+    lengths += [(audio[1].audio_seconds, audio[0])] if audio else []
+    if not lengths:
+        return
+    longest, path = max(lengths)
+    if limits.max_seconds is not None and longest > limits.max_seconds:
+        yield "too_long", path, f"{longest:.1f} s, over --max-seconds {limits.max_seconds:g}; cut it or raise the limit"
+    if len(lengths) == 2 and lengths[0][0]:
+        apart = abs(lengths[0][0] - lengths[1][0])
+        if apart > max(_BLINK, _APART * longest):
+            text = f"the picture lasts {lengths[0][0]:.2f} s, the sound {lengths[1][0]:.2f} s; see whether they belong"
+            yield "duration_mismatch", path, text
+
+
+def of_tokens(clip: Clip, tokens: int, limits: Limits) -> Iterator[tuple[str, str]]:
+    """(kind, message) where a prompt is too long."""
+    if limits.max_prompt_length is not None and tokens > limits.max_prompt_length:
+        text = f"a prompt of {tokens} tokens, over --max-prompt-length {limits.max_prompt_length}"
+        yield "prompt_too_long", f"{clip.where}: clip {clip.name!r}: {text}; raise the limit or leave the clip out"
+
+
+def no_prompt(clip: Clip, error: ValueError) -> str:
+    """Message for a clip that the model's processor refuses."""
+    return f"{clip.where}: clip {clip.name!r}: {clip.video}: {error}; cut or re-encode it, or leave the clip out"
+
+
+def lost(clip: Clip, looks: Iterable[Look], how: Lost) -> str:
+    """Message for a clip whose worker ended; which of its files was at fault is not known."""
+    paths = " or ".join(str(look.path) for look in looks)
+    return f"{clip.where}: clip {clip.name!r}: {paths}: {KINDS[how.kind][1]} ({how.detail}); {_way_out(how.kind)}"
+
+
+def seconds(media: Media) -> float:
+    """Length of a clip's longer track."""
+    picture = media.video[1].video_seconds if media.video else 0.0
+    return max(picture, media.audio[1].audio_seconds if media.audio else 0.0)

@@ -1,0 +1,60 @@
+"""What a worker process does with a file: hash it, and decode it unless these bytes were decoded before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.check.decode import Facts, Inspect
+from data_prep.check.results import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A file and what to look at: "video", "audio", "both", or "" for its hash alone."""
+
+    path: Path
+    want: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look found. `sha` is b"" where the file could not be read."""
+
+    size: int
+    mtime_ns: int
+    sha: bytes
+    facts: Facts
+    decoded: bool
+
+
+_memory: Memory
+_inspect: Inspect
+_rate: int
+
+
+def start(base: Path, version: str, inspect: Inspect, rate: int) -> None:
+    """Set a new worker process up; Ctrl-C is its parent's business."""
+    global _memory, _inspect, _rate
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _memory, _inspect, _rate = Memory.reading(base, version), inspect, rate
+
+
+def work(looks: tuple[Look, ...]) -> list[Seen]:
+    """Look at a clip's files, in order."""
+    return [_look(look) for look in looks]
+
+
+def _look(look: Look) -> Seen:
+    try:
+        before = os.stat(look.path)
+        with look.path.open("rb") as file:
+            sha = hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        return Seen(0, 0, b"", Facts("unreadable", error.strerror or str(error)), False)
+    known = Facts() if not look.want else _memory.facts(sha, look.want)
+    facts = known or _inspect(look.path, look.want, _rate)
+    return Seen(before.st_size, before.st_mtime_ns, sha, facts, known is None)
