@@ -17,6 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_prep import readers
+from data_prep.build import Options, build
+from data_prep.places import Root
 from recipe.mer_r1 import steps
 from recipe.mer_r1.demo import process
 
@@ -166,25 +169,20 @@ def test_a_clip_that_breaks_stops_the_run_and_is_named(micro_corpus, tiny_model,
     nothing_stays()
 
 
-def test_two_ranks_with_the_sound_inside_the_video(micro_corpus, tiny_model, tmp_path, nothing_stays) -> None:
-    """Two FSDP ranks over gloo, two vLLM replicas, audio interleaved with the frames."""
-    shards = {split: interleaved(path, tmp_path / path.name) for split, path in shards_of(micro_corpus).items()}
-    sizes = ("preset.ranks_per_node=2", "preset.media.use_audio_in_video=true", "preset.steps=1")
-    run = Run(tmp_path / "rl", tiny_model, shards, *sizes)
+def test_two_ranks_with_embedded_clips_and_the_sound_inside_the_video(
+    micro_corpus, tiny_model, tmp_path, nothing_stays
+) -> None:
+    """Two FSDP ranks over gloo, two vLLM replicas; clips inside the shards and a cache; sound among the frames."""
+    build(readers.get("micro"), Root(micro_corpus), tmp_path / "shards", Options(embed=True))
+    shards = {split: tmp_path / "shards" / f"{split}.parquet" for split in ("rl", "test")}
+    cache = tmp_path / "clips"
+    sizes = ("preset.ranks_per_node=2", "preset.steps=1")
+    media = ("preset.media.use_audio_in_video=true", f"preset.media.cache_folder={cache}")
+    run = Run(tmp_path / "rl", tiny_model, shards, *sizes, *media)
     assert run.wait(START_SECONDS) == 0
     taken = steps.read(tmp_path / "rl" / "metrics.jsonl")[1]
     assert taken["rollout_actor_log_prob_diff/max"] < 1e-5
     assert taken["reward/missing"] == 0
+    assert any(file.stat().st_size > 10_000 for file in cache.rglob("*") if file.is_file()), "no decoded clip was kept"
     loads_in_transformers(tmp_path / "rl" / "model")  # merged from two ranks' shards
     nothing_stays()
-
-
-def interleaved(shard: Path, out: Path) -> Path:
-    """The shard without audio files: the sound is the video's own."""
-    table = pq.read_table(shard)
-    rows = table.to_pylist()
-    for row in rows:
-        row["audios"] = []
-        row["prompt"][0]["content"] = row["prompt"][0]["content"].replace("<audio>", "")
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), out)
-    return out
