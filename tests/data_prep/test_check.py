@@ -46,7 +46,7 @@ def shard(path: Path, root: Path, name: str, video: bytes, *, embed: bool = Fals
     if embed:
         row["videos"] = row["audios"] = [{"path": file.name, "bytes": video}]
         file.unlink()
-    with rows.ShardWriter(path, rows.schema(root, embed=embed)) as writer:
+    with rows.ShardWriter(path, rows.schema(Root(root), embed=embed)) as writer:
         writer.write(row)
     return path
 
