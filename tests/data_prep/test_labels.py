@@ -128,6 +128,15 @@ def test_npz_labels_that_cannot_be_read(name, labels, message, tmp_path):
     assert source.file in str(error.value)
 
 
+def test_an_npz_that_unpacks_to_any_size_is_refused(tmp_path):
+    corpora.make("mosi", tmp_path)
+    labels = tmp_path / "cmumosi-process" / "label.npz"
+    np.savez_compressed(labels, test_corpus=np.zeros(300 << 20, np.uint8))
+    assert labels.stat().st_size < 1 << 20
+    with pytest.raises(CorpusError, match="unpacks to 300 MiB"):
+        list(readers.get("mosi").clips(Root(tmp_path)))
+
+
 def test_npz_files_that_hold_something_else(tmp_path):
     corpora.make("mosi", tmp_path)
     labels = tmp_path / "cmumosi-process" / "label.npz"

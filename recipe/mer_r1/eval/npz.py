@@ -33,6 +33,10 @@ _ADMITTED = {
 }
 
 
+LARGEST_MEMBER = 256 << 20
+"""Bytes unpacked; the labels of a benchmark's set take some hundred kB."""
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -50,6 +54,7 @@ def read_npz(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, path)
             return {
                 member.removesuffix(".npy"): _member(archive, member, path)
                 for member in archive.namelist()
@@ -57,6 +62,16 @@ def read_npz(path: Path) -> dict[str, Any]:
             }
     except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InputError(f"{path}: cannot be read as npz ({error})") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
+    """A few bytes can unpack to any number of them."""
+    for member in archive.infolist():
+        if member.file_size > LARGEST_MEMBER:
+            raise InputError(
+                f"{path}, member {member.filename}: refused, unpacks to {member.file_size >> 20} MiB, over "
+                f"{LARGEST_MEMBER >> 20} MiB"
+            )
 
 
 def _member(archive: zipfile.ZipFile, member: str, path: Path) -> Any:
