@@ -32,10 +32,11 @@ def histogram(results: Results, column: str) -> list[Bar]:
     most = results.one(f"SELECT max({column}) FROM clip")
     if not most:
         return []
-    step = _round_step(most / _BARS, whole=column == "tokens")
+    fewest = results.one(f"SELECT min({column}) FROM clip WHERE {column} > 0")
+    step = _round_step((most - fewest or most) / _BARS, whole=column == "tokens")
     query = f"SELECT CAST({column} / ? AS INTEGER) AS bar, count(*) FROM clip WHERE {column} > 0 GROUP BY bar"
     counts = dict(results.rows(query, (float(step),)))
-    return [Bar(bar * step, (bar + 1) * step, counts.get(bar, 0)) for bar in range(max(counts) + 1)]
+    return [Bar(bar * step, (bar + 1) * step, counts.get(bar, 0)) for bar in range(min(counts), max(counts) + 1)]
 
 
 def _round_step(least: float, *, whole: bool) -> float:
