@@ -40,7 +40,7 @@ test: setup ## the whole suite, end-to-end run included (under 30 minutes on two
 	$(TESTENV) $(PY) -m pytest
 
 test-fast: setup ## pure logic only (under 2 minutes)
-	$(TESTENV) $(PY) -m pytest -m "not seam and not e2e"
+	$(TESTENV) $(PY) -m pytest -n auto -m "not seam and not e2e"
 
 lint: setup ## ruff and its formatter
 	$(PY) -m ruff check .

@@ -38,7 +38,7 @@ setup(
         "gpu": GPU,
         "eval": ["openai", "scikit-learn"],
         "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
-        "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "ruff"],
+        "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "pytest-xdist", "ruff"],
     },
     entry_points={
         "verl.plugins": ["verl_ext = verl_ext.plugin"],
