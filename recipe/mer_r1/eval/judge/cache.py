@@ -84,7 +84,8 @@ class ReplyCache:
         for number, line in enumerate(lines, start=1):
             try:
                 entry = json.loads(line)
-                self._replies[entry.pop("key")] = Reply(**entry)
+                key = entry.pop("key")
+                self._replies[key] = Reply(**entry)
             except (ValueError, KeyError, TypeError, AttributeError):
                 self._file.close()
                 raise InputError(f"{self._path}, line {number}: is no reply; remove the line") from None
