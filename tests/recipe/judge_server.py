@@ -127,5 +127,9 @@ class JudgeServer:
     def _bad_request(self, http):
         self.send(http, 400, b'{"error": {"message": "content filter"}}')
 
+    def _cut(self, http):
+        choice = {"message": {"content": None}, "finish_reason": "length"}
+        self.send(http, 200, json.dumps({"choices": [choice]}).encode())
+
     def _echo(self, http):
         self.send(http, 200, completion(f"your key is {KEY}"))

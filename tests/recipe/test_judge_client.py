@@ -4,6 +4,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import pairwise
 
 import pytest
 from judge_server import KEY, JudgeServer
@@ -160,7 +161,7 @@ def test_turns_are_evenly_spaced_and_a_hold_moves_them():
         return times, held
 
     times, held = asyncio.run(turns())
-    assert all(after - before >= 0.029 for before, after in zip(times[:3], times[1:4], strict=True))
+    assert all(after - before >= 0.029 for before, after in pairwise(times[:4]))
     assert times[4] - held >= 0.199
 
 
@@ -192,6 +193,10 @@ def test_everything_that_decides_a_reply_is_in_its_key():
     ]
     keys = {Request(**base).key, *(Request(**{**base, **other}).key for other in others)}
     assert len(keys) == 1 + len(others)
+
+
+def test_a_seed_is_sent_where_it_was_chosen():
+    assert Request("e", "m", [], seed=3).body() == {"model": "m", "messages": [], "temperature": 0.0, "seed": 3}
 
 
 def test_other_wording_is_another_key(monkeypatch):

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import traceback
 
 import pytest
@@ -119,6 +120,21 @@ def test_an_answer_without_reply_is_counted_told_and_asked_for_again(server, cas
     assert [is_rating(body) for body in server.requests[asked:]] == [True]
 
 
+def test_a_reply_that_was_cut_is_unparseable_and_not_asked_for_again(server, case):
+    server.misbehave = lambda body, nth: "cut" if is_rating(body) else None
+    for _ in range(2):
+        main_eval.main(case.arguments(server.url, "--limit", "1"))
+        assert case.verdicts()[0]["status"] == "unparseable"
+        assert "ended by 'length'" in case.verdicts()[0]["reason"]
+    assert len(server.requests) == 2
+
+
+def test_without_the_package_it_says_what_to_install(server, case, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    fails_with(2, case.arguments(server.url))
+    assert "pip install -e '.[eval]'" in capsys.readouterr().err
+
+
 def test_a_damaged_clip_is_a_failure_with_its_reason(server, case):
     (case.folder / "clip.mp4").write_bytes(b"no clip")
     fails_with(1, case.arguments(server.url, "--limit", "2"))
@@ -152,14 +168,12 @@ def test_interrupted_it_keeps_what_it_has(server, case, capsys):
 def test_the_key_is_nowhere(server, case, capsys, caplog, fault, code):
     caplog.set_level(logging.DEBUG)
     server.misbehave = lambda body, nth: fault
-    trace = ""
+    ended, trace = 0, ""
     try:
         main_eval.main(case.arguments(server.url))
     except SystemExit as stopped:
-        assert stopped.code == code
-        trace = "".join(traceback.format_exception(stopped))
-    else:
-        assert code == 0
+        ended, trace = stopped.code, "".join(traceback.format_exception(stopped))
+    assert ended == code
     shown = capsys.readouterr()
     files = [path.read_text() for path in case.out.rglob("*") if path.is_file()]
     assert files

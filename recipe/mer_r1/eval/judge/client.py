@@ -7,7 +7,6 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from json import JSONDecodeError
 from time import time
 from typing import Any
 
@@ -169,12 +168,15 @@ class Client:
 
     def _read(self, content: bytes) -> Reply:
         try:
-            body = _Body.model_validate_json(self._without_key(content.decode()))
-        except (UnicodeDecodeError, JSONDecodeError, ValidationError) as error:
-            fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise _Retriable(self._without_key(f"the reply is no chat completion ({fault})")[:_SHOWN]) from None
+            body = _Body.model_validate_json(content)
+        except ValidationError as error:
+            shown = " ".join(content.decode(errors="replace").split())
+            reason = f"the reply is no chat completion ({error.errors()[0]['msg']}): {shown}"
+            raise _Retriable(self._without_key(reason)[:_SHOWN]) from None
         choice = body.choices[0]
-        return Reply(choice.message.content or "", choice.finish_reason, body.model)
+        texts = (choice.message.content, choice.finish_reason, body.model)
+        text, finish, served = (value and self._without_key(value) for value in texts)
+        return Reply(text or "", finish, served)
 
     def _refusal(self, error: Any) -> Exception:
         status = error.status_code

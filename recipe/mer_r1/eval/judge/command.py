@@ -5,7 +5,7 @@
 
 Writes OUT/replies.jsonl as replies come, so that the same command goes on where it was; then OUT/verdicts.jsonl, a line
 an answer, and OUT/results.json. Exits with 1 where answers had no reply (the same command asks for them again), with 2
-where the input is at fault, and with 130 when interrupted.
+where the input is at fault or the endpoint refuses everything, and with 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import asyncio
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -128,10 +129,21 @@ async def _judge(
     )
     try:
         with tqdm(total=len(asked), desc="judged", unit="answer") as bar:
-            verdicts = await judge.all(asked, arguments.concurrency, lambda _: bar.update())
+            verdicts = await judge.all(asked, arguments.concurrency, _progress(bar))
     finally:
         await caller.close()
     return verdicts, dict(sorted(judge.served.items()))
+
+
+def _progress(bar: tqdm) -> Callable[[Verdict], None]:
+    counts: Counter[str] = Counter()
+
+    def done(verdict: Verdict) -> None:
+        counts[verdict.status] += 1
+        bar.set_postfix(counts, refresh=False)
+        bar.update()
+
+    return done
 
 
 def check_endpoint(url: str) -> str:

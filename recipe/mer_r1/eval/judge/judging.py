@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from recipe.mer_r1.eval.judge import prompts
-from recipe.mer_r1.eval.judge.cache import Request
+from recipe.mer_r1.eval.judge.cache import Reply, Request
 from recipe.mer_r1.eval.judge.client import AskError, Client
 from recipe.mer_r1.eval.judge.frames import data_urls
 from recipe.mer_r1.eval.judge.questions import Question
@@ -63,14 +63,16 @@ class Judge:
         common = {"index": question.index, "name": question.name, "task": question.task}
         steps: list[str] = []
         try:
-            steps = read_steps(await self._ask(self.extractor_model, prompts.extraction(question.response)))
+            reply = await self._ask(self.extractor_model, prompts.extraction(question.response))
+            steps = read_steps(reply.text)
             multi = question.task in prompts.MULTI_LABEL_TASKS
             frames = await asyncio.to_thread(data_urls, question.clip)
             messages = prompts.rating(steps, question.labels, question.clue, frames, multi=multi)
             reply = await self._ask(self.judge_model, messages)
-            rating = read_scores(reply, len(steps), len(question.labels) if multi else None)
+            rating = read_scores(reply.text, len(steps), len(question.labels) if multi else None)
         except UnparseableError as error:
-            return Verdict(**common, status="unparseable", steps=steps, reason=str(error))
+            ended = "" if reply.finish in (None, "stop") else f"; the reply ended by {reply.finish!r}"
+            return Verdict(**common, status="unparseable", steps=steps, reason=f"{error}{ended}")
         except (AskError, MediaError) as error:
             return Verdict(**common, status="failed", steps=steps, reason=str(error))
         return Verdict(
@@ -82,7 +84,7 @@ class Judge:
             reasoning=float(rating.reasoning),
         )
 
-    async def _ask(self, model: str, messages: prompts.Messages) -> str:
+    async def _ask(self, model: str, messages: prompts.Messages) -> Reply:
         reply = await self.client.ask(Request(self.endpoint, model, messages, seed=self.seed))
         self.served[reply.served or model] += 1
-        return reply.text
+        return reply
