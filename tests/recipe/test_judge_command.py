@@ -143,8 +143,8 @@ def test_a_damaged_clip_is_a_failure_with_its_reason(server, case):
 
 
 def test_no_more_answers_at_a_time_than_asked_for(server, case):
-    server.delay_s = 0.05
-    main_eval.main(case.arguments(server.url, "--concurrency", "2"))
+    server.delay_s = 0.2
+    main_eval.main(case.arguments(server.url, "--concurrency", "2", "--limit", "4"))
     assert server.peak == 2
 
 

@@ -96,7 +96,7 @@ def clip_key(name: str) -> str:
 
 
 def read_rows(shard: Path, media_root: Path | None = None) -> list[dict[str, Any]]:
-    """The shard's rows; clips as paths that exist or references into the shard are not checked here.
+    """The shard's rows; whether the clips exist is found out when they are decoded.
 
     Raises:
         InputError: no such shard, or one without the columns.
