@@ -36,7 +36,7 @@ setup(
     extras_require={
         "cpu": CPU,
         "gpu": GPU,
-        "eval": ["openai", "scikit-learn"],
+        "eval": ["openai", "pillow", "pydantic", "scikit-learn"],
         "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
         "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "pytest-xdist", "ruff"],
     },

@@ -8,6 +8,10 @@ from importlib import import_module
 # Imported only when asked for: scoring files must not wait for torch.
 SUBCOMMANDS = {
     "generate": ("recipe.mer_r1.eval.generate", "slow and fast answers of a model to a shard's clips, scored"),
+    "judge": (
+        "recipe.mer_r1.eval.judge.command",
+        "MME-Emotion: steps and labels of answers rated by a language model",
+    ),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
 }
 

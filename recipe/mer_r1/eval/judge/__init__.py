@@ -1,0 +1,1 @@
+"""MME-Emotion's two-call protocol with a language model as judge: what `main_eval judge` runs."""

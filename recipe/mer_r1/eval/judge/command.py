@@ -1,0 +1,181 @@
+"""Judge the answers to MME-Emotion by a language model, in two calls an answer.
+
+    OPENAI_API_KEY=… python -m recipe.mer_r1.main_eval judge --answers slow.jsonl --shard test.parquet \\
+        --clues DIR --endpoint URL --judge-model NAME --out DIR
+
+Writes OUT/replies.jsonl as replies come, so that the same command goes on where it was; then OUT/verdicts.jsonl, a line
+an answer, and OUT/results.json. Exits with 1 where answers had no reply (the same command asks for them again), with 2
+where the input is at fault or the endpoint refuses everything, and with 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.judge import client, frames, questions
+from recipe.mer_r1.eval.judge.cache import ReplyCache
+from recipe.mer_r1.eval.judge.judging import Judge
+from recipe.mer_r1.eval.judge.limiter import Limiter
+from recipe.mer_r1.eval.judge.prompts import prompt_hash
+from recipe.mer_r1.eval.judge.results import Results, by_task, summarize, table
+from recipe.mer_r1.eval.judge.verdict import Verdict
+from recipe.mer_r1.eval.provenance import git_state, versions
+
+_LIBRARIES = ("mer-r1", "openai", "pydantic", "av", "pillow")
+
+
+def parser(prog_name: str) -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--answers", required=True, type=Path, help="slow.jsonl or fast.jsonl of `main_eval generate`")
+    result.add_argument("--shard", required=True, type=Path, help="the shard that was answered")
+    result.add_argument("--media-root", type=Path, help="folder of the shard's relative paths; default: its own")
+    result.add_argument("--clues", required=True, nargs="+", type=Path, help="audio clue files, or folders of them")
+    result.add_argument("--endpoint", required=True, help="base URL of an OpenAI-compatible server, such as …/v1")
+    result.add_argument("--judge-model", required=True, help="the model that rates the steps; it must see images")
+    result.add_argument("--extractor-model", help="the model that splits answers into steps; default: the judge")
+    result.add_argument("--key-env", default="OPENAI_API_KEY", metavar="NAME", help="variable that holds the key")
+    result.add_argument("--out", required=True, type=Path, help="folder for replies, verdicts and results.json")
+    result.add_argument("--concurrency", type=_positive, default=8, help="answers at a time (default 8)")
+    result.add_argument("--requests-per-minute", type=_positive, metavar="N", help="at most; default: no limit")
+    result.add_argument("--seed", type=int, help="sent with each request; default: none, as some endpoints refuse it")
+    result.add_argument("--limit", type=_positive, help="only the first N answers")
+    return result
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def app(arguments: Sequence[str], prog_name: str = "main_eval judge") -> None:
+    """The subcommand; the exit codes are in the module's text."""
+    chosen = parser(prog_name).parse_args(arguments)
+    try:
+        results = run(chosen)
+    except (ValueError, OSError) as error:  # InputError, ShardError and the like are ValueErrors
+        print(f"{prog_name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{prog_name}: interrupted; the same command goes on where it was", file=sys.stderr)
+        raise SystemExit(130) from None
+    print(table(results))
+    if failed := results.overall.n_failed:
+        print(
+            f"{prog_name}: {failed} answers could not be judged and are in no score; {chosen.out / 'verdicts.jsonl'} "
+            "says why, and the same command tries them again",
+            file=sys.stderr,
+        )
+        raise SystemExit(1)
+
+
+def run(arguments: argparse.Namespace) -> Results:
+    """Check, ask what is missing, write the files.
+
+    Raises:
+        InputError: something that was given cannot be used.
+    """
+    endpoint, key = check_endpoint(arguments.endpoint), read_key(arguments.key_env)
+    rows = questions.read_rows(arguments.shard, arguments.media_root)
+    answers = questions.read_answers(arguments.answers)[: arguments.limit]
+    asked = questions.join(answers, rows, questions.read_clues(arguments.clues))
+    with ReplyCache(arguments.out / "replies.jsonl") as cache:
+        verdicts, served = asyncio.run(_judge(arguments, endpoint, key, cache, asked))
+    results = Results(
+        answers=str(arguments.answers.resolve()),
+        answers_sha256=hashlib.sha256(arguments.answers.read_bytes()).hexdigest(),
+        shard=str(arguments.shard.resolve()),
+        shard_rows=len(rows),
+        limit=arguments.limit,
+        endpoint=endpoint,
+        judge_model=arguments.judge_model,
+        extractor_model=arguments.extractor_model or arguments.judge_model,
+        served_models=served,
+        temperature=0.0,
+        seed=arguments.seed,
+        prompt_sha256=prompt_hash(),
+        frames={"fps": frames.FPS, "max": frames.MAX_FRAMES, "longest_side": frames.LONGEST_SIDE},
+        git=git_state(),
+        versions=versions(*_LIBRARIES),
+        overall=summarize(verdicts),
+        tasks=by_task(verdicts),
+    )
+    _write(arguments.out / "verdicts.jsonl", "".join(f"{verdict.model_dump_json()}\n" for verdict in verdicts))
+    _write(arguments.out / "results.json", results.model_dump_json(indent=1) + "\n")
+    return results
+
+
+async def _judge(
+    arguments: argparse.Namespace, endpoint: str, key: str, cache: ReplyCache, asked: list[questions.Question]
+) -> tuple[list[Verdict], dict[str, int]]:
+    caller = client.Client(endpoint, key, cache, Limiter(arguments.requests_per_minute), client.POLICY)
+    judge = Judge(
+        caller, endpoint, arguments.judge_model, arguments.extractor_model or arguments.judge_model, arguments.seed
+    )
+    try:
+        with tqdm(total=len(asked), desc="judged", unit="answer") as bar:
+            verdicts = await judge.all(asked, arguments.concurrency, _progress(bar))
+    finally:
+        await caller.close()
+    return verdicts, dict(sorted(judge.served.items()))
+
+
+def _progress(bar: tqdm) -> Callable[[Verdict], None]:
+    counts: Counter[str] = Counter()
+
+    def done(verdict: Verdict) -> None:
+        counts[verdict.status] += 1
+        bar.set_postfix(counts, refresh=False)
+        bar.update()
+
+    return done
+
+
+def check_endpoint(url: str) -> str:
+    """The base URL without a slash at its end.
+
+    Raises:
+        InputError: it is none, or could hold a secret that would be written to files.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("--endpoint: not an http(s) URL such as https://host/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InputError("--endpoint: no user, password or query in the URL; the key comes from --key-env")
+    return url.rstrip("/")
+
+
+def read_key(variable: str) -> str:
+    """The key; it is never shown.
+
+    Raises:
+        InputError: the variable is not set, or holds what no header can.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(f"{variable} is not set; it holds the endpoint's key (any word where none is asked for)")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(f"{variable} holds characters that no key has")
+    return key
+
+
+def _write(path: Path, text: str) -> None:
+    """All of the file or nothing."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(part, path)

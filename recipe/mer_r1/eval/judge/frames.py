@@ -1,0 +1,34 @@
+"""What the judge sees of a clip: JPEG frames as data URLs."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+
+from verl_ext.omni.source import ClipSource
+
+FPS, MAX_FRAMES = 1.0, 10
+LONGEST_SIDE = 768
+"""Pixels; larger frames are made smaller, which is what endpoints do with them anyway."""
+_QUALITY = 90
+
+
+def data_urls(clip: ClipSource) -> list[str]:
+    """About a frame a second, 10 at most, spread evenly over the whole clip, in order.
+
+    Raises:
+        MediaError: the clip is missing or damaged.
+    """
+    # Slow to import: what only reads answers must not wait for torch.
+    from PIL import Image
+
+    from verl_ext.omni.media import read_video
+
+    urls = []
+    for frame_CHW in read_video(clip, fps=FPS, max_frames=MAX_FRAMES).frames_TCHW:
+        image = Image.fromarray(frame_CHW.permute(1, 2, 0).contiguous().numpy())
+        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        buffer = BytesIO()
+        image.save(buffer, format="JPEG", quality=_QUALITY)
+        urls.append(f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}")
+    return urls

@@ -1,0 +1,90 @@
+"""Judging answers: two calls each, several answers at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from recipe.mer_r1.eval.judge import prompts
+from recipe.mer_r1.eval.judge.cache import Reply, Request
+from recipe.mer_r1.eval.judge.client import AskError, Client
+from recipe.mer_r1.eval.judge.frames import data_urls
+from recipe.mer_r1.eval.judge.questions import Question
+from recipe.mer_r1.eval.judge.replies import UnparseableError, read_scores, read_steps
+from recipe.mer_r1.eval.judge.verdict import Verdict
+from verl_ext.omni.source import MediaError
+
+
+@dataclass
+class Judge:
+    """Who judges, and what it has been called by the endpoint."""
+
+    client: Client
+    endpoint: str
+    judge_model: str
+    extractor_model: str
+    seed: int | None = None
+    served: Counter[str] = field(default_factory=Counter)
+
+    async def all(
+        self, questions: Sequence[Question], concurrency: int, done: Callable[[Verdict], object]
+    ) -> list[Verdict]:
+        """The verdicts, in the questions' order; `done` is told of each as it comes.
+
+        Raises:
+            StopError: the endpoint refuses everything, or is down.
+        """
+        verdicts: dict[int, Verdict] = {}
+        waiting = iter(questions)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(concurrency, len(questions))):
+                    group.create_task(self._work(waiting, verdicts, done))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None  # the first one cancelled the other workers
+        return [verdicts[question.index] for question in questions]
+
+    async def _work(
+        self, waiting: Iterator[Question], verdicts: dict[int, Verdict], done: Callable[[Verdict], object]
+    ) -> None:
+        for question in waiting:  # one iterator for all workers: each takes the next
+            verdict = await self.one(question)
+            verdicts[question.index] = verdict
+            done(verdict)
+
+    async def one(self, question: Question) -> Verdict:
+        """An answer's verdict.
+
+        Raises:
+            StopError: as `all`.
+        """
+        common = {"index": question.index, "name": question.name, "task": question.task}
+        steps: list[str] = []
+        try:
+            reply = await self._ask(self.extractor_model, prompts.extraction(question.response))
+            steps = read_steps(reply.text)
+            multi = question.task in prompts.MULTI_LABEL_TASKS
+            frames = await asyncio.to_thread(data_urls, question.clip)
+            messages = prompts.rating(steps, question.labels, question.clue, frames, multi=multi)
+            reply = await self._ask(self.judge_model, messages)
+            rating = read_scores(reply.text, len(steps), len(question.labels) if multi else None)
+        except UnparseableError as error:
+            ended = "" if reply.finish in (None, "stop") else f"; the reply ended by {reply.finish!r}"
+            return Verdict(**common, status="unparseable", steps=steps, reason=f"{error}{ended}")
+        except (AskError, MediaError) as error:
+            return Verdict(**common, status="failed", steps=steps, reason=str(error))
+        return Verdict(
+            **common,
+            status="scored",
+            steps=steps,
+            scores=[str(score) for score in rating.scores],
+            recognition=float(rating.recognition),
+            reasoning=float(rating.reasoning),
+        )
+
+    async def _ask(self, model: str, messages: prompts.Messages) -> Reply:
+        reply = await self.client.ask(Request(self.endpoint, model, messages, seed=self.seed))
+        self.served[reply.served or model] += 1
+        return reply
