@@ -9,6 +9,7 @@ from importlib import import_module
 SUBCOMMANDS = {
     "generate": ("recipe.mer_r1.eval.generate", "slow and fast answers of a model to a shard's clips, scored"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
+    "tables": ("recipe.mer_r1.eval.tables", "results of several runs in the paper's tables, and a picture"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +12,7 @@ from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.records import SETTINGS
 from recipe.mer_r1.eval.results import Origin
 
+Parsed = TypeVar("Parsed", bound=BaseModel)
 MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
@@ -37,6 +38,13 @@ class RunSettings(BaseModel):
     dtype: str
     seed: int
     wheels: dict[str, str]
+
+
+class _Scores(BaseModel):
+    """What is read of scores.json."""
+
+    git: str | None
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ def read_answers(folder: Path) -> Answers:
     if not modes:
         raise InputError(f"{folder}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
     scores = folder / "scores.json"
-    origin = _parse(Origin, scores.read_bytes(), str(scores)) if scores.is_file() else None
+    made = _parse(_Scores, scores.read_bytes(), str(scores)) if scores.is_file() else None
+    origin = made and Origin(git=made.git, versions=made.versions)
     return Answers(folder, _parse(RunSettings, settings.read_bytes(), str(settings)), origin, modes)
 
 
@@ -84,7 +93,7 @@ def _lines(path: Path) -> list[Answer]:
     return sorted(found, key=lambda answer: answer.index)
 
 
-def _parse[Parsed: BaseModel](kind: type[Parsed], text: bytes, where: str) -> Parsed:
+def _parse(kind: type[Parsed], text: bytes, where: str) -> Parsed:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

@@ -165,7 +165,7 @@ def read_results(folder: Path) -> FolderResults:
         versions = [fault["input"] for fault in faults if fault["loc"] == ("schema_version",)]
         if versions:
             raise InputError(
-                f"{path}: schema version {versions[0]!r}, this program reads {SCHEMA_VERSION}; make it anew from answers"
+                f"{path}: schema version {versions[0]!r}, {SCHEMA_VERSION} is read here; make it anew from answers"
             ) from error
         where = ".".join(map(str, faults[0]["loc"])) or "the file"
         raise InputError(f"{path}: {where}: {faults[0]['msg']}") from error

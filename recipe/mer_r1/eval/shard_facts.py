@@ -41,7 +41,9 @@ def shard_facts(path: Path, answers: Sequence[Answer]) -> ShardFacts:
     rows = parquet.read_table(path, columns=["data_source", "prompt", "extra_info"]).to_pylist()
     for answer in answers:
         if answer.index >= len(rows) or rows[answer.index]["extra_info"]["name"] != answer.name:
-            raise InputError(f"{path}: row {answer.index} is not {answer.name!r}: the shard was built anew; answer again")
+            raise InputError(
+                f"{path}: row {answer.index} is not {answer.name!r}: the shard was built anew; answer again"
+            )
     taken = [rows[answer.index] for answer in sorted(answers, key=lambda answer: answer.name)]
     corpora = sorted({row["data_source"] for row in taken})
     if len(corpora) > 1:
