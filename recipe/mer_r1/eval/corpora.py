@@ -30,9 +30,12 @@ TITLES = {
     "sims": "SIMS",
     "simsv2": "SIMSv2",
     "micro": "MER-Micro",
+    "mer_micro": "MER-Micro",
 }
 BASIC = ("mer2023", "mer2024", "meld", "iemocap")
 SENTIMENT = ("mosi", "mosei", "sims", "simsv2")
+RECOGNITION = ("ov_merd_plus", *BASIC)
+"""What the paper's R-Mean (Table 3) averages."""
 
 MISSING_TOOL = {
     "waf": "WAF needs a sentiment mapper (words → positive, negative, neutral), which is not here",

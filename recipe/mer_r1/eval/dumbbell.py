@@ -13,7 +13,10 @@ from recipe.mer_r1.eval.results import Metric
 # Okabe and Ito's colours, which stay apart for most colour-blind readers; the shapes tell them apart in grey.
 _MODES = {"slow": ("#0072b2", "o"), "fast": ("#e69f00", "D")}
 _PANELS = {"R": "Recall", "P": "Precision"}
-_ROW_INCHES = 0.62
+_CAPTION = (
+    "Percent, mean over the wheels. Thin lines and brackets: 95 % bootstrap intervals over clips; bold: without zero."
+)
+_ROW_INCHES = 0.68
 
 
 def drawable(entries: Sequence[Entry]) -> list[Entry]:
@@ -36,7 +39,9 @@ def draw(entries: Sequence[Entry], paths: Sequence[Path]) -> None:
         axes[0].set_yticks(range(len(entries)), [_label(entry, entries) for entry in entries])
         axes[0].set_ylim(len(entries) - 0.45, -0.55)
         handles = axes[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside upper right", ncols=2)
+        figure.legend(*handles, loc="outside upper right", ncols=2, columnspacing=1.2, handletextpad=0.2)
+        figure.suptitle(_title(entries), x=0.01, ha="left", fontsize=15)
+        figure.supxlabel(_CAPTION, fontsize=10, color="#555555")
         for path in paths:
             figure.savefig(path, dpi=200)
         plt.close(figure)
@@ -47,33 +52,15 @@ def _panel(axis: Any, entries: Sequence[Entry], key: str, title: str) -> None:
         points = {mode: entry.folder.mode(mode).metrics[key] for mode in _MODES}
         slow, fast = (100 * (points[mode].value or 0.0) for mode in _MODES)
         axis.plot([slow, fast], [number, number], color="#999999", linewidth=3, solid_capstyle="round", zorder=1)
-        for offset, (mode, metric) in zip((-0.16, 0.16), points.items(), strict=True):
+        for offset, (mode, metric) in zip((-0.2, 0.2), points.items(), strict=True):
             colour, marker = _MODES[mode]
             _interval(axis, metric, number + offset, colour)
             label = f"{mode} thinking" if number == 0 else None
             value = 100 * (metric.value or 0.0)
             axis.scatter(value, number, s=110, color=colour, marker=marker, edgecolor="white", zorder=3, label=label)
-        gap = entry.folder.gaps[key].value or 0.0
-        axis.annotate(
-            f"{100 * gap:+.1f}",
-            (1.0, number),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color="#444444",
-        )
+        _gap(axis, entry.folder.gaps[key], number)
     axis.set_title(title, loc="left", fontweight="bold")
-    axis.annotate(
-        "fast − slow",
-        (1.0, 1.0),
-        xycoords="axes fraction",
-        xytext=(6, 6),
-        textcoords="offset points",
-        fontsize=10,
-        color="#444444",
-    )
-    axis.set_xlabel("percent, mean over the wheels")
+    _beside(axis, "fast − slow", 1.0, va="bottom", fontsize=10, y_in_axes=True)
     axis.grid(axis="x", alpha=0.3)
     axis.tick_params(axis="y", length=0)
     axis.margins(x=0.08)
@@ -82,10 +69,48 @@ def _panel(axis: Any, entries: Sequence[Entry], key: str, title: str) -> None:
 def _interval(axis: Any, metric: Metric, height: float, colour: str) -> None:
     """A thin line beside the point: two intervals on one height would hide each other."""
     if metric.low is not None and metric.high is not None:
-        axis.plot([100 * metric.low, 100 * metric.high], [height, height], color=colour, linewidth=1.4, alpha=0.8)
+        axis.plot([100 * metric.low, 100 * metric.high], [height, height], color=colour, linewidth=1.2, alpha=0.6)
+
+
+def _gap(axis: Any, gap: Metric, height: float) -> None:
+    """The difference with its interval, bold where that leaves out zero: the two points' own intervals cannot tell,
+    since the same clips are hard for both.
+    """
+    text = _signed(gap.value or 0.0)
+    sure = False
+    if gap.low is not None and gap.high is not None:
+        text += f"\n[{_signed(gap.low)}, {_signed(gap.high)}]"
+        sure = gap.low > 0 or gap.high < 0
+    weight = "bold" if sure else "normal"
+    _beside(axis, text, height, va="center", fontsize=10, fontweight=weight)
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _beside(axis: Any, text: str, height: float, *, y_in_axes: bool = False, **style: Any) -> None:
+    """Text right of the axes, at a height in rows or, above them, in shares of the axes."""
+    where = "axes fraction" if y_in_axes else ("axes fraction", "data")
+    shift = (8, 6 if y_in_axes else 0)
+    place = {"xycoords": where, "xytext": shift, "textcoords": "offset points"}
+    axis.annotate(text, (1.0, height), color="#333333", **place, **style)
+
+
+def _title(entries: Sequence[Entry]) -> str:
+    """Names the corpus or the model where all rows share it."""
+    corpora, rows = {entry.corpus for entry in entries}, {entry.row for entry in entries}
+    text = "Slow and fast thinking"
+    if len(rows) == 1:
+        text += f" of {entries[0].row}"
+    if len(corpora) == 1:
+        text += f" on {TITLES.get(entries[0].corpus, entries[0].corpus)}, {entries[0].folder.results[0].n} clips"
+    return text
 
 
 def _label(entry: Entry, entries: Sequence[Entry]) -> str:
-    """The corpus, and the model where there are several."""
+    """What the title does not say: model, corpus, or both."""
     corpus = TITLES.get(entry.corpus, entry.corpus)
-    return f"{entry.row}\n{corpus}" if len({other.row for other in entries}) > 1 else corpus
+    if len({other.corpus for other in entries}) == 1:
+        return entry.row
+    return corpus if len({other.row for other in entries}) == 1 else f"{entry.row}\n{corpus}"

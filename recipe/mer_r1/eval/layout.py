@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from recipe.mer_r1.eval.corpora import COLUMNS, TITLES, official_metric
+from recipe.mer_r1.eval.corpora import COLUMNS, RECOGNITION, TITLES, official_metric
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.results import FolderResults, Result, why_not_comparable
 from recipe.mer_r1.paper import PaperTable
@@ -30,11 +30,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: numbers in percent by corpus, and their mean where there are all nine."""
+    """A row of a table, numbers in percent.
+
+    `r_mean` is the mean over the five recognition corpora, `mean` over all nine; None unless each is there whole.
+    """
 
     name: str
     mode: str
     cells: dict[str, float | None]
+    r_mean: float | None
     mean: float | None
     notes: tuple[str, ...] = ()
 
@@ -82,18 +86,23 @@ def lines(entries: Sequence[Entry], *, unified: bool = False) -> list[Line]:
             if entry.row == row and (result := entry.folder.mode(mode)) is not None
         }
         cells = {corpus: _cell(results.get(corpus), unified) for corpus in corpora_of(entries)}
-        nine = [cells[corpus] for corpus in COLUMNS]
-        whole = [cell for cell in nine if cell is not None]
-        complete = len(whole) == len(COLUMNS) and not any(results[corpus].partial for corpus in COLUMNS)
-        notes = [] if complete else [_missing(cells)]
+        whole = {corpus: None if corpus in results and results[corpus].partial else cells[corpus] for corpus in cells}
+        mean = _mean(whole, tuple(COLUMNS))
+        notes = [] if mean is not None else [_missing(whole)]
         notes += [f"{TITLES.get(corpus, corpus)}: {note}" for corpus in results for note in results[corpus].notes]
         notes += [
             f"{TITLES.get(corpus, corpus)}: {result.n} of {result.n_shard} clips only"
             for corpus, result in results.items()
             if result.partial
         ]
-        found.append(Line(row, mode, cells, statistics.fmean(whole) if complete else None, tuple(notes)))
+        found.append(Line(row, mode, cells, _mean(whole, RECOGNITION), mean, tuple(notes)))
     return found
+
+
+def _mean(cells: Mapping[str, float | None], corpora: Sequence[str]) -> float | None:
+    """None unless all are there."""
+    there = [cell for corpus in corpora if (cell := cells[corpus]) is not None]
+    return statistics.fmean(there) if len(there) == len(corpora) else None
 
 
 def _rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -108,9 +117,9 @@ def _cell(result: Result | None, unified: bool) -> float | None:
     return None if value is None else 100 * value
 
 
-def _missing(cells: dict[str, float | None]) -> str:
+def _missing(cells: Mapping[str, float | None]) -> str:
     absent = [TITLES[corpus] for corpus in COLUMNS if cells[corpus] is None]
-    return f"no mean: {', '.join(absent)} missing" if absent else "no mean: some corpora are partial"
+    return f"no mean: {', '.join(absent)} missing"
 
 
 def paper_lines(table: PaperTable, corpora: Sequence[str]) -> list[Line]:
@@ -119,7 +128,9 @@ def paper_lines(table: PaperTable, corpora: Sequence[str]) -> list[Line]:
     for row in table.rows:
         cells = table.cells(row)
         ours = {corpus: cells[COLUMNS[corpus]] if corpus in COLUMNS else None for corpus in corpora}
-        found.append(Line(f"paper: {row.name}", row.mode or "slow", ours, cells["mean"]))
+        # Of the models of others, nobody says that they think before they answer.
+        mode = row.mode or ("slow" if row.experiment else "–")
+        found.append(Line(f"paper: {row.name}", mode, ours, cells.get("r_mean"), cells["mean"]))
     return found
 
 
@@ -127,37 +138,39 @@ def coverage(entries: Sequence[Entry], table: PaperTable) -> list[str]:
     """Which of the paper's numbers that can be trained here have one of ours, row by row; a row's name is its
     experiment's.
     """
-    found = []
+    lines_found = []
     for row in table.rows:
         if row.experiment is None:
             continue
         mode = row.mode or "slow"
-        have = {
-            entry.corpus
-            for entry in entries
-            if entry.row == row.experiment and (result := entry.folder.mode(mode)) is not None and not result.notes
-        }
+        results = [entry.folder.mode(mode) for entry in entries if entry.row == row.experiment]
+        have = {found.corpus for found in results if found and not found.notes and not found.partial}
         absent = [TITLES[corpus] for corpus in COLUMNS if corpus not in have]
         state = "all nine here" if not absent else f"missing {', '.join(absent)}" if have & {*COLUMNS} else "none here"
-        found.append(f"{row.name} ({row.experiment}), {mode}: {state}")
-    return found
+        lines_found.append(f"{row.name} ({row.experiment}), {mode}: {state}")
+    return lines_found
 
 
 def markdown(title: str, found: Sequence[Line], corpora: Sequence[str], *, unified: bool = False) -> str:
     """A table; numbers in percent, `–` where there is none, the notes below."""
     metric = {"F": "F1", "hit": "HIT", "waf": "WAF", "cot": "CoT"}
     heads = [f"{TITLES.get(name, name)} {metric[official_metric(name, unified=unified)]}" for name in corpora]
-    text = [
-        f"### {title}",
-        "",
-        f"| model | thinking | {' | '.join(heads)} | mean |",
-        "|---|---|" + "--:|" * len(heads) + "--:|",
-    ]
+    heads += ["R-mean", "mean"] if unified else ["mean"]
+    text = [f"### {title}", "", f"| model | thinking | {' | '.join(heads)} |", "|---|---|" + "--:|" * len(heads)]
     for line in found:
-        cells = " | ".join(_number(line.cells[name]) for name in corpora)
-        text.append(f"| {line.name} | {line.mode} | {cells} | {_number(line.mean)} |")
-    notes = dict.fromkeys(f"- {line.name}, {line.mode}: {note}" for line in found for note in line.notes)
-    return "\n".join([*text, *([""] if notes else []), *notes])
+        means = [line.r_mean, line.mean] if unified else [line.mean]
+        cells = " | ".join(_number(value) for value in (*(line.cells[name] for name in corpora), *means))
+        text.append(f"| {line.name} | {line.mode} | {cells} |")
+    return "\n".join([*text, *_notes(found)])
+
+
+def _notes(found: Sequence[Line]) -> list[str]:
+    """Each note of a row once, with the modes that it holds for."""
+    modes: dict[tuple[str, str], list[str]] = {}
+    for line in found:
+        for note in line.notes:
+            modes.setdefault((line.name, note), []).append(line.mode)
+    return ["", *(f"- {name} ({', '.join(of)}): {note}" for (name, note), of in modes.items())] if modes else []
 
 
 def gaps_markdown(entries: Sequence[Entry]) -> str:
@@ -188,9 +201,9 @@ def as_csv(found: Sequence[Line], corpora: Sequence[str]) -> str:
     """The table as CSV with full precision, empty where there is no number."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["model", "thinking", *corpora, "mean"])
+    writer.writerow(["model", "thinking", *corpora, "r_mean", "mean"])
     for line in found:
-        writer.writerow([line.name, line.mode, *(line.cells[name] for name in corpora), line.mean])
+        writer.writerow([line.name, line.mode, *(line.cells[name] for name in corpora), line.r_mean, line.mean])
     return stream.getvalue()
 
 
