@@ -38,7 +38,7 @@ setup(
     extras_require={
         "cpu": CPU,
         "gpu": GPU,
-        "eval": ["openai", "scikit-learn"],
+        "eval": ["matplotlib", "openai", "scikit-learn"],
         "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
         "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "ruff"],
     },

@@ -158,13 +158,12 @@ BROKEN = {
 @pytest.mark.parametrize(("harm", "message"), BROKEN.items(), ids=range(len(BROKEN)))
 def test_a_broken_folder_is_refused_by_name(tmp_path, harm, message):
     folder = write_answers(tmp_path / "a", "micro", model=tmp_path / "model")
-    before = {path: path.read_bytes() for path in folder.glob("*.json*")}
     harm(folder)
     harmed = {path: path.read_bytes() for path in folder.glob("*.json*")}
     with pytest.raises(InputError, match=message):
         scored(folder)
+    # generate mends its files when it goes on; a reader must not.
     assert {path: path.read_bytes() for path in folder.glob("*.json*")} == harmed
-    assert before
 
 
 def test_other_wheels_than_the_runs_must_be_named(tmp_path):

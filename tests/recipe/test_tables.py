@@ -51,7 +51,7 @@ def test_paper_rows_stand_beside_ours_and_gaps_are_named(tables, answers):
     assert "| paper: MER-R1 | slow | 70.68 | 88.60 |" in done.output
     assert "- MER-R1 (mer_r1), slow: missing MER23, MER24, MELD" in done.output
     assert "- Baseline (baseline), slow: none here" in done.output
-    assert "embedded wheels are not the paper's" in done.output
+    assert "embedded wheels are not the paper's, which" in done.output
 
 
 def test_sentiment_says_what_it_needs(tables, answers):
@@ -90,6 +90,22 @@ def test_results_alone_are_enough(tables, answers, tmp_path):
     for path in folder.glob("*.jsonl"):
         path.unlink()
     assert tables(f"x={folder}").output == first.output
+
+
+def test_results_alone_cannot_be_scored_on_other_wheels(tables, answers, shared):
+    folder = answers("a", "micro")
+    assert tables(folder).exit_code == 0
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+    done = tables(folder, "--wheels", shared / "emotion_wheel" / "mer2025")
+    assert (done.exit_code, "only results on mer-r1-builtin" in done.stderr) == (2, True)
+
+
+def test_rows_of_one_corpus_stand_together(answers, tables):
+    folders = [f"{row}={answers(row + corpus, corpus, model=row)}" for row in "xy" for corpus in ("meld", "mer2023")]
+    done = tables(*folders)
+    gaps = [line.split(" | ")[:2] for line in done.output.split("Fast less slow")[1].splitlines()[4:8]]
+    assert gaps == [["| x", "MER23"], ["| y", "MER23"], ["| x", "MELD"], ["| y", "MELD"]]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def _panel(axis: Any, entries: Sequence[Entry], key: str, title: str) -> None:
     _beside(axis, "fast − slow", 1.0, va="bottom", fontsize=10, y_in_axes=True)
     axis.grid(axis="x", alpha=0.3)
     axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
     axis.margins(x=0.08)
 
 
@@ -113,4 +114,4 @@ def _label(entry: Entry, entries: Sequence[Entry]) -> str:
     corpus = TITLES.get(entry.corpus, entry.corpus)
     if len({other.corpus for other in entries}) == 1:
         return entry.row
-    return corpus if len({other.row for other in entries}) == 1 else f"{entry.row}\n{corpus}"
+    return corpus if len({other.row for other in entries}) == 1 else f"{corpus}\n{entry.row}"

@@ -72,6 +72,12 @@ def corpora_of(entries: Sequence[Entry]) -> list[str]:
     return [*COLUMNS, *sorted({entry.corpus for entry in entries} - COLUMNS.keys())]
 
 
+def by_corpus(entries: Sequence[Entry]) -> list[Entry]:
+    """In the order of the columns, so that rows of one corpus stand together; else as given."""
+    order = corpora_of(entries)
+    return sorted(entries, key=lambda entry: order.index(entry.corpus))
+
+
 def lines(entries: Sequence[Entry], *, unified: bool = False) -> list[Line]:
     """A row for every name and mode. A cell without number has its reason among the row's notes.
 

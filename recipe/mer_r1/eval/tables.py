@@ -14,6 +14,7 @@ import typer
 
 from recipe.mer_r1.eval import dumbbell, layout
 from recipe.mer_r1.eval.answers import MODES
+from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.layout import Entry
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.results import FolderResults, read_results, write_results
@@ -35,8 +36,10 @@ def tables(
     out: Annotated[
         Path, typer.Option(help="folder for tables.md, table_1.csv, table_3.csv, slow_fast.png and .svg")
     ] = (Path("outputs/tables")),
-    wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files")] = None,
-    builtin_wheels: Annotated[bool, typer.Option("--builtin-wheels", help="score on the embedded wheels")] = False,
+    wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files; default: the embedded")] = None,
+    builtin_wheels: Annotated[
+        bool, typer.Option("--builtin-wheels", help="the embedded wheels for answers of a run with others")
+    ] = False,
     rules: Annotated[RuleSet | None, typer.Option(help="undefined scores: NaN (mer2025) or 0 (mer2026)")] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="resamplings for 95 % intervals; 0: none")] = 1000,
     seed: Annotated[int, typer.Option(help="seed of the resampling")] = 0,
@@ -47,7 +50,7 @@ def tables(
             raise ValueError("--wheels and --builtin-wheels are two answers to one question; give one")
         table = load_wheels(wheels, rules)
         named = builtin_wheels or wheels is not None
-        entries = [_entry(text, table, bootstrap, seed, named) for text in folders]
+        entries = layout.by_corpus([_entry(text, table, bootstrap, seed, named) for text in folders])
         layout.check(entries)
         out.mkdir(parents=True, exist_ok=True)
         text = report(entries, paper)
@@ -77,7 +80,9 @@ def report(entries: Sequence[Entry], paper: bool) -> str:
     scored = entries[0].folder.results[0].wheels
     parts.append(f"Wheels {scored.name} {scored.version} ({scored.sha256[:12]}), rules {scored.rules}.")
     if paper and scored.sha256 == EmotionWheels.builtin().sha256:
-        parts.append("**The embedded wheels are not the paper's: its numbers and ours differ by that alone.**")
+        parts.append(
+            "**The embedded wheels are not the paper's, which alone moves a score: name the official ones with --wheels.**"
+        )
     return "\n\n".join(parts)
 
 
@@ -92,6 +97,10 @@ def _entry(text: str, wheels: EmotionWheels, bootstrap: int, seed: int, wheels_n
     folder = Path(place)
     if folder.is_dir() and not any((folder / f"{mode}.jsonl").is_file() for mode in MODES):
         found = read_results(folder)
+        if wheels_named and found.results[0].wheels.sha256 != wheels.sha256:
+            raise InputError(
+                f"{folder}: holds no answers, only results on {found.results[0].wheels.name}; score it there"
+            )
     else:
         found = measure(folder, wheels, bootstrap=bootstrap, seed=seed, wheels_named=wheels_named)
         write_results(folder, found)
