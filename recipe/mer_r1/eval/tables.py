@@ -81,7 +81,7 @@ def report(entries: Sequence[Entry], paper: bool) -> str:
     parts.append(f"Wheels {scored.name} {scored.version} ({scored.sha256[:12]}), rules {scored.rules}.")
     if paper and scored.sha256 == EmotionWheels.builtin().sha256:
         parts.append(
-            "**The embedded wheels are not the paper's, which alone moves a score: name the official ones with --wheels.**"
+            "**The embedded wheels are not the paper's, which alone moves a score: name those with --wheels.**"
         )
     return "\n\n".join(parts)
 
