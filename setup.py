@@ -15,7 +15,9 @@ COMMON = [
     "pandas",
     "pebble>=5,<6",
     "psutil",
+    "pydantic>=2.10,<3",
     "pyarrow",
+    "pyyaml",
     "rich",
     "typer",
     "wrapt>=2,<3",
@@ -36,7 +38,7 @@ setup(
     extras_require={
         "cpu": CPU,
         "gpu": GPU,
-        "eval": ["openai", "pillow", "pydantic", "scikit-learn"],
+        "eval": ["matplotlib", "openai", "pillow", "scikit-learn"],
         "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
         "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "pytest-xdist", "ruff"],
     },

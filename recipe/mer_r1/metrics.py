@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from recipe.mer_r1.wheel import EmotionWheels
 Words = str | Iterable[str]
 Missing = Literal["error", "zero"]
 
-__all__ = ["ew_scores", "hit_rate", "sample_scores", "waf", "wheel_scores"]
+__all__ = ["ew_gaps", "ew_scores", "hit_rate", "sample_scores", "waf", "wheel_scores"]
 
 _SENTIMENT = {"positive": 1, "negative": -1, "neutral": 0}
 _CHUNK = 4_000_000  # resampled counts held at once, to bound the memory of a bootstrap
@@ -46,15 +47,37 @@ def ew_scores(
     prediction without truth is left out.
     """
     names = _names(gold, pred, missing)
-    kept, recall, precision = _per_wheel(names, gold, pred, wheels, level)
+    per_wheel = _per_wheel(names, gold, pred, wheels, level)
+    totals = partial(_ew_totals, per_wheel=per_wheel, wheels=wheels)
+    return _result("ew", names, per_wheel[0], totals, wheels, level, bootstrap, seed)
 
-    def totals(counts: np.ndarray) -> dict[str, np.ndarray]:
-        """counts: (draws, samples) → F, P, R: each (draws, wheels)."""
-        n = counts @ kept
-        p, r = _divide(counts @ precision, n, wheels), _divide(counts @ recall, n, wheels)
-        return {"F": _divide(2 * p * r, p + r, wheels), "P": p, "R": r}
 
-    return _result("ew", names, kept, totals, wheels, level, bootstrap, seed)
+def ew_gaps(
+    gold: Mapping[str, Words],
+    pred: Mapping[str, Words],
+    other: Mapping[str, Words],
+    wheels: EmotionWheels,
+    *,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`F`, `P` and `R` of `other` less those of `pred` (the paper's Figure 3 a, with fast as `other`), in −1..1.
+
+    With `bootstrap` there is a `ci95`: both are resampled together, sample by sample, so that what is hard for both
+    does not widen it. Raises ValueError where the names differ.
+    """
+    names = _names(gold, pred, "error")
+    _names(gold, other, "error")
+    first, second = (_per_wheel(names, gold, answers, wheels, 1) for answers in (pred, other))
+
+    def gaps(counts: np.ndarray) -> dict[str, np.ndarray]:
+        before, after = (_ew_totals(counts, per_wheel, wheels) for per_wheel in (first, second))
+        return {key: (after[key] - before[key]).mean(axis=1) for key in before}
+
+    result: dict[str, Any] = {key: float(value[0]) for key, value in gaps(np.ones((1, len(names)))).items()}
+    if bootstrap:
+        result["ci95"] = _intervals(gaps, len(names), bootstrap, seed)
+    return result
 
 
 def hit_rate(
@@ -174,6 +197,16 @@ def _per_wheel(
     table = np.array(sizes, dtype=float).reshape(len(names), len(masks), 3)
     size_gold, size_pred, size_both = table[:, :, 0], table[:, :, 1], table[:, :, 2]
     return (size_gold > 0).astype(float), size_both / np.maximum(size_gold, 1), size_both / np.maximum(size_pred, 1)
+
+
+def _ew_totals(
+    counts: np.ndarray, per_wheel: tuple[np.ndarray, np.ndarray, np.ndarray], wheels: EmotionWheels
+) -> dict[str, np.ndarray]:
+    """counts: (draws, samples) → F, P, R: each (draws, wheels)."""
+    kept, recall, precision = per_wheel
+    n = counts @ kept
+    p, r = _divide(counts @ precision, n, wheels), _divide(counts @ recall, n, wheels)
+    return {"F": _divide(2 * p * r, p + r, wheels), "P": p, "R": r}
 
 
 def _divide(above: np.ndarray, below: np.ndarray, wheels: EmotionWheels) -> np.ndarray:

@@ -77,7 +77,7 @@ def score(
         if task is Task.waf:
             result = waf(truth, guess, **options)
         else:
-            table = _load_wheels(wheels, rules)
+            table = load_wheels(wheels, rules)
             result = (
                 ew_scores(truth, guess, table, level, **options)
                 if task is Task.ew
@@ -110,7 +110,8 @@ def _inputs(
     return truth, guess
 
 
-def _load_wheels(folder: Path | None, rules: RuleSet | None) -> EmotionWheels:
+def load_wheels(folder: Path | None, rules: RuleSet | None) -> EmotionWheels:
+    """The official wheels of a folder, or the embedded ones; rules default to the table's own. Raises WheelError."""
     chosen = {} if rules is None else {"rules": rules.value}
     return EmotionWheels.builtin(**chosen) if folder is None else EmotionWheels.load(folder, **chosen)
 

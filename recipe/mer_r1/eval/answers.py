@@ -1,0 +1,102 @@
+"""Reads a folder of `main_eval generate` without changing it; half a file is an error here, not something to mend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.records import SETTINGS
+from recipe.mer_r1.eval.results import Origin
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
+
+
+class Answer(BaseModel):
+    """What is read of a line: the clip, its true labels, the words of the answer."""
+
+    index: int
+    name: str
+    labels: list[str]
+    words: list[str]
+
+
+class RunSettings(BaseModel):
+    """What is read of settings.json; `weights` are name, bytes and mtime (ns) of the weight files."""
+
+    model: str
+    weights: list[tuple[str, int, int]]
+    shard: Path
+    temperature: float
+    max_tokens: int
+    max_prompt_length: int
+    media: dict[str, Any]
+    dtype: str
+    seed: int
+    wheels: dict[str, str]
+
+
+class _Scores(BaseModel):
+    """What is read of scores.json."""
+
+    git: str | None
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A folder's answers by mode, in the shard's order."""
+
+    folder: Path
+    settings: RunSettings
+    origin: Origin | None
+    modes: dict[str, list[Answer]]
+
+
+def read_answers(folder: Path) -> Answers:
+    """Read all modes of a folder.
+
+    Raises:
+        InputError: names the file and line at fault: no such folder, no settings.json, no answers, half a line, a clip
+            twice.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    settings = folder / SETTINGS
+    if not settings.is_file():
+        raise InputError(f"{settings}: no such file; `main_eval generate` writes it")
+    modes = {mode: _lines(path) for mode in MODES if (path := folder / f"{mode}.jsonl").is_file()}
+    if not modes:
+        raise InputError(f"{folder}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
+    scores = folder / "scores.json"
+    made = _parse(_Scores, scores.read_bytes(), str(scores)) if scores.is_file() else None
+    origin = made and Origin(git=made.git, versions=made.versions)
+    return Answers(folder, _parse(RunSettings, settings.read_bytes(), str(settings)), origin, modes)
+
+
+def _lines(path: Path) -> list[Answer]:
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest:
+        raise InputError(f"{path}, line {len(lines) + 1}: cut off; run `main_eval generate` again, which goes on there")
+    found = [_parse(Answer, line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    if not found:
+        raise InputError(f"{path}: holds no answers yet")
+    seen: set[str] = set()
+    for number, answer in enumerate(found, start=1):
+        if answer.name in seen:
+            raise InputError(f"{path}, line {number}: the clip {answer.name!r} stands twice")
+        seen.add(answer.name)
+    return sorted(found, key=lambda answer: answer.index)
+
+
+def _parse(kind: type[Parsed], text: bytes, where: str) -> Parsed:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        what = ".".join(map(str, fault["loc"]))
+        raise InputError(f"{where}: {f'{what}: ' if what else ''}{fault['msg']}") from error

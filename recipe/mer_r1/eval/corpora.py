@@ -1,0 +1,58 @@
+"""How a corpus is scored, and which column of the paper's Table 1 it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Task = Literal["ew", "hit", "waf", "judge"]
+
+COLUMNS = {
+    "ov_merd_plus": "ov_merd_plus",
+    "mer2023": "mer23",
+    "mer2024": "mer24",
+    "meld": "meld",
+    "iemocap": "iemocap",
+    "mosi": "mosi",
+    "mosei": "mosei",
+    "sims": "sims",
+    "simsv2": "simsv2",
+}
+"""The benchmark's corpora (a shard's `data_source`), in the paper's order, and their columns in data/paper.yaml."""
+
+TITLES = {
+    "ov_merd_plus": "OV-MERD+",
+    "mer2023": "MER23",
+    "mer2024": "MER24",
+    "meld": "MELD",
+    "iemocap": "IEMOCAP",
+    "mosi": "MOSI",
+    "mosei": "MOSEI",
+    "sims": "SIMS",
+    "simsv2": "SIMSv2",
+    "micro": "MER-Micro",
+    "mer_micro": "MER-Micro",
+}
+BASIC = ("mer2023", "mer2024", "meld", "iemocap")
+SENTIMENT = ("mosi", "mosei", "sims", "simsv2")
+RECOGNITION = ("ov_merd_plus", *BASIC)
+"""What the paper's R-Mean (Table 3) averages."""
+
+MISSING_TOOL = {
+    "waf": "WAF needs a sentiment mapper (words → positive, negative, neutral), which is not here",
+    "judge": "MME-Emotion is scored by a language model as judge, which is not here",
+}
+"""Task → why this program computes no number for it."""
+
+
+def task_of(corpus: str) -> Task:
+    """The benchmark's score of a corpus; of one that is not the benchmark's, EW."""
+    if corpus in BASIC:
+        return "hit"
+    if corpus in SENTIMENT:
+        return "waf"
+    return "judge" if corpus.split("/")[0] == "mme_emotion" else "ew"
+
+
+def official_metric(corpus: str, *, unified: bool = False) -> str:
+    """Key of `Result.metrics`: F, hit or waf. `unified`: F for the basic emotions too, as in the paper's Table 3."""
+    return {"ew": "F", "hit": "F" if unified else "hit", "waf": "waf", "judge": "cot"}[task_of(corpus)]

@@ -1,0 +1,171 @@
+"""The result of one model on one set of clips in one mode, as `main_eval tables` writes it to results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recipe.mer_r1.eval.errors import InputError
+
+SCHEMA_VERSION = 1
+RESULTS = "results.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metric(_Model):
+    """A number and its 95 % bootstrap interval over clips; None where it is undefined or could not be computed."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class Wheels(_Model):
+    """Which wheels scored, and whether an undefined score is NaN (mer2025) or 0 (mer2026)."""
+
+    name: str
+    version: str
+    sha256: str
+    rules: str
+
+
+class Origin(_Model):
+    """The commit ("+dirty" where files differ from it; None outside a checkout) and the versions of packages."""
+
+    git: str | None
+    versions: dict[str, str]
+
+
+class Sampling(_Model):
+    """How answers were sampled; `max_tokens` of a response, `max_prompt_length` in tokens."""
+
+    temperature: float
+    seed: int
+    max_tokens: int
+    max_prompt_length: int
+    dtype: str
+
+
+class Result(_Model):
+    """One model, one set of clips, one mode.
+
+    Attributes:
+        corpus: the shard's `data_source`.
+        mode: slow, fast, slow_sampled or fast_sampled.
+        model: folder of the weights.
+        weights_sha256: of samples of the weight files (`shard_facts.weights_sha256`); None where they are gone.
+        names_sha256: of the sorted names of the clips.
+        prompt_sha256: of names and prompts of the clips, in the order of their names.
+        n: clips with an answer.
+        n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
+        n_failed: answers in which no word was found; they score 0.
+        metrics: F, P, R, hit, waf in 0..1; categories: mean number of an answer's categories on a wheel.
+        notes: why a metric is None.
+        generated: what made the answers; None where its scores.json is missing.
+        scored: what computed the metrics.
+    """
+
+    corpus: str
+    split: str
+    mode: str
+    model: str
+    weights_sha256: str | None
+    names_sha256: str
+    prompt_sha256: str
+    media: dict[str, Any]
+    sampling: Sampling
+    wheels: Wheels
+    n: int
+    n_shard: int
+    n_failed: int
+    metrics: dict[str, Metric]
+    notes: tuple[str, ...] = ()
+    generated: Origin | None
+    scored: Origin
+
+    @property
+    def partial(self) -> bool:
+        """Whether clips of the shard have no answer: such a result stands for no corpus."""
+        return self.n < self.n_shard
+
+
+class FolderResults(_Model):
+    """All modes of one folder; `gaps` are fast less slow, resampled together, in −1..1."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    results: tuple[Result, ...]
+    gaps: dict[str, Metric] = {}
+
+    def mode(self, name: str) -> Result | None:
+        """The result of a mode, None where it was not made."""
+        return next((result for result in self.results if result.mode == name), None)
+
+
+# What must agree for two numbers to stand beside each other at all, and the way to put it into words.
+_ALWAYS: dict[str, Callable[[Result], Any]] = {
+    "wheels": lambda result: f"{result.wheels.name} {result.wheels.version} ({result.wheels.sha256[:12]})",
+    "rules": lambda result: result.wheels.rules,
+    "media": lambda result: result.media,
+    "temperature": lambda result: result.sampling.temperature,
+    "max_tokens": lambda result: result.sampling.max_tokens,
+}
+# What must agree too where both are said to be of the same clips.
+_SAME_CLIPS: dict[str, Callable[[Result], Any]] = {
+    "corpus": lambda result: result.corpus,
+    "split": lambda result: result.split,
+    "n": lambda result: result.n,
+    "sample names": lambda result: result.names_sha256[:12],
+    "prompts": lambda result: result.prompt_sha256[:12],
+}
+
+
+def why_not_comparable(one: Result, other: Result, *, same_clips: bool = True) -> list[str]:
+    """Reasons against setting two results beside each other, none where there are none.
+
+    Args:
+        same_clips: False where the two are of different corpora by intention, as the cells of one row of a table are.
+    """
+    checks = _ALWAYS | (_SAME_CLIPS if same_clips else {})
+    found = ((what, of(one), of(other)) for what, of in checks.items())
+    return [f"{what}: {_difference(here, there)}" for what, here, there in found if here != there]
+
+
+def _difference(here: Any, there: Any) -> str:
+    """Of two mappings only the keys that differ."""
+    if not isinstance(here, dict) or not isinstance(there, dict):
+        return f"{here} and {there}"
+    keys = [key for key in sorted({*here, *there}) if here.get(key) != there.get(key)]
+    return ", ".join(f"{key} {here.get(key)} and {there.get(key)}" for key in keys)
+
+
+def write_results(folder: Path, results: FolderResults) -> None:
+    """Write FOLDER/results.json."""
+    (folder / RESULTS).write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_results(folder: Path) -> FolderResults:
+    """Read FOLDER/results.json.
+
+    Raises:
+        InputError: it is missing, is not JSON, has another schema version, or lacks something; names the first fault.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        raise InputError(f"{folder}: holds neither answers of `main_eval generate` nor {RESULTS}")
+    try:
+        return FolderResults.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        faults = error.errors()
+        versions = [fault["input"] for fault in faults if fault["loc"] == ("schema_version",)]
+        if versions:
+            raise InputError(
+                f"{path}: schema version {versions[0]!r}, {SCHEMA_VERSION} is read here; make it anew from answers"
+            ) from error
+        where = ".".join(map(str, faults[0]["loc"])) or "the file"
+        raise InputError(f"{path}: {where}: {faults[0]['msg']}") from error

@@ -1,0 +1,64 @@
+"""Folders as `main_eval generate` writes them, made without a model."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from recipe.mer_r1.eval import records
+from recipe.mer_r1.wheel import EmotionWheels
+
+BUILTIN = EmotionWheels.builtin()
+LABELS = (["happy"], ["sad"], ["angry"], ["happy"], ["surprised"], ["neutral"])
+SLOW = ("happy", "sad", "sad", "happy", "", "calm")
+FAST = ("happy, sad", "sad, angry", "angry, sad", "happy", "surprised, happy", "happy")
+
+
+def write_shard(path: Path, corpus: str, prompt: str = "What does the person feel?") -> Path:
+    """A shard's columns that results are made of, a row for each of LABELS."""
+    rows = [
+        {
+            "data_source": corpus,
+            "prompt": [{"role": "user", "content": prompt}],
+            "reward_model": {"style": "rule", "ground_truth": labels},
+            "extra_info": {"name": f"clip_{index}", "split": "test"},
+        }
+        for index, labels in enumerate(LABELS)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def write_answers(
+    folder: Path, corpus: str, *, model: Path, clips: int = len(LABELS), modes=("slow", "fast"), prompt="?", **changes
+) -> Path:
+    """A folder of answers to the first `clips` clips; `changes` are of its settings."""
+    shard = write_shard(folder / "shard" / "test.parquet", corpus, prompt)
+    model.mkdir(parents=True, exist_ok=True)
+    weights = model / "model.safetensors"
+    if not weights.exists():
+        weights.write_bytes(model.name.encode() * 20_000)
+    settings = {
+        "model": str(model),
+        "weights": [[weights.name, weights.stat().st_size, weights.stat().st_mtime_ns]],
+        "shard": str(shard),
+        "media_root": None,
+        "temperature": 0.0,
+        "max_tokens": 64,
+        "max_prompt_length": 192,
+        "media": {"fps": 2.0, "max_frames": 4},
+        "dtype": "float32",
+        "seed": 0,
+        "wheels": BUILTIN.identity,
+    }
+    records.claim(folder, settings | changes)
+    for mode in modes:
+        for index in range(clips):
+            words = (SLOW if mode == "slow" else FAST)[index]
+            row = {"reward_model": {"ground_truth": LABELS[index]}, "extra_info": {"name": f"clip_{index}"}}
+            line = records.record(row, index, f"<think>so</think><answer>{words}</answer>", BUILTIN)
+            records.append(folder / f"{mode}.jsonl", [line | {"tokens": 4, "finished": True}])
+    (folder / "scores.json").write_text(json.dumps({"modes": {}, "git": "abc", "versions": {"vllm": "0"}}))
+    return folder

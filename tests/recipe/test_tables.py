@@ -1,0 +1,146 @@
+"""`main_eval tables`: what it prints, writes and refuses."""
+
+import csv
+
+import pytest
+from result_cases import write_answers
+from typer.testing import CliRunner
+
+from recipe.mer_r1.eval.corpora import COLUMNS
+from recipe.mer_r1.eval.layout import lines
+from recipe.mer_r1.eval.results import read_results
+from recipe.mer_r1.eval.tables import Entry, app
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Run the command; its output and exit code."""
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "out"), "--bootstrap", "20"])
+
+    return run
+
+
+@pytest.fixture
+def answers(tmp_path):
+    def make(name, corpus, model="model", **changes):
+        return write_answers(tmp_path / name, corpus, model=tmp_path / model, **changes)
+
+    return make
+
+
+def test_table_csv_and_picture_are_written(tables, answers, tmp_path):
+    done = tables(f"mer_r1={answers('a', 'ov_merd_plus')}", f"mer_r1={answers('b', 'mer2023')}")
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader((tmp_path / "out" / "table_1.csv").open()))
+    assert [(row["model"], row["thinking"]) for row in rows] == [("mer_r1", "slow"), ("mer_r1", "fast")]
+    found = read_results(tmp_path / "b").mode("slow").metrics
+    assert float(rows[0]["mer2023"]) == pytest.approx(100 * found["hit"].value)
+    assert rows[0]["mean"] == rows[0]["meld"] == ""
+    unified = list(csv.DictReader((tmp_path / "out" / "table_3.csv").open()))
+    assert float(unified[0]["mer2023"]) == pytest.approx(100 * found["F"].value)
+    assert (tmp_path / "out" / "slow_fast.png").read_bytes().startswith(b"\x89PNG")
+    assert "fast − slow" in (tmp_path / "out" / "slow_fast.svg").read_text(encoding="utf-8")
+    assert "mer_r1 (slow, fast): no mean: MER24, MELD, IEMOCAP, MOSI, MOSEI, SIMS, SIMSv2 missing" in done.output
+
+
+def test_paper_rows_stand_beside_ours_and_gaps_are_named(tables, answers):
+    done = tables(f"mer_r1={answers('a', 'ov_merd_plus')}", "--paper")
+    assert done.exit_code == 0, done.output
+    assert "| paper: MER-R1 | slow | 70.68 | 88.60 |" in done.output
+    assert "- MER-R1 (mer_r1), slow: missing MER23, MER24, MELD" in done.output
+    assert "- Baseline (baseline), slow: none here" in done.output
+    assert "embedded wheels are not the paper's, which" in done.output
+
+
+def test_sentiment_says_what_it_needs(tables, answers):
+    done = tables(answers("a", "mosi"))
+    assert done.exit_code == 0, done.output
+    assert "MOSI: WAF needs a sentiment mapper" in done.output
+
+
+def test_a_row_is_named_by_its_run_where_it_has_no_name(tables, answers):
+    done = tables(answers("a", "micro", model="my_run/model"))
+    assert "| my_run | slow |" in done.output
+
+
+def test_means_only_where_all_are_there(answers, tables):
+    folders = [answers(corpus, corpus) for corpus in COLUMNS]
+    assert tables(*(f"x={folder}" for folder in folders)).exit_code == 0
+    entries = [Entry("x", read_results(folder)) for folder in folders]
+    (slow, _) = lines(entries, unified=True)
+    five = [slow.cells[corpus] for corpus in ("ov_merd_plus", "mer2023", "mer2024", "meld", "iemocap")]
+    assert slow.r_mean == pytest.approx(sum(five) / 5)
+    assert slow.mean is None
+    (slow, _) = lines(entries[1:], unified=True)
+    assert slow.r_mean is None
+
+
+def test_part_of_a_corpus_counts_for_no_mean(tables, answers):
+    done = tables(f"mer_r1={answers('a', 'ov_merd_plus', clips=4)}", "--paper")
+    assert "OV-MERD+: 4 of 6 clips only" in done.output
+    assert "no mean: OV-MERD+, MER23" in done.output
+    assert "MER-R1 (mer_r1), slow: none here" in done.output
+
+
+def test_results_alone_are_enough(tables, answers, tmp_path):
+    folder = answers("a", "micro")
+    first = tables(f"x={folder}")
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+    assert tables(f"x={folder}").output == first.output
+
+
+def test_results_alone_cannot_be_scored_on_other_wheels(tables, answers, shared):
+    folder = answers("a", "micro")
+    assert tables(folder).exit_code == 0
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+    done = tables(folder, "--wheels", shared / "emotion_wheel" / "mer2025")
+    assert (done.exit_code, "only results on mer-r1-builtin" in done.stderr) == (2, True)
+
+
+def test_rows_of_one_corpus_stand_together(answers, tables):
+    folders = [f"{row}={answers(row + corpus, corpus, model=row)}" for row in "xy" for corpus in ("meld", "mer2023")]
+    done = tables(*folders)
+    gaps = [line.split(" | ")[:2] for line in done.output.split("Fast less slow")[1].splitlines()[4:8]]
+    assert gaps == [["| x", "MER23"], ["| y", "MER23"], ["| x", "MELD"], ["| y", "MELD"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"media": {"fps": 1.0}}, "media: fps 2.0 and 1.0, max_frames 4 and None"),
+        ({"clips": 5}, "n: 6 and 5"),
+        ({"prompt": "Which emotions?"}, "prompts: "),
+        ({"temperature": 0.7}, "temperature: 0.0 and 0.7"),
+    ],
+)
+def test_incomparable_models_are_refused_with_the_reason(tables, answers, changes, reason):
+    one, other = answers("a", "meld"), answers("b", "meld", model="other", **changes)
+    done = tables(f"x={one}", f"y={other}")
+    assert done.exit_code == 2
+    assert f"x on meld and y on meld, slow: {reason}" in done.stderr
+
+
+def test_a_row_is_of_one_model_and_names_a_corpus_once(tables, answers):
+    one = answers("a", "meld")
+    done = tables(f"x={one}", f"x={answers('b', 'iemocap', model='other')}")
+    assert done.exit_code == 2
+    assert "weights:" in done.stderr
+    assert "named twice" in tables(f"x={one}", f"x={one}").stderr
+
+
+def test_bad_input_ends_with_code_2(tables, answers, tmp_path):
+    assert "no such folder" in (missing := tables(tmp_path / "nowhere")).stderr
+    assert missing.exit_code == 2
+    folder = answers("a", "micro")
+    with (folder / "slow.jsonl").open("a") as file:
+        file.write('{"index": 6, "na')
+    done = tables(folder)
+    assert (done.exit_code, "slow.jsonl, line 7: cut off" in done.stderr) == (2, True)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "results.json").write_text('{"schema_version": 2, "results": []}')
+    done = tables(tmp_path / "b")
+    assert (done.exit_code, "schema version 2" in done.stderr) == (2, True)
