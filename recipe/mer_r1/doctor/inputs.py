@@ -11,7 +11,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.mer_r1 import launch, preflight
 from recipe.mer_r1.doctor import weights
-from recipe.mer_r1.doctor.clip import FPS, RATE, SECONDS, made_mp4, made_wav
 from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, of_message, ok, warning
 from recipe.mer_r1.wheel import WheelError, load_wheels
 
@@ -41,6 +40,7 @@ def check_wheels(subject: Subject) -> Outcome:
 
 def check_codecs(_: Subject) -> Outcome:
     """PyAV encodes and decodes H.264 with AAC in an mp4, and PCM in a wav, in memory."""
+    from recipe.mer_r1.doctor.clip import FPS, RATE, SECONDS, made_mp4, made_wav
     from verl_ext.omni.media import read_audio, read_video
     from verl_ext.omni.source import ClipBytes
 

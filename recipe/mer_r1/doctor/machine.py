@@ -31,6 +31,8 @@ def check_gpus(subject: Subject) -> Outcome:
     preset = subject.preset
     if preset.device == "cpu":
         return ok(f"{seen}; preset {subject.preset_name} runs {preset.ranks_per_node} rank(s) on the CPU")
+    if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
+        return failed(f"VERL_PLATFORM=cpu, but preset {subject.preset_name} wants CUDA", "unset VERL_PLATFORM")
     if torch.version.cuda is None:
         return failed(f"torch {torch.__version__} is built without CUDA", '`pip install -e ".[gpu]"`')
     wanted = max(preset.ranks_per_node, preset.rollout.tensor_parallel)

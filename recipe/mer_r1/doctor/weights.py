@@ -6,11 +6,11 @@ import json
 import math
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 
 def fault(folder: str | Path) -> str | None:
     """What is wrong with the folder's weight files: one that the index names is absent, or one is cut off; or None."""
+    from safetensors import SafetensorError, safe_open
+
     folder = Path(folder)
     index = folder / "model.safetensors.index.json"
     named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
@@ -28,6 +28,8 @@ def fault(folder: str | Path) -> str | None:
 
 def thinker_parameters(folder: str | Path) -> int | None:
     """Number of the Thinker's parameters in the folder's weights; None where there are none."""
+    from safetensors import safe_open
+
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files or fault(folder):
         return None
