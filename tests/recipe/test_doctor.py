@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from unittest import mock
 
 import pytest
@@ -84,3 +86,13 @@ def test_json_has_every_check_on_one_line_each(capsys, tmp_path):
         assert "\n" not in check["seen"] + check["mend"]
         assert bool(check["mend"]) == (check["status"] != "ok"), check
     assert [name for name, check in checks.items() if check["status"] == "failed"] == ["wheels"]
+
+
+def test_nothing_heavy_is_imported_before_the_environment_is_set():
+    code = (
+        "import sys, recipe.mer_r1.doctor.__main__; print({'torch', 'verl', 'av', 'transformers'} & set(sys.modules))"
+    )
+    # -S would leave out the environment itself; what its .pth files import is not the doctor's doing.
+    plain = "import sys; print({'torch', 'verl', 'av', 'transformers'} & set(sys.modules))"
+    printed = [subprocess.run([sys.executable, "-c", text], capture_output=True, text=True) for text in (plain, code)]
+    assert printed[1].stdout == printed[0].stdout, printed[1].stderr

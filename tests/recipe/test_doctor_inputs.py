@@ -146,7 +146,7 @@ def test_a_config_that_is_no_json_fails_with_the_exceptions_name(folder):
 def test_a_whole_model(tiny_model):
     result = model(tiny_model)
     assert result.status == "ok", result
-    assert "1.2 M parameters" in result.seen or "M parameters" in result.seen
+    assert "qwen2_5_omni" in result.seen
 
 
 def test_weights_without_a_thinker(tiny_model, tmp_path):

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipe.mer_r1 import preflight
 from recipe.mer_r1.doctor import weights
 from recipe.mer_r1.doctor.machine import GIB, memory
 from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, ok, warning
@@ -33,6 +32,8 @@ def check_agreement(subject: Subject, seconds: float = SECONDS) -> Outcome:
 
 
 def _why_not(subject: Subject) -> str | None:
+    from recipe.mer_r1 import preflight
+
     if subject.model is None:
         return "no --model"
     if not Path(subject.model).is_dir():

@@ -9,7 +9,7 @@ import numpy as np
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recipe.mer_r1 import launch, preflight
+from recipe.mer_r1 import launch
 from recipe.mer_r1.doctor import weights
 from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, of_message, ok, warning
 from recipe.mer_r1.wheel import WheelError, load_wheels
@@ -73,6 +73,8 @@ def check_espeak(_: Subject) -> Outcome:
 
 def check_model(subject: Subject) -> Outcome:
     """The folder has config, weights, tokenizer and processor, of a Qwen2.5-Omni, and they load."""
+    from recipe.mer_r1 import preflight
+
     path, key = subject.model_path, "--model" if subject.model else "preset.model_path"
     if not Path(path).is_dir():
         if not subject.model:

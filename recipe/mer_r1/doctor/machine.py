@@ -1,4 +1,7 @@
-"""The machine: accelerators, memory, cores, shared memory, disk, loopback."""
+"""The machine: accelerators, memory, cores, shared memory, disk, loopback.
+
+Preflight is imported where it is used: it imports torch, which may lack, and reads its environment when it is imported.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pathlib import Path
 
 import psutil
 
-from recipe.mer_r1 import preflight
 from recipe.mer_r1.doctor import weights
 from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, of_message, ok, warning
 
@@ -76,6 +78,8 @@ def check_cores(_: Subject) -> Outcome:
 
 def check_shared_memory(subject: Subject) -> Outcome:
     """/dev/shm holds the buckets in which weights travel to vLLM."""
+    from recipe.mer_r1 import preflight
+
     if not os.path.isdir("/dev/shm"):
         return warning("there is no /dev/shm", "run on Linux, or mount a tmpfs there")
     needed_mb = preflight.shared_memory_mb(subject.preset)
@@ -101,7 +105,7 @@ def check_disk(subject: Subject) -> Outcome:
         return ok(f"{seen}; what checkpoints take is known once there is a model")
     checkpoints = subject.config.trainer.max_actor_ckpt_to_keep + 1
     needed = parameters * (checkpoints * CHECKPOINT_BYTES_PER_PARAMETER + 4)
-    seen += f"; {checkpoints} checkpoints and the exported model take {needed / GIB:.1f}"
+    seen += f"; {checkpoints} checkpoints and the exported model take {needed / GIB:.2f}"
     if free < needed:
         return failed(seen, "make room, choose another folder (run_dir=DIR), or trainer.max_actor_ckpt_to_keep=1")
     return ok(seen)
@@ -109,6 +113,8 @@ def check_disk(subject: Subject) -> Outcome:
 
 def check_loopback(_: Subject) -> Outcome:
     """Processes on this machine can talk over TCP."""
+    from recipe.mer_r1 import preflight
+
     try:
         preflight.check_loopback()
     except preflight.PreflightError as error:
