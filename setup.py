@@ -12,6 +12,7 @@ COMMON = [
     "hydra-core>=1.3.2,<1.4",
     "numpy>=2",
     "openpyxl",
+    "packaging",
     "pandas",
     "pebble>=5,<6",
     "psutil",

@@ -55,6 +55,15 @@ def check_form(form: str, key: str) -> None:
         raise PreflightError(f"{key}={form}: no such form of a response; there are {', '.join(FORMS)}.")
 
 
+def shared_memory_mb(preset: DictConfig) -> int:
+    """What a run of the preset needs in /dev/shm: a bucket of weights a rank and one for vLLM, and room for Ray.
+
+    On GPUs weights travel by CUDA IPC.
+    """
+    buckets = preset.rollout.weight_bucket_mb * (preset.ranks_per_node + 1) if preset.device == "cpu" else 0
+    return buckets + 512
+
+
 def check_shared_memory(needed_mb: int) -> None:
     """Weights travel to vLLM through /dev/shm on machines without CUDA IPC; Ray's object store lives there too."""
     if os.path.isdir("/dev/shm"):
@@ -212,6 +221,6 @@ def check_ppo(config: DictConfig) -> None:
     check_model_folder(config.preset.model_path, "preset.model_path")
     check_loopback()
     if config.preset.device == "cpu":
-        check_shared_memory(config.preset.rollout.weight_bucket_mb * (config.preset.ranks_per_node + 1) + 512)
+        check_shared_memory(shared_memory_mb(config.preset))
     check_shards(config)
     check_labels(config, wheels)

@@ -61,6 +61,21 @@ class Reply:
     finished: bool
 
 
+@dataclass(frozen=True)
+class Trace:
+    """A response in numbers, as vLLM has it.
+
+    Attributes:
+        prompt_ids: media placeholders expanded by vLLM.
+        token_ids: sampled.
+        log_probs: of these, before logit biases.
+    """
+
+    prompt_ids: list[int]
+    token_ids: list[int]
+    log_probs: list[float]
+
+
 class Rollout:
     """A model in vLLM. One clip is decoded and processed once for all its forms.
 
@@ -118,6 +133,16 @@ class Rollout:
         sampling = [self._sampling(request) for request in requests]
         outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
         return [self._reply(request, output.outputs[0]) for request, output in zip(requests, outputs, strict=True)]
+
+    def trace(self, request: Request) -> Trace:
+        """One answer in numbers, to be compared with those of transformers. Raises as a call does."""
+        sampling = self._sampling(request)
+        sampling.logprobs = 0  # of the sampled token alone
+        output = self.llm.generate([self._prompt(request)], [sampling], use_tqdm=False)[0]
+        answer = output.outputs[0]
+        token_ids = list(answer.token_ids)
+        log_probs = [at[token].logprob for at, token in zip(answer.logprobs, token_ids, strict=True)]
+        return Trace(list(output.prompt_token_ids), token_ids, log_probs)
 
     def _prompt(self, request: Request) -> dict[str, Any]:
         from verl_ext.omni.dataset import build_messages

@@ -1,0 +1,60 @@
+"""Can this machine run the main job with this preset? Named checks, each with what was seen and how to mend it.
+
+    python -m recipe.mer_r1.doctor [--model DIR] [--wheels DIR] [--preset NAME] [--json]
+
+Exits with 0 when it can, with 1 when not; warnings do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from recipe.mer_r1 import launch
+from recipe.mer_r1.doctor import agreement, inputs, machine, screen, software
+from recipe.mer_r1.doctor.outcome import Result, Subject, run
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m recipe.mer_r1.doctor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--model", metavar="DIR", help="check this model, and that vLLM and transformers agree on it")
+    result.add_argument("--wheels", metavar="DIR", help="folder of the official wheels; default: the built-in table")
+    result.add_argument("--preset", default="tiny", metavar="NAME", help="of conf/preset/ (default: tiny)")
+    result.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    return result
+
+
+def diagnose(subject: Subject) -> list[Result]:
+    """All checks, the preset first: the others ask what it wants, and libraries read its environment at import."""
+    first = run(inputs.PRESET, subject, composes=True)
+    composes = first.status == "ok"
+    if composes:
+        launch.prepare_environment(subject.preset.device, subject.model_path)
+    device = subject.preset.device if composes else None
+    others = [*software.checks(device), *machine.CHECKS, *inputs.CHECKS, *agreement.CHECKS]
+    return [first, *(run(check, subject, composes) for check in others)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Look and tell; returns the exit code."""
+    options = parser().parse_args(arguments)
+    with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are imported
+        results = diagnose(Subject(options.preset, options.model, options.wheels))
+    if options.json:
+        print(screen.as_json(results, options.preset))
+    else:
+        screen.show(results, options.preset, Console())
+    return 0 if screen.runs(results) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

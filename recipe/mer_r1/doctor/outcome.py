@@ -1,0 +1,119 @@
+"""What a check is and what it says; the one place where a check's unexpected error is caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Literal
+
+from omegaconf import DictConfig
+
+from recipe.mer_r1 import launch
+
+Status = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Attributes:
+        status: failed: the job cannot run; warning: it can, but something is missing that others need.
+        seen: one line.
+        mend: one line, "" where there is nothing to mend.
+    """
+
+    status: Status
+    seen: str
+    mend: str = ""
+
+
+def ok(seen: str) -> Outcome:
+    return Outcome("ok", seen)
+
+
+def warning(seen: str, mend: str) -> Outcome:
+    return Outcome("warning", seen, mend)
+
+
+def failed(seen: str, mend: str) -> Outcome:
+    return Outcome("failed", seen, mend)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at.
+
+    Attributes:
+        preset_name: of conf/preset/.
+        model: a model folder that the user named; None: the preset's, which need not exist yet.
+        wheels: folder of the official wheels; None: the built-in table.
+    """
+
+    preset_name: str
+    model: str | None = None
+    wheels: str | None = None
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """RL's configuration with the preset. Raises what composing raises."""
+        return launch.compose("ppo", [f"preset={self.preset_name}"])
+
+    @property
+    def preset(self) -> DictConfig:
+        return self.config.preset
+
+    @property
+    def model_path(self) -> str:
+        return self.model or self.preset.model_path
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check.
+
+    Attributes:
+        name: shown; unique.
+        function: looks, changes nothing that lasts.
+        needs_preset: cannot be done without a preset that composes.
+    """
+
+    name: str
+    function: Callable[[Subject], Outcome]
+    needs_preset: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """A check's name and its outcome, flat."""
+
+    name: str
+    status: Status
+    seen: str
+    mend: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def run(check: Check, subject: Subject, composes: bool) -> Result:
+    """The check's result, whatever happens inside it."""
+    try:
+        if check.needs_preset and not composes:
+            outcome = warning("not checked: the preset does not compose", "mend the check named preset first")
+        else:
+            outcome = check.function(subject)
+    except (Exception, SystemExit) as error:  # SystemExit: what preflight and the plugin stop a run with
+        outcome = failed(f"{type(error).__name__}: {error}", "this error is not one that the doctor knows")
+    return Result(check.name, outcome.status, one_line(outcome.seen), one_line(outcome.mend))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def of_message(message: str) -> Outcome:
+    """A failure out of a preflight message: its first sentence is what was seen, the rest is the way out."""
+    seen, _, mend = one_line(message).partition(". ")
+    return failed(seen, mend or "see the message")
