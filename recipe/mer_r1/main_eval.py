@@ -13,6 +13,7 @@ SUBCOMMANDS = {
         "MME-Emotion: steps and labels of answers rated by a language model",
     ),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
+    "sentiment": ("recipe.mer_r1.eval.sentiment.command", "sentiment of the answers' words, for score --task waf"),
     "tables": ("recipe.mer_r1.eval.tables", "results of several runs in the paper's tables, and a picture"),
 }
 

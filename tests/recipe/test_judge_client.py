@@ -218,5 +218,9 @@ def test_a_line_that_a_kill_cut_is_dropped_and_a_damaged_one_is_told(server, ask
 
 
 def test_one_judge_at_a_time(tmp_path):
-    with ReplyCache(tmp_path / "r") as _, pytest.raises(InputError, match="another judge"), ReplyCache(tmp_path / "r"):
+    with (
+        ReplyCache(tmp_path / "r") as _,
+        pytest.raises(InputError, match="another process"),
+        ReplyCache(tmp_path / "r"),
+    ):
         pass

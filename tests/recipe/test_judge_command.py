@@ -13,7 +13,7 @@ from judge_server import KEY, JudgeServer
 
 from recipe.mer_r1 import main_eval
 from recipe.mer_r1.eval.judge import client
-from recipe.mer_r1.eval.judge.command import check_endpoint
+from recipe.mer_r1.eval.judge.endpoint import check_endpoint
 from recipe.mer_r1.eval.judge.results import Results
 
 ITEMS = [

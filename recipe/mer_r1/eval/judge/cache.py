@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,8 @@ class Request:
     messages: Messages
     temperature: float = 0.0
     seed: int | None = None
+    prompt: str = field(default_factory=prompt_hash)
+    """Hash of the wording; default: the judge's."""
 
     def body(self) -> dict[str, Any]:
         """The call's arguments. Some endpoints refuse `seed`, so it is sent only where it was chosen."""
@@ -33,7 +35,7 @@ class Request:
     @cached_property
     def key(self) -> str:
         """sha256, as hex, over all of it and the wording of the prompts; images enter by their own hash."""
-        content = {"prompt": prompt_hash(), **asdict(self), "messages": _hashed_images(self.messages)}
+        content = {**asdict(self), "messages": _hashed_images(self.messages)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -72,7 +74,7 @@ class ReplyCache:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise InputError(f"{self._path}: another judge is at work there; choose another --out") from None
+            raise InputError(f"{self._path}: another process is at work there; choose another --out") from None
         self._load()
         return self
 

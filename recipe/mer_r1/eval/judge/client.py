@@ -97,7 +97,7 @@ class Client:
         try:
             import openai
         except ImportError as error:
-            raise InputError("the judge needs the package openai: pip install -e '.[eval]'") from error
+            raise InputError("asking a model needs the package openai: pip install -e '.[eval]'") from error
         self._openai, self._key = openai, key
         self._api = openai.AsyncOpenAI(base_url=endpoint, api_key=key, max_retries=0, timeout=policy.timeout_s)
         self._cache, self._limiter, self._policy = cache, limiter, policy

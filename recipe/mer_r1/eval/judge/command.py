@@ -13,24 +13,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge import client, frames, questions
 from recipe.mer_r1.eval.judge.cache import ReplyCache
+from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key
 from recipe.mer_r1.eval.judge.judging import Judge
 from recipe.mer_r1.eval.judge.limiter import Limiter
 from recipe.mer_r1.eval.judge.prompts import prompt_hash
 from recipe.mer_r1.eval.judge.results import Results, by_task, summarize, table
 from recipe.mer_r1.eval.judge.verdict import Verdict
 from recipe.mer_r1.eval.provenance import git_state, versions
+from recipe.mer_r1.eval.whole import write_whole
 
 _LIBRARIES = ("mer-r1", "openai", "pydantic", "av", "pillow")
 
@@ -49,18 +48,11 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result.add_argument("--extractor-model", help="the model that splits answers into steps; default: the judge")
     result.add_argument("--key-env", default="OPENAI_API_KEY", metavar="NAME", help="variable that holds the key")
     result.add_argument("--out", required=True, type=Path, help="folder for replies, verdicts and results.json")
-    result.add_argument("--concurrency", type=_positive, default=8, help="answers at a time (default 8)")
-    result.add_argument("--requests-per-minute", type=_positive, metavar="N", help="at most; default: no limit")
+    result.add_argument("--concurrency", type=positive, default=8, help="answers at a time (default 8)")
+    result.add_argument("--requests-per-minute", type=positive, metavar="N", help="at most; default: no limit")
     result.add_argument("--seed", type=int, help="sent with each request; default: none, as some endpoints refuse it")
-    result.add_argument("--limit", type=_positive, help="only the first N answers")
+    result.add_argument("--limit", type=positive, help="only the first N answers")
     return result
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def app(arguments: Sequence[str], prog_name: str = "main_eval judge") -> None:
@@ -115,8 +107,8 @@ def run(arguments: argparse.Namespace) -> Results:
         overall=summarize(verdicts),
         tasks=by_task(verdicts),
     )
-    _write(arguments.out / "verdicts.jsonl", "".join(f"{verdict.model_dump_json()}\n" for verdict in verdicts))
-    _write(arguments.out / "results.json", results.model_dump_json(indent=1) + "\n")
+    write_whole(arguments.out / "verdicts.jsonl", "".join(f"{verdict.model_dump_json()}\n" for verdict in verdicts))
+    write_whole(arguments.out / "results.json", results.model_dump_json(indent=1) + "\n")
     return results
 
 
@@ -144,38 +136,3 @@ def _progress(bar: tqdm) -> Callable[[Verdict], None]:
         bar.update()
 
     return done
-
-
-def check_endpoint(url: str) -> str:
-    """The base URL without a slash at its end.
-
-    Raises:
-        InputError: it is none, or could hold a secret that would be written to files.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("--endpoint: not an http(s) URL such as https://host/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InputError("--endpoint: no user, password or query in the URL; the key comes from --key-env")
-    return url.rstrip("/")
-
-
-def read_key(variable: str) -> str:
-    """The key; it is never shown.
-
-    Raises:
-        InputError: the variable is not set, or holds what no header can.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise InputError(f"{variable} is not set; it holds the endpoint's key (any word where none is asked for)")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InputError(f"{variable} holds characters that no key has")
-    return key
-
-
-def _write(path: Path, text: str) -> None:
-    """All of the file or nothing."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from recipe.mer_r1.eval.judge import prompts
@@ -14,6 +14,7 @@ from recipe.mer_r1.eval.judge.frames import data_urls
 from recipe.mer_r1.eval.judge.questions import Question
 from recipe.mer_r1.eval.judge.replies import UnparseableError, read_scores, read_steps
 from recipe.mer_r1.eval.judge.verdict import Verdict
+from recipe.mer_r1.eval.judge.workers import for_each
 from verl_ext.omni.source import MediaError
 
 
@@ -37,22 +38,13 @@ class Judge:
             StopError: the endpoint refuses everything, or is down.
         """
         verdicts: dict[int, Verdict] = {}
-        waiting = iter(questions)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(concurrency, len(questions))):
-                    group.create_task(self._work(waiting, verdicts, done))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None  # the first one cancelled the other workers
-        return [verdicts[question.index] for question in questions]
 
-    async def _work(
-        self, waiting: Iterator[Question], verdicts: dict[int, Verdict], done: Callable[[Verdict], object]
-    ) -> None:
-        for question in waiting:  # one iterator for all workers: each takes the next
-            verdict = await self.one(question)
-            verdicts[question.index] = verdict
+        async def one(question: Question) -> None:
+            verdicts[question.index] = verdict = await self.one(question)
             done(verdict)
+
+        await for_each(questions, one, concurrency)
+        return [verdicts[question.index] for question in questions]
 
     async def one(self, question: Question) -> Verdict:
         """An answer's verdict.

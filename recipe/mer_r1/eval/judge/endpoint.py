@@ -1,0 +1,44 @@
+"""Arguments of the commands that ask a model: where it is, the key, and numbers."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from recipe.mer_r1.eval.errors import InputError
+
+
+def check_endpoint(url: str) -> str:
+    """The base URL without a slash at its end.
+
+    Raises:
+        InputError: it is none, or could hold a secret that would be written to files.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("--endpoint: not an http(s) URL such as https://host/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InputError("--endpoint: no user, password or query in the URL; the key comes from --key-env")
+    return url.rstrip("/")
+
+
+def read_key(variable: str) -> str:
+    """The key; it is never shown.
+
+    Raises:
+        InputError: the variable is not set, or holds what no header can.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise InputError(f"{variable} is not set; it holds the endpoint's key (any word where none is asked for)")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(f"{variable} holds characters that no key has")
+    return key
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as the type of an argument; ValueError otherwise."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number

@@ -1,0 +1,121 @@
+"""`main_eval sentiment` by a lexicon, and the scores of its file."""
+
+import json
+
+import pytest
+
+from recipe.mer_r1 import main_eval
+from recipe.mer_r1.eval.sentiment import lexicon
+from recipe.mer_r1.eval.sentiment.lexicon import map_words, polarity
+
+SMALL = {"happy": 2.7, "calm": 1.3, "sad": -2.1, "angry": -2.3, "a": 0.1, "b": 0.2, "c": -0.3}
+
+ANSWERS = {
+    "one": ["happy", "joyful"],
+    "two": ["sad", "worried"],
+    "three": [],
+    "four": ["angry"],
+    "five": ["qwertyuiop"],
+    "six": ["happy"],
+}
+
+
+def write_answers(path, answers):
+    """As `main_eval generate` writes them: the truth beside the answer."""
+    lines = [
+        {"index": index, "name": name, "labels": ["other"], "response": "…", "words": words}
+        for index, (name, words) in enumerate(answers.items())
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def fails_with(code, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main_eval.main([str(part) for part in arguments])
+    assert stopped.value.code == code
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    answers, out = write_answers(tmp_path / "slow.jsonl", ANSWERS), tmp_path / "new" / "slow.sentiment.jsonl"
+    main_eval.main(["sentiment", "--answers", str(answers), "--out", str(out), "--mapper", "lexicon"])
+    return out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["happy"], "positive"),
+        ([" Happy ", "SAD"], "positive"),
+        (["calm", "angry"], "negative"),
+        (["a", "b", "c"], "neutral"),  # 0.1 + 0.2 − 0.3 is not 0 in binary
+        (["sad", "qwertyuiop", "qwertyuiop"], "negative"),
+        (["not happy"], None),
+        (["qwertyuiop"], None),
+        ([], None),
+    ],
+)
+def test_polarity_is_the_sign_of_the_mean_of_known_words(words, expected):
+    assert polarity(words, SMALL) == expected
+
+
+def test_what_is_not_known_is_neutral():
+    found = [map_words("x", words, SMALL) for words in ([], ["qwertyuiop"], ["sad"])]
+    assert [(one.sentiment, one.status) for one in found] == [
+        ("neutral", "empty"),
+        ("neutral", "unknown"),
+        ("negative", "mapped"),
+    ]
+
+
+def test_the_package_knows_plain_words():
+    table = lexicon.load()
+    assert polarity(["happy", "joyful"], table) == "positive"
+    assert polarity(["sad", "angry"], table) == "negative"
+    assert all(-4 <= value <= 4 for value in table.values())
+
+
+def test_lines_and_meta(mapped):
+    assert read_lines(mapped)[:3] == [
+        {"name": "one", "words": ["happy", "joyful"], "sentiment": "positive"},
+        {"name": "two", "words": ["sad", "worried"], "sentiment": "negative"},
+        {"name": "three", "words": [], "sentiment": "neutral"},
+    ]
+    meta = json.loads(mapped.with_suffix(".meta.json").read_text())
+    assert meta["mapper"]["name"] == "lexicon"
+    assert meta["mapper"]["version"] == meta["versions"]["vaderSentiment"]
+    counts = {name: count for name, count in meta["counts"].items() if count}
+    assert counts == {"n": 6, "n_positive": 2, "n_negative": 2, "n_neutral": 2, "n_empty": 1, "n_unknown": 1}
+
+
+def test_waf_of_the_file_is_that_computed_by_hand(mapped, tmp_path):
+    gold = tmp_path / "gold.csv"
+    gold.write_text("name,val\none,1.5\ntwo,-0.2\nthree,0.4\nfour,-3\nfive,0\nsix,-1\n")
+    result = tmp_path / "waf.json"
+    main_eval.main(["score", "--task", "waf", "--gold", str(gold), "--pred", str(mapped), "--json", str(result)])
+    # `five` has the true score 0 and is dropped. Positive: one truly and rightly, three missed (neutral), six wrongly
+    # so: P = R = ½. Not positive: two and four rightly of two, four, six; three wrongly so: P = R = ⅔.
+    waf = json.loads(result.read_text())
+    assert waf["n_scored"] == 5
+    assert waf["waf"] == pytest.approx((2 * 1 / 2 + 3 * 2 / 3) / 5)
+
+
+@pytest.mark.parametrize(
+    ("out", "more", "message"),
+    [
+        ("x.csv", ["--mapper", "lexicon"], "must end in .jsonl"),
+        ("slow.jsonl", ["--mapper", "lexicon"], "file of the answers"),
+        ("x.jsonl", ["--mapper", "lexicon", "--model", "m"], "--model has no meaning"),
+        ("x.jsonl", ["--mapper", "llm", "--model", "m"], "needs --endpoint and --model"),
+    ],
+)
+def test_wrong_arguments(tmp_path, capsys, out, more, message):
+    answers = write_answers(tmp_path / "slow.jsonl", ANSWERS)
+    fails_with(2, ["sentiment", "--answers", answers, "--out", tmp_path / out, *more])
+    assert message in capsys.readouterr().err
+    assert answers.read_text().count("\n") == len(ANSWERS)
