@@ -39,7 +39,7 @@ setup(
     extras_require={
         "cpu": CPU,
         "gpu": GPU,
-        "eval": ["matplotlib", "openai", "pillow", "scikit-learn"],
+        "eval": ["matplotlib", "openai", "pillow", "scikit-learn", "vaderSentiment==3.3.2"],
         "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
         "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "pytest-xdist", "ruff"],
     },
