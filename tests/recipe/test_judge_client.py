@@ -13,7 +13,7 @@ from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge.cache import ReplyCache, Request
 from recipe.mer_r1.eval.judge.client import AskError, Client, Policy, StopError, retry_after
 from recipe.mer_r1.eval.judge.limiter import Limiter
-from recipe.mer_r1.eval.judge.prompts import extraction, rating
+from recipe.mer_r1.eval.judge.prompts import extraction, prompt_hash, rating
 
 FAST = Policy(attempts=3, first_wait_s=0.02, longest_wait_s=0.05, longest_hold_s=2.0, timeout_s=0.4)
 
@@ -199,10 +199,10 @@ def test_a_seed_is_sent_where_it_was_chosen():
     assert Request("e", "m", [], seed=3).body() == {"model": "m", "messages": [], "temperature": 0.0, "seed": 3}
 
 
-def test_other_wording_is_another_key(monkeypatch):
-    before = Request("e", "m", extraction("x")).key
-    monkeypatch.setattr("recipe.mer_r1.eval.judge.cache.prompt_hash", lambda: "other")
-    assert Request("e", "m", extraction("x")).key != before
+def test_other_wording_is_another_key():
+    request = Request("e", "m", extraction("x"))
+    assert request.prompt == prompt_hash()
+    assert Request("e", "m", extraction("x"), prompt="other").key != request.key
 
 
 def test_a_line_that_a_kill_cut_is_dropped_and_a_damaged_one_is_told(server, ask, tmp_path):

@@ -34,7 +34,7 @@ def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def fails_with(code, arguments):
+def exits_with(code, arguments):
     with pytest.raises(SystemExit) as stopped:
         main_eval.main([str(part) for part in arguments])
     assert stopped.value.code == code
@@ -97,7 +97,7 @@ def test_waf_of_the_file_is_that_computed_by_hand(mapped, tmp_path):
     gold = tmp_path / "gold.csv"
     gold.write_text("name,val\none,1.5\ntwo,-0.2\nthree,0.4\nfour,-3\nfive,0\nsix,-1\n")
     result = tmp_path / "waf.json"
-    main_eval.main(["score", "--task", "waf", "--gold", str(gold), "--pred", str(mapped), "--json", str(result)])
+    exits_with(0, ["score", "--task", "waf", "--gold", gold, "--pred", mapped, "--json", result])
     # `five` has the true score 0 and is dropped. Positive: one truly and rightly, three missed (neutral), six wrongly
     # so: P = R = ½. Not positive: two and four rightly of two, four, six; three wrongly so: P = R = ⅔.
     waf = json.loads(result.read_text())
@@ -116,6 +116,6 @@ def test_waf_of_the_file_is_that_computed_by_hand(mapped, tmp_path):
 )
 def test_wrong_arguments(tmp_path, capsys, out, more, message):
     answers = write_answers(tmp_path / "slow.jsonl", ANSWERS)
-    fails_with(2, ["sentiment", "--answers", answers, "--out", tmp_path / out, *more])
+    exits_with(2, ["sentiment", "--answers", answers, "--out", tmp_path / out, *more])
     assert message in capsys.readouterr().err
     assert answers.read_text().count("\n") == len(ANSWERS)

@@ -5,7 +5,7 @@ import json
 import judge_server
 import pytest
 from judge_server import KEY, JudgeServer
-from test_sentiment import fails_with, read_lines, write_answers
+from test_sentiment import exits_with, read_lines, write_answers
 
 from recipe.mer_r1 import main_eval
 from recipe.mer_r1.eval.judge import client
@@ -111,7 +111,7 @@ def test_a_busy_endpoint_is_waited_for(server, out):
 
 def test_what_had_no_reply_is_left_out_and_asked_for_again(server, out, capsys):
     server.misbehave = lambda body, nth: "bad_request" if "happy" in body["messages"][0]["content"] else None
-    fails_with(1, arguments(server, out))
+    exits_with(1, arguments(server, out))
     assert "'one': HTTP 400" in capsys.readouterr().err
     assert [line["name"] for line in read_lines(out)] == ["two", "three", "four", "five", "six"]
     assert meta(out)["counts"]["n_failed"] == 1
@@ -124,7 +124,7 @@ def test_what_had_no_reply_is_left_out_and_asked_for_again(server, out, capsys):
 
 def test_a_refused_key_stops_the_run_and_is_nowhere(server, out, capsys):
     server.misbehave = lambda body, nth: "refused"
-    fails_with(2, arguments(server, out))
+    exits_with(2, arguments(server, out))
     assert KEY not in capsys.readouterr().err
     assert not out.exists()
 

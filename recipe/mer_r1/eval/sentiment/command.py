@@ -5,8 +5,8 @@
         --mapper llm --endpoint URL --model NAME
 
 Writes FILE.jsonl, a line an answer, and FILE.meta.json. A model's replies go to FILE.replies.jsonl as they come, so
-that the same command goes on where it was. Exits with 1 where answers had no reply (the same command asks for them again),
-with 2 where the input is at fault or the endpoint refuses everything, and with 130 when interrupted.
+that the same command goes on where it was. Exits with 1 where answers had no reply (the same command asks for them
+again), with 2 where the input is at fault or the endpoint refuses everything, and with 130 when interrupted.
 """
 
 from __future__ import annotations
