@@ -38,10 +38,10 @@ RECOGNITION = ("ov_merd_plus", *BASIC)
 """What the paper's R-Mean (Table 3) averages."""
 
 MISSING_TOOL = {
-    "waf": "WAF needs a sentiment mapper (words → positive, negative, neutral), which is not here",
-    "judge": "MME-Emotion is scored by a language model as judge, which is not here",
+    "waf": "WAF is not in the tables yet: map the words with `main_eval sentiment`, then `main_eval score --task waf`",
+    "judge": "MME-Emotion is not in the tables yet: `main_eval judge` scores it",
 }
-"""Task → why this program computes no number for it."""
+"""Task → why the tables hold no number for it."""
 
 
 def task_of(corpus: str) -> Task:
