@@ -59,7 +59,7 @@ def test_average_number_of_categories(tmp_path):
 def test_sentiment_has_no_number_and_a_reason(tmp_path):
     found = scored(write_answers(tmp_path / "a", "mosi", model=tmp_path / "model")).mode("slow")
     assert found.metrics["waf"].value is None
-    assert "sentiment mapper" in found.notes[0]
+    assert "main_eval sentiment" in found.notes[0]
 
 
 def test_results_come_back_as_written(made, tmp_path):

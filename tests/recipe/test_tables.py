@@ -57,7 +57,7 @@ def test_paper_rows_stand_beside_ours_and_gaps_are_named(tables, answers):
 def test_sentiment_says_what_it_needs(tables, answers):
     done = tables(answers("a", "mosi"))
     assert done.exit_code == 0, done.output
-    assert "MOSI: WAF needs a sentiment mapper" in done.output
+    assert "MOSI: WAF is not in the tables yet" in done.output
 
 
 def test_a_row_is_named_by_its_run_where_it_has_no_name(tables, answers):
