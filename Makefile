@@ -33,7 +33,7 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 	@echo $$(( $$(date +%s) - $(START) )) > $(VENV)/.setup_seconds
 	@touch $@
 
-demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (about 15 minutes on two cores; resumes)
+demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (15 to 25 minutes on two cores; resumes)
 	$(PY) -m recipe.mer_r1.demo
 
 test: setup ## the whole suite, end-to-end run included (under 30 minutes on two cores)
