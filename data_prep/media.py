@@ -1,4 +1,4 @@
-"""Writing and checking clips with PyAV: mp4 (H.264 + AAC) and 16-bit WAV."""
+"""Writing clips with PyAV: mp4 (H.264 + AAC) and 16-bit WAV."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import io
 import wave
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
-
-from verl_ext.omni.demux import MediaError, decode, open_clip
 
 # Bit-exact flags keep version strings and dates out of the files; one thread and no CPU-specific code keep x264's
 # decisions the same on every machine.
@@ -76,14 +72,3 @@ def encode_mp4(frames: Sequence[np.ndarray], fps: int, sound: np.ndarray, rate: 
             container.mux(audio.encode(piece))
         container.mux(audio.encode())
     return buffer.getvalue()
-
-
-def decode_fault(path: Path, kind: Literal["video", "audio"]) -> str | None:
-    """Decode the first "video" or "audio" track to its end, as training does; returns what is wrong, or None."""
-    try:
-        with open_clip(path, kind) as container:
-            for _ in decode(container, getattr(container.streams, kind)[0], path):
-                pass
-    except MediaError as error:
-        return str(error)
-    return None

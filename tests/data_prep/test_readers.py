@@ -7,7 +7,7 @@ import pytest
 
 from data_prep import readers, rows
 from data_prep.build import Options, build
-from data_prep.media import decode_fault
+from data_prep.check.decode import inspect
 from data_prep.places import Root
 
 NAMES = readers.NAMES
@@ -38,8 +38,8 @@ def test_clips_are_what_the_corpus_says(made):
     assert bad == expected.faults
     for name, clip in good.items():
         assert clip.video.is_relative_to(folder)
-        assert decode_fault(clip.video, "video") is None
-        assert decode_fault(clip.audio or clip.video, "audio") is None
+        assert not inspect(clip.video, "video", corpora.RATE).fault
+        assert not inspect(clip.audio or clip.video, "audio", corpora.RATE).fault
         assert clip.subtitle == expected.subtitles.get(name, clip.subtitle)
         assert clip.reason == expected.reasons.get(name, clip.reason)
         assert clip.value == expected.values.get(name)
