@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 UV      = $(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps
 STAMP   = $(VENV)/.complete
 START  := $(shell date +%s)
+# Test processes; end-to-end runs have the machine to themselves.
+WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
 .PHONY: setup demo test test-fast lint format bench clean
@@ -37,10 +39,11 @@ demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (15 to 25 
 	$(PY) -m recipe.mer_r1.demo
 
 test: setup ## the whole suite, end-to-end run included (under 30 minutes on two cores)
-	$(TESTENV) $(PY) -m pytest
+	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not e2e"
+	$(TESTENV) $(PY) -m pytest -m e2e
 
 test-fast: setup ## pure logic only (under 2 minutes)
-	$(TESTENV) $(PY) -m pytest -n auto -m "not seam and not e2e"
+	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not seam and not e2e"
 
 lint: setup ## ruff and its formatter
 	$(PY) -m ruff check .
