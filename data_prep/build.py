@@ -59,7 +59,7 @@ def build(
     with Drops(out) as drops:
         filters = _Filters(reader, options, held_out_names(options.held_out))
         if reader.test:
-            filters.held_out |= {clip.name for clip in reader.test.clips(root)}
+            filters.held_out |= {row.name for row in reader.test.labels.rows(root)}
         parts[reader] = _first_pass(reader, root, out, filters, drops, progress)
         if reader.test:
             test_filters = _Filters(reader.test, options, set())

@@ -15,13 +15,10 @@ from data_prep.clip import Clip
 from data_prep.files import PART
 from data_prep.places import Root
 from recipe.mer_r1.answer import build_prompt
+from verl_ext.omni.shard_media import MEDIA_LINKS, MEDIA_ROOT
 
-MEDIA_ROOT = "media_root"
-"""Key of the schema's metadata: the folder that relative paths start from."""
 EMBEDDED_ROWS = 8
 """Rows of a group with embedded clips: what a reader of one row loads."""
-MEDIA_LINKS = "media_links"
-"""Key of the schema's metadata: folders that links under the root may lead to, a line each."""
 _ROWS = 1_000
 _BY_PATH = pa.list_(pa.string())
 _EMBEDDED = pa.list_(pa.struct({"path": pa.string(), "bytes": pa.binary()}))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from data_prep.check.results import Results
 from data_prep.check.worker import Look
 from data_prep.clip import CorpusError
-from data_prep.rows import MEDIA_ROOT
+from verl_ext.omni.shard_media import MEDIA_ROOT
 
 _ROWS = 16  # read at a time; a row may hold its clip
 
@@ -39,7 +39,7 @@ def entries(shard: Path) -> Iterator[tuple[str, Look | bytes]]:
     """(name, video to be hashed, or the hash of one that lies in the shard) of every row. Raises CorpusError."""
     try:
         with pq.ParquetFile(shard) as file:
-            root = Path((file.schema_arrow.metadata or {}).get(MEDIA_ROOT.encode(), b"").decode())
+            root = Path((file.schema_arrow.metadata or {}).get(MEDIA_ROOT, b"").decode())
             for piece in file.iter_batches(batch_size=_ROWS, columns=["videos", "extra_info.name"]):
                 for row in piece.to_pylist():
                     for video in row["videos"]:

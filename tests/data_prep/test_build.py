@@ -93,7 +93,7 @@ def test_a_row_is_what_training_reads(corpus, tmp_path):
     assert row["extra_info"]["index"] == 0
     assert row["extra_info"]["split"] == "sft"
     metadata = pq.read_schema(tmp_path / "out" / "sft.parquet").metadata
-    assert metadata[rows.MEDIA_ROOT.encode()].decode() == str(corpus)
+    assert metadata[rows.MEDIA_ROOT].decode() == str(corpus)
 
 
 def test_a_linked_folder_that_was_allowed_is_read_by_training_too(corpus, tmp_path):
