@@ -56,7 +56,8 @@ def build(
         raise CorpusError(f"--sft {options.sft}: {reader.name} is a test set; it makes one shard, test.parquet")
     out.mkdir(parents=True, exist_ok=True)
     parts = {}
-    with Drops(out) as drops:
+    with Drops(out) as drops, ExitStack() as kept:
+        kept.callback(lambda: [path.unlink(missing_ok=True) for path in out.glob(f"kept-*{PART}")])
         filters = _Filters(reader, options, held_out_names(options.held_out))
         if reader.test:
             filters.held_out |= {row.name for row in reader.test.labels.rows(root)}
@@ -66,14 +67,10 @@ def build(
             parts[reader.test] = _first_pass(reader.test, root, out, test_filters, drops, progress)
         counts: dict[str, int] = {}
         tally = card.Tally()
-        try:
-            if drops.unexpected and options.on_bad == "error":
-                raise CorpusError(_refusal(reader, root, drops))
-            for each, part in parts.items():
-                counts |= _second_pass(each, part, root, out, options, tally, progress)
-        finally:
-            for part in parts.values():
-                part.path.unlink(missing_ok=True)
+        if drops.unexpected and options.on_bad == "error":
+            raise CorpusError(_refusal(reader, root, drops))
+        for each, part in parts.items():
+            counts |= _second_pass(each, part, root, out, options, tally, progress)
     manifest = card.manifest(reader, root, options, counts, sum(part.read for part in parts.values()), drops)
     card.write(out, reader, manifest, tally)
     return manifest

@@ -64,7 +64,7 @@ def manifest(
         "held_out_sha256": {str(path): _sha256(path) for path in options.held_out},
         "wheels": options.wheels.identity,
         "git": git_state(),
-        "versions": versions("mer-r1", "pandas", "pyarrow"),
+        "versions": versions("mer-r1", "pyarrow"),
     }
 
 

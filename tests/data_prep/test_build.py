@@ -165,6 +165,7 @@ def test_nothing_left_is_an_error(corpus, tmp_path):
     replace(opensets(corpus), '"[happy, sad]"', "[]")
     with pytest.raises(CorpusError, match="not one usable clip in 12 rows"):
         run(corpus, tmp_path / "out", on_bad="skip")
+    assert not list((tmp_path / "out").glob("kept-*"))
 
 
 def test_quarantined_clips_are_left_out_without_error(corpus, tmp_path):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_prep.files import write_whole
 from recipe.mer_r1.eval.judge import client, frames, questions
 from recipe.mer_r1.eval.judge.cache import ReplyCache
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key
@@ -29,7 +30,6 @@ from recipe.mer_r1.eval.judge.prompts import prompt_hash
 from recipe.mer_r1.eval.judge.results import Results, by_task, summarize, table
 from recipe.mer_r1.eval.judge.verdict import Verdict
 from recipe.mer_r1.eval.provenance import git_state, versions
-from recipe.mer_r1.eval.whole import write_whole
 
 _LIBRARIES = ("mer-r1", "openai", "pydantic", "av", "pillow")
 
@@ -107,8 +107,10 @@ def run(arguments: argparse.Namespace) -> Results:
         overall=summarize(verdicts),
         tasks=by_task(verdicts),
     )
-    write_whole(arguments.out / "verdicts.jsonl", "".join(f"{verdict.model_dump_json()}\n" for verdict in verdicts))
-    write_whole(arguments.out / "results.json", results.model_dump_json(indent=1) + "\n")
+    write_whole(
+        arguments.out / "verdicts.jsonl", "".join(f"{verdict.model_dump_json()}\n" for verdict in verdicts).encode()
+    )
+    write_whole(arguments.out / "results.json", results.model_dump_json(indent=1).encode() + b"\n")
     return results
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_prep.files import write_whole
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.files import Source, read
 from recipe.mer_r1.eval.judge import client
@@ -34,7 +35,6 @@ from recipe.mer_r1.eval.sentiment.mapped import Mapped
 from recipe.mer_r1.eval.sentiment.meta import ModelFacts, counts, lexicon_facts, meta
 from recipe.mer_r1.eval.sentiment.model import Model
 from recipe.mer_r1.eval.sentiment.prompts import WORDINGS, wording_hash
-from recipe.mer_r1.eval.whole import write_whole
 
 Words = dict[str, list[str]]
 
@@ -105,8 +105,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         failures=failures,
     )
     lines = (json.dumps(one.line(), ensure_ascii=False) + "\n" for one in mapped)
-    write_whole(arguments.out, "".join(lines))
-    write_whole(arguments.out.with_suffix(".meta.json"), json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_whole(arguments.out, "".join(lines).encode())
+    write_whole(
+        arguments.out.with_suffix(".meta.json"), json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n"
+    )
     return found
 
 
