@@ -67,6 +67,10 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         output.logits = output.logits.index_fill_(-1, banned, BANNED_LOGIT)
         return output
 
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The Thinker's; peft asks a causal language model for it."""
+        return self.thinker.prepare_inputs_for_generation(*args, **kwargs)
+
     def _embed_in_fixed_order(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Embeddings ``(batch, length, hidden)`` of tokens and media; takes the media out of ``inputs``.
 
