@@ -24,6 +24,13 @@ def _register_engine(_module: object) -> None:
     from verl_ext import engine  # noqa: F401  registers itself
 
 
+@wrapt.when_imported("verl.utils.flops_counter")
+def _register_flops(_module: object) -> None:
+    from verl_ext.omni import flops
+
+    flops.register()
+
+
 patches.install(patches.VERL_PATCHES)
 
 

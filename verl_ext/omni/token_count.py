@@ -15,6 +15,10 @@ from verl_ext.omni.encode import MediaConfig
 from verl_ext.omni.media import sample_indices
 
 
+_FRAMES_A_PATCH = 2
+"""temporal_patch_size of the vision tower."""
+
+
 @dataclass(frozen=True)
 class VideoFacts:
     """A video as its file has it, before any frame is dropped or scaled.
@@ -78,27 +82,10 @@ class PromptCounter:
         return self._text_tokens(prompt) + expanded
 
     def video_tokens(self, video: VideoFacts) -> int:
-        """Tokens of the kept frames of a video.
-
-        Raises:
-            ValueError: there is no frame, or a frame is over 200 times as long as it is wide.
-        """
-        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
-
-        if video.frames < 1:
-            raise ValueError(f"a video without frames: {video}")
+        """Tokens of the kept frames of a video. Raises as :func:`video_grid`."""
         processor = self._processor.video_processor
-        rate = video.fps or self._media.fps
-        kept = len(sample_indices(video.frames, rate, self._media.fps, self._media.max_frames))
-        side = processor.patch_size * processor.merge_size
-        height, width = smart_resize(
-            video.height,
-            video.width,
-            factor=side,
-            min_pixels=self._media.min_pixels,
-            max_pixels=self._media.max_pixels,
-        )
-        return -(-kept // processor.temporal_patch_size) * (height // side) * (width // side)
+        patches, height, width = video_grid(video, self._media, processor.patch_size, processor.merge_size)
+        return patches * height * width // processor.merge_size**2
 
     def audio_tokens(self, samples: int) -> int:
         """Tokens of a sound of so many samples.
@@ -112,9 +99,7 @@ class PromptCounter:
             raise ValueError(
                 f"a sound of {samples / rate:.1f} s, but the model's processor hears {extractor.n_samples / rate:.1f} s"
             )
-        mel_frames = -(-samples // extractor.hop_length)
-        # A convolution and a pooling, each of stride 2, as in the model's _get_feat_extract_output_lengths.
-        return max(0, ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1)
+        return audio_tokens(-(-samples // extractor.hop_length))
 
     def _text_tokens(self, prompt: Sequence[Mapping[str, Any]]) -> int:
         from verl_ext.omni.dataset import build_messages
@@ -126,3 +111,33 @@ class PromptCounter:
             messages, tokenize=False, add_generation_prompt=True, **self._template
         )
         return len(self._processor.tokenizer(rendered)["input_ids"])
+
+
+def video_grid(video: VideoFacts, media: MediaConfig, patch_size: int = 14, merge_size: int = 2) -> tuple[int, int, int]:
+    """Patches of the kept and scaled frames: pairs of frames, rows, columns. merge_size² of them become a token.
+
+    Args:
+        patch_size: side of a patch in pixels.
+        merge_size: patches that are merged along either side.
+
+    Raises:
+        ValueError: there is no frame, or a frame is over 200 times as long as it is wide.
+    """
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    if video.frames < 1:
+        raise ValueError(f"a video without frames: {video}")
+    kept = len(sample_indices(video.frames, video.fps or media.fps, media.fps, media.max_frames))
+    height, width = smart_resize(
+        video.height,
+        video.width,
+        factor=patch_size * merge_size,
+        min_pixels=media.min_pixels,
+        max_pixels=media.max_pixels,
+    )
+    return -(-kept // _FRAMES_A_PATCH), height // patch_size, width // patch_size
+
+
+def audio_tokens(mel_frames: int) -> int:
+    """Tokens of a sound: a convolution and a pooling, each of stride 2 (the model's _get_feat_extract_output_lengths)."""
+    return max(0, ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1)
