@@ -7,11 +7,11 @@ from importlib import import_module
 
 # Imported only when asked for: scoring files must not wait for torch.
 SUBCOMMANDS = {
-    "generate": ("recipe.mer_r1.eval.generate", "slow and fast answers of a model to a shard's clips, scored"),
     "judge": (
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: steps and labels of answers rated by a language model",
     ),
+    "run": ("recipe.mer_r1.eval.run", "slow and fast answers of a model to the clips of shards, scored"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
     "sentiment": ("recipe.mer_r1.eval.sentiment.command", "sentiment of the answers' words, for score --task waf"),
     "tables": ("recipe.mer_r1.eval.tables", "results of several runs in the paper's tables, and a picture"),

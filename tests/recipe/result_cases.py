@@ -1,4 +1,4 @@
-"""Folders as `main_eval generate` writes them, made without a model."""
+"""Folders as `main_eval run` writes them, made without a model."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from recipe.mer_r1.eval import records
+from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.wheel import EmotionWheels
 
 BUILTIN = EmotionWheels.builtin()
@@ -42,9 +43,13 @@ def write_answers(
         weights.write_bytes(model.name.encode() * 20_000)
     settings = {
         "model": str(model),
-        "weights": [[weights.name, weights.stat().st_size, weights.stat().st_mtime_ns]],
         "shard": str(shard),
         "media_root": None,
+        "weights_sha256": weights_sha256(model),
+        "corpus": corpus.split("/")[0],
+        "split": "test",
+        "n_shard": len(LABELS),
+        "clips_sha256": corpus,
         "temperature": 0.0,
         "max_tokens": 64,
         "max_prompt_length": 192,
@@ -57,7 +62,12 @@ def write_answers(
     for mode in modes:
         for index in range(clips):
             words = (SLOW if mode == "slow" else FAST)[index]
-            row = {"reward_model": {"ground_truth": LABELS[index]}, "extra_info": {"name": f"clip_{index}"}}
+            row = {
+                "data_source": corpus,
+                "prompt": prompt,
+                "reward_model": {"ground_truth": LABELS[index]},
+                "extra_info": {"name": f"clip_{index}"},
+            }
             line = records.record(row, index, f"<think>so</think><answer>{words}</answer>", BUILTIN)
             records.append(folder / f"{mode}.jsonl", [line | {"tokens": 4, "finished": True}])
     (folder / "scores.json").write_text(json.dumps({"modes": {}, "git": "abc", "versions": {"vllm": "0"}}))

@@ -21,7 +21,7 @@ ANSWERS = {
 
 
 def write_answers(path, answers):
-    """As `main_eval generate` writes them: the truth beside the answer."""
+    """As `main_eval run` writes them: the truth beside the answer."""
     lines = [
         {"index": index, "name": name, "labels": ["other"], "response": "…", "words": words}
         for index, (name, words) in enumerate(answers.items())

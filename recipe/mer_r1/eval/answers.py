@@ -1,4 +1,4 @@
-"""Reads a folder of `main_eval generate` without changing it; half a file is an error here, not something to mend."""
+"""Reads a folder of `main_eval run` without changing it; half a file is an error here, not something to mend."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
 class Answer(BaseModel):
-    """What is read of a line: the clip, its true labels, the words of the answer."""
+    """What is read of a line: the clip, its true labels, the words of the answer; `failed` says why there is none."""
 
     index: int
     name: str
+    data_source: str
+    prompt_sha256: str
     labels: list[str]
     words: list[str]
+    failed: str | None = None
 
 
 class RunSettings(BaseModel):
-    """What is read of settings.json; `weights` are name, bytes and mtime (ns) of the weight files."""
+    """What is read of settings.json."""
 
     model: str
-    weights: list[tuple[str, int, int]]
+    weights_sha256: str
     shard: Path
+    media_root: Path | None
+    corpus: str
+    split: str
+    n_shard: int
     temperature: float
     max_tokens: int
     max_prompt_length: int
@@ -68,7 +75,7 @@ def read_answers(folder: Path) -> Answers:
         raise InputError(f"{folder}: no such folder")
     settings = folder / SETTINGS
     if not settings.is_file():
-        raise InputError(f"{settings}: no such file; `main_eval generate` writes it")
+        raise InputError(f"{settings}: no such file; `main_eval run` writes it")
     modes = {mode: _lines(path) for mode in MODES if (path := folder / f"{mode}.jsonl").is_file()}
     if not modes:
         raise InputError(f"{folder}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
@@ -81,7 +88,7 @@ def read_answers(folder: Path) -> Answers:
 def _lines(path: Path) -> list[Answer]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
-        raise InputError(f"{path}, line {len(lines) + 1}: cut off; run `main_eval generate` again, which goes on there")
+        raise InputError(f"{path}, line {len(lines) + 1}: cut off; run `main_eval run` again, which goes on there")
     found = [_parse(Answer, line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
     if not found:
         raise InputError(f"{path}: holds no answers yet")

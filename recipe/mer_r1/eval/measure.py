@@ -10,22 +10,22 @@ from typing import Any
 from recipe.mer_r1.eval.answers import Answer, Answers, RunSettings, read_answers
 from recipe.mer_r1.eval.corpora import MISSING_TOOL, official_metric, task_of
 from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.eval.provenance import git_state, versions
 from recipe.mer_r1.eval.results import FolderResults, Metric, Origin, Result, Sampling, Wheels, why_not_comparable
-from recipe.mer_r1.eval.shard_facts import shard_facts, weights_sha256
 from recipe.mer_r1.metrics import ew_gaps, ew_scores, hit_rate
 from recipe.mer_r1.wheel import EmotionWheels
 
 
 def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, wheels_named: bool) -> FolderResults:
-    """Score a folder that `main_eval generate` wrote.
+    """Score a folder that `main_eval run` wrote.
 
     Args:
         bootstrap: resamplings for the 95 % intervals; 0: none.
         wheels_named: whether the user chose the wheels; else they must be those that the run was made with.
 
     Raises:
-        InputError: the folder or its shard cannot be used, or its slow and fast answers are not of the same clips.
+        InputError: the folder cannot be used, or its slow and fast answers are not of the same clips.
     """
     answers = read_answers(folder)
     made_with = answers.settings.wheels
@@ -50,26 +50,27 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
 
 def _result(answers: Answers, mode: str, wheels: EmotionWheels, bootstrap: int, seed: int) -> Result:
     lines, settings = answers.modes[mode], answers.settings
-    facts = shard_facts(settings.shard, lines)
-    task = task_of(facts.corpus)
+    task = task_of(settings.corpus)
+    by_name = sorted(lines, key=lambda line: line.name)
     if task in MISSING_TOOL:
-        metrics = {official_metric(facts.corpus): Metric(value=None)}
+        metrics = {official_metric(settings.corpus): Metric(value=None)}
     else:
         metrics = _scores(lines, task == "hit", wheels, bootstrap, seed, answers.folder)
     return Result(
-        corpus=facts.corpus,
-        split=facts.split,
+        corpus=settings.corpus,
+        split=settings.split,
         mode=mode,
         model=settings.model,
-        weights_sha256=weights_sha256(settings),
-        names_sha256=facts.names_sha256,
-        prompt_sha256=facts.prompt_sha256,
+        weights_sha256=settings.weights_sha256,
+        names_sha256=sha256([line.name for line in by_name]),
+        prompt_sha256=sha256([[line.name, line.prompt_sha256] for line in by_name]),
         media=settings.media,
         sampling=_sampling(settings, mode),
         wheels=Wheels(**wheels.identity, rules=wheels.rules),
         n=len(lines),
-        n_shard=facts.n,
-        n_failed=sum(not line.words for line in lines),
+        n_shard=settings.n_shard,
+        n_failed=sum(line.failed is not None for line in lines),
+        n_empty=sum(not line.words for line in lines),
         metrics=metrics | {"categories": Metric(value=_mean_categories(lines, wheels))},
         notes=(MISSING_TOOL[task],) if task in MISSING_TOOL else (),
         generated=answers.origin,

@@ -59,12 +59,13 @@ class Result(_Model):
         corpus: the shard's `data_source`.
         mode: slow, fast, slow_sampled or fast_sampled.
         model: folder of the weights.
-        weights_sha256: of samples of the weight files (`shard_facts.weights_sha256`); None where they are gone.
+        weights_sha256: of samples of the weight files (`fingerprints.weights_sha256`).
         names_sha256: of the sorted names of the clips.
-        prompt_sha256: of names and prompts of the clips, in the order of their names.
-        n: clips with an answer.
+        prompt_sha256: of names and hashes of the clips' prompts, in the order of their names.
+        n: clips that were asked for, failed ones too.
         n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
-        n_failed: answers in which no word was found; they score 0.
+        n_failed: clips without an answer, which score 0; the lines of the answers say why.
+        n_empty: clips without a word in their answer, failed ones too; they score 0.
         metrics: F, P, R, hit, waf in 0..1; categories: mean number of an answer's categories on a wheel.
         notes: why a metric is None.
         generated: what made the answers; None where its scores.json is missing.
@@ -75,7 +76,7 @@ class Result(_Model):
     split: str
     mode: str
     model: str
-    weights_sha256: str | None
+    weights_sha256: str
     names_sha256: str
     prompt_sha256: str
     media: dict[str, Any]
@@ -84,6 +85,7 @@ class Result(_Model):
     n: int
     n_shard: int
     n_failed: int
+    n_empty: int
     metrics: dict[str, Metric]
     notes: tuple[str, ...] = ()
     generated: Origin | None
@@ -157,7 +159,7 @@ def read_results(folder: Path) -> FolderResults:
     """
     path = folder / RESULTS
     if not path.is_file():
-        raise InputError(f"{folder}: holds neither answers of `main_eval generate` nor {RESULTS}")
+        raise InputError(f"{folder}: holds neither answers of `main_eval run` nor {RESULTS}")
     try:
         return FolderResults.model_validate_json(path.read_bytes())
     except ValidationError as error:

@@ -29,7 +29,7 @@ TABLES = {"table_1": "Official metrics (Table 1)", "table_3": "Unified F1 (Table
 
 @app.command(help=__doc__)
 def tables(
-    folders: Annotated[list[str], typer.Argument(metavar="[NAME=]RESULT_DIR…", help="what `main_eval generate` wrote")],
+    folders: Annotated[list[str], typer.Argument(metavar="[NAME=]RESULT_DIR…", help="what `main_eval run` wrote")],
     paper: Annotated[
         bool, typer.Option("--paper", help="the paper's numbers too, and which of them ours lack")
     ] = False,

@@ -39,7 +39,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--answers", required=True, type=Path, help="slow.jsonl or fast.jsonl of `main_eval generate`")
+    result.add_argument("--answers", required=True, type=Path, help="slow.jsonl or fast.jsonl of `main_eval run`")
     result.add_argument("--shard", required=True, type=Path, help="the shard that was answered")
     result.add_argument("--media-root", type=Path, help="folder of the shard's relative paths; default: its own")
     result.add_argument("--clues", required=True, nargs="+", type=Path, help="audio clue files, or folders of them")
