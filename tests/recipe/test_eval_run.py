@@ -341,7 +341,7 @@ def test_a_real_vllm_answers_in_both_modes_and_says_which_clips_failed(tiny_mode
     assert done.returncode == 0, done.stderr[-3000:]
     assert "1 of 2 clips failed" in done.stderr
     assert str(broken) in done.stderr
-    folder, other = out / "mer_micro-test", out / "mer_micro-train"
+    folder, other = out / "mer_micro-test", out / "mer_micro-rl"
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["modes"]["slow"]["n"] == scores["modes"]["fast"]["n"] == 3
     assert scores["settings"]["wheels"]["sha256"]

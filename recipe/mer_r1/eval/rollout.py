@@ -138,8 +138,10 @@ class Rollout:
             max_model_len=longest,
             # Prompts whole: on a CPU, vLLM 0.28.0 fails where a request with a seed of its own is split.
             enable_chunked_prefill=False,
-            # The forms of a clip share all of the prompt but its end.
+            # The modes of a clip share all of the prompt but its end. vLLM's blocks of 128 tokens on a CPU are longer
+            # than a short clip's prompt: none would ever be shared.
             enable_prefix_caching=True,
+            block_size=16 if preset.device == "cpu" else None,
             max_num_batched_tokens=max(preset.rollout.max_batched_tokens, longest),
             limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0},
             # The forms of a clip share one run of vLLM's processor. As in conf/ppo.yaml, not with the audio inside the
