@@ -17,11 +17,12 @@ MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
 class Answer(BaseModel):
-    """What is read of a line: the clip, its true labels, the words of the answer."""
+    """What is read of a line: the clip, its true labels, the response and the words of its answer."""
 
     index: int
     name: str
     labels: list[str]
+    response: str
     words: list[str]
 
 
@@ -31,6 +32,7 @@ class RunSettings(BaseModel):
     model: str
     weights: list[tuple[str, int, int]]
     shard: Path
+    media_root: Path | None = None
     temperature: float
     max_tokens: int
     max_prompt_length: int
