@@ -50,6 +50,8 @@ class Kind:
     holds: str
     """The rule on one wheel, in words, with the same placeholders."""
     rule: Rule
+    effect: str
+    """What happened to the categories that the rule finds."""
     compared: Literal["slow", "fast"]
     """The baseline's answer that is made better."""
 
@@ -61,6 +63,7 @@ KINDS = (
         "keeps it.",
         "a true category is in the fast answer of {baseline}, not in its slow one, and in the slow one of {mer_r1}.",
         retained,
+        "Kept",
         "slow",
     ),
     Kind(
@@ -70,6 +73,7 @@ KINDS = (
         "a wrong category is in the fast answer of {baseline} and not in the slow one of {mer_r1}, which has all true "
         "categories of that fast answer (one at least) and fewer wrong ones in all.",
         suppressed,
+        "Left out",
         "fast",
     ),
     Kind(
@@ -77,13 +81,14 @@ KINDS = (
         "Fast thinking of {baseline} misses a true emotion that slow thinking of {mer_r1} finds.",
         "a true category is not in the fast answer of {baseline}, and is in the slow one of {mer_r1}.",
         recovered,
+        "Found",
         "fast",
     ),
 )
 RANKING = (
     "A clip is a case where the rule holds on more than half of the wheels that know its labels. Score: how many "
     "categories the rule finds, averaged over these wheels. Highest first; of equal ones the one whose F1 rises most "
-    "from the baseline's answer (slow for retention, else fast) to the slow one of MER-R1, then the shard's order."
+    "from the answer of {baseline} (slow for retention, else fast) to the slow one of {mer_r1}, then the shard's order."
 )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from recipe.mer_r1.answer import parse
 from recipe.mer_r1.eval.answers import Answer
@@ -18,9 +19,10 @@ from recipe.mer_r1.wheel import EmotionWheels
 
 _STYLE = """
 .missed { color: var(--soft); font-style: italic; } .words { list-style: none; padding: 0; margin: .4rem 0 0; }
-.words li { display: inline-block; margin: 0 .9rem .1rem 0; overflow-wrap: anywhere; } .small { font-size: .85rem; }
+.words li { display: inline-block; margin: 0 .9rem .1rem 0; overflow-wrap: anywhere; } .whole { white-space: nowrap; }
+.legend { list-style: none; padding: 0; } .small { font-size: .85rem; }
 .case { border-top: 2px solid var(--line); margin-top: 1.6rem; } .frames { display: flex; flex-wrap: wrap; gap: .3rem; }
-.frames img { height: 7.5rem; max-width: 100%; border-radius: .3rem; } .why { font-weight: 500; }
+.frames img { height: 7.5rem; max-width: 100%; border-radius: .3rem; }
 .answers { display: grid; grid-template-columns: 1fr 1fr; gap: .6rem; margin: .8rem 0; }
 .answer { background: var(--card); border-radius: .4rem; padding: .6rem .9rem; border: 2px solid transparent;
   min-width: 0; } .answer.used { border-color: var(--soft); }
@@ -30,15 +32,15 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; mar
   overflow-wrap: anywhere; } dt { color: var(--soft); }
 @media (max-width: 40rem) { .answers { grid-template-columns: 1fr; } .frames img { height: 5.2rem; } }
 @media print { body { max-width: none; margin: 0; font-size: 10pt; } .answer { border-color: var(--line); }
-  .answer.used { border-color: var(--ink); } .frames, .answer, table { break-inside: avoid; }
-  h2, h3, .frames, .why { break-after: avoid; } }
+  .answer.used { border-color: var(--ink); } .case, .answer { break-inside: avoid; }
+  h2, h2 ~ p { break-after: avoid; } }
 """
-_MEANINGS = {
-    "correct": "its category is true",
-    "incorrect": "wrong",
-    "mixed": "true on the wheels named only",
-    "unknown": "no wheel that takes part knows the word",
-    "missed": "a true label that the answer misses (on all wheels, or on those named)",
+_LEGEND = {
+    "correct": "correct</span>: the word's category is true",
+    "incorrect": "wrong</span>: it is not",
+    "mixed": "mixed</span>: true on the wheels named only",
+    "unknown": "unknown</span>: no wheel that takes part knows the word",
+    "missed": "missed</span>: true, and not in the answer (a label: on all wheels or on those named)",
 }
 
 
@@ -68,7 +70,7 @@ class Shown:
     wheels: EmotionWheels
     sections: Sequence[Section]
     count: int
-    rows: Mapping[int, Mapping[str, object]]
+    rows: Mapping[int, Mapping[str, Any]]
     pictures: Mapping[int, Picture]
 
 
@@ -94,14 +96,17 @@ def _about(shown: Shown) -> str:
     baseline, mer_r1 = shown.comparison.results
     part = f", of {baseline.n_shard} in the shard" if baseline.partial else ""
     scored = shown.wheels
-    facts = {
-        shown.names[0]: baseline.model,
-        shown.names[1]: mer_r1.model,
-        "Clips": f"{TITLES.get(baseline.corpus, baseline.corpus)}, {baseline.split}: {baseline.n}{part}",
-        "Answers": f"temperature {baseline.sampling.temperature:g}, {baseline.sampling.max_tokens} tokens at most",
-        "Wheels": f"{scored.name} {scored.version} ({scored.sha256[:12]}), level 1",
-    }
-    return "<dl>" + "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in facts.items()) + "</dl>"
+    return _facts(
+        (shown.names[0], baseline.model),
+        (shown.names[1], mer_r1.model),
+        ("Clips", f"{TITLES.get(baseline.corpus, baseline.corpus)}, {baseline.split}: {baseline.n}{part}"),
+        ("Answers", f"temperature {baseline.sampling.temperature:g}, {baseline.sampling.max_tokens} tokens at most"),
+        ("Wheels", f"{scored.name} {scored.version} ({scored.sha256[:12]}), level 1"),
+    )
+
+
+def _facts(*facts: tuple[str, str]) -> str:
+    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts) + "</dl>"
 
 
 def _counts(shown: Shown) -> str:
@@ -124,21 +129,18 @@ def _counts(shown: Shown) -> str:
         f"<p>Of {len(comparison.clips)} clips.{left_out} “Exchanged” counts the same rule with {names['baseline']} and "
         f"{names['mer_r1']} in each other's place: a kind that is as frequent there says nothing for either model. The "
         "cases below are picked, the clearest first; they show what happens, not how often.</p>"
-        f'<p class="soft small">{escape(RANKING.replace("MER-R1", visible(shown.names[1])))}</p>'
+        f'<p class="soft small">{RANKING.format(**names)}</p>'
     )
 
 
 def _legend() -> str:
     items = "".join(
-        f'<li><span class="{verdict}">{SIGNS[verdict]} {"wrong" if verdict == "incorrect" else verdict}</span>: '
-        f"{meaning}</li>"
-        if verdict != "incorrect"
-        else f'<li><span class="incorrect">{SIGNS[verdict]} wrong</span>: its category is not true</li>'
-        for verdict, meaning in _MEANINGS.items()
+        f'<li><span class="{verdict}">{SIGNS[verdict]} {meaning}</li>' for verdict, meaning in _LEGEND.items()
     )
     return (
-        f'<h2>Signs</h2><ul class="words">{items}</ul><p class="small soft">A framed answer is one that the rule looks '
-        "at. ● marks the wheels on which it holds.</p>"
+        f'<h2>Signs</h2><ul class="legend">{items}</ul><p>The rule looks at the framed answers; ● marks the wheels on '
+        "which it holds, and what it finds there is <u>underlined</u>. Pictures are frames spread evenly over the "
+        "clip.</p>"
     )
 
 
@@ -164,11 +166,12 @@ def _case(number: int, case: Case, section: Section, shown: Shown) -> str:
         for name, pair in pairs.items()
     )
     subtitle = shown.rows[clip.index]["extra_info"].get("subtitle")
-    facts = {"Subtitle": subtitle or "–", "True labels": ", ".join(clip.labels), "Categories": _found(case)}
-    listed = "".join(f"<dt>{key}</dt><dd>{_text(value)}</dd>" for key, value in facts.items())
+    facts = _facts(
+        ("Subtitle", subtitle or "–"), ("True labels", ", ".join(clip.labels)), (section.kind.effect, _found(case))
+    )
     return (
         f'<section class="case"><h3>{number}. {_text(clip.name)} <span class="soft">score {case.score:.2f}, F1 '
-        f"{case.gain:+.2f}</span></h3>{_picture(shown.pictures[clip.index], clip.name)}<dl>{listed}</dl>"
+        f"{case.gain:+.2f}</span></h3>{_picture(shown.pictures[clip.index], clip.name)}{facts}"
         f'<div class="answers">{answers}</div>{_wheels(case, pairs, shown.wheels)}</section>'
     )
 
@@ -216,19 +219,23 @@ def _wheels(case: Case, pairs: Mapping[str, Pair], wheels: EmotionWheels) -> str
     rows = []
     for wheel in wheels.ids:
         true = wheels.categories(case.clip.labels, wheel)
-        cells = (_categories(wheels.categories(answer.words, wheel), true) for answer in answers)
-        sign = " ●" if wheel in case.found else ""
-        rows.append([f"{wheel}{sign}", escape(", ".join(sorted(true))) or "– (takes no part)", *cells])
+        found = case.found.get(wheel, set())
+        cells = (_categories(wheels.categories(answer.words, wheel), true, found) for answer in answers)
+        of_labels = ", ".join(_underlined(category, found) for category in sorted(true))
+        rows.append([f"{wheel} ●" if found else wheel, of_labels or "– (takes no part)", *cells])
     return f'<div class="small">{table(("wheel", "true", *heads), (), rows)}</div>'
 
 
-def _categories(said: Iterable[str], true: set[str]) -> str:
-    said = set(said)
+def _categories(said: set[str], true: set[str], found: set[str]) -> str:
     if not true:
         return escape(", ".join(sorted(said)))
     groups = {"correct": said & true, "incorrect": said - true, "missed": true - said}
     return " ".join(
-        f'<span class="{verdict}">{SIGNS[verdict]} {escape(category)}</span>'
+        f'<span class="whole {verdict}">{SIGNS[verdict]} {_underlined(category, found)}</span>'
         for verdict, categories in groups.items()
         for category in sorted(categories)
     )
+
+
+def _underlined(category: str, found: set[str]) -> str:
+    return f"<u>{escape(category)}</u>" if category in found else escape(category)
