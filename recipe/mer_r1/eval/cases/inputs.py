@@ -88,16 +88,14 @@ def compare(baseline: Path, mer_r1: Path, wheels: EmotionWheels, *, wheels_named
     modes = [found[folder].modes[mode] for folder in (baseline, mer_r1) for mode in MODES]
     everything = []
     for answers in zip(*modes, strict=True):
-        for answer in answers:
-            if (answer.name, answer.labels) != (answers[0].name, answers[0].labels):
+        one = answers[0]
+        for other in answers:
+            if (other.name, other.labels) != (one.name, one.labels):
                 raise InputError(
-                    f"row {answer.index}: {answers[0].name!r} with labels {answers[0].labels} in {baseline}, "
-                    f"{answer.name!r} with {answer.labels} in {mer_r1}; answer the same shard"
+                    f"row {one.index}: {one.name!r} with labels {one.labels} in {baseline}, {other.name!r} with "
+                    f"{other.labels} in {mer_r1}; answer the same shard"
                 )
-        first_one = answers[0]
-        everything.append(
-            Clip(first_one.index, first_one.name, first_one.labels, Pair(*answers[:2]), Pair(*answers[2:]))
-        )
+        everything.append(Clip(one.index, one.name, one.labels, Pair(*answers[:2]), Pair(*answers[2:])))
     mapped = [clip for clip in everything if wheels.mask(clip.labels)]
     clips = [clip for clip in mapped if _all_answered(clip)]
     return Comparison(
@@ -131,7 +129,7 @@ def read_rows(clips: Iterable[Clip], shard: Path, media_root: Path | None) -> di
     from verl_ext.omni.shard_media import read_table
 
     if not shard.is_file():
-        raise InputError(f"{shard}: the answers' shard is not there; say where it is now with --shard FILE")
+        raise InputError(f"{shard}: no such shard; say where the answered one is now with --shard FILE")
     table = read_table(shard, media_root)
     if missing := [column for column in _COLUMNS if column not in table.column_names]:
         raise InputError(f"{shard}: has no column {', '.join(missing)}; give the shard that was answered (--shard)")
