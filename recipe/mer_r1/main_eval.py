@@ -7,6 +7,10 @@ from importlib import import_module
 
 # Imported only when asked for: scoring files must not wait for torch.
 SUBCOMMANDS = {
+    "cases": (
+        "recipe.mer_r1.eval.cases.command",
+        "clips that show what one model does and another does not, as a page",
+    ),
     "judge": (
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: steps and labels of answers rated by a language model",

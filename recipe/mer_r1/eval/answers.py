@@ -17,13 +17,14 @@ MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
 class Answer(BaseModel):
-    """What is read of a line: the clip, its true labels, the words of the answer; `failed` says why there is none."""
+    """What is read of a line: the clip, its true labels, the response and its words; `failed`: why there is none."""
 
     index: int
     name: str
     data_source: str
     prompt_sha256: str
     labels: list[str]
+    response: str
     words: list[str]
     failed: str | None = None
 
