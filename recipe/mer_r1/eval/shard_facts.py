@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipe.mer_r1.eval.answers import Answer, RunSettings
+from recipe.mer_r1.eval.corpora import corpus_of
 from recipe.mer_r1.eval.errors import InputError
 
 _BLOCK, _BLOCKS = 1 << 16, 16
@@ -45,7 +46,7 @@ def shard_facts(path: Path, answers: Sequence[Answer]) -> ShardFacts:
                 f"{path}: row {answer.index} is not {answer.name!r}: the shard was built anew; answer again"
             )
     taken = [rows[answer.index] for answer in sorted(answers, key=lambda answer: answer.name)]
-    corpora = sorted({row["data_source"] for row in taken})
+    corpora = sorted({corpus_of(row["data_source"]) for row in taken})
     if len(corpora) > 1:
         raise InputError(f"{path}: holds several corpora ({', '.join(corpora)}); a table has a column for each alone")
     names = [row["extra_info"]["name"] for row in taken]
