@@ -26,6 +26,8 @@ from recipe.mer_r1.eval.tables.layout import Table, as_csv, markdown
 from recipe.mer_r1.paper import load_paper
 from recipe.mer_r1.wheel import EmotionWheels
 
+_PICTURES = ("slow_fast.png", "slow_fast.svg")
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -54,18 +56,25 @@ def report(
         named = builtin_wheels or wheels is not None
         entries = by_corpus([_entry(text, table, bootstrap, seed, named) for text in folders])
         check(entries)
-        out.mkdir(parents=True, exist_ok=True)
         found = tables(entries, paper)
         text = as_markdown(found, entries, paper)
-        (out / "tables.md").write_text(text + "\n", encoding="utf-8")
-        for one in found:
-            (out / f"{one.key}.csv").write_text(as_csv(one), encoding="utf-8")
-        if drawn := dumbbell.drawable(entries):
-            dumbbell.draw(drawn, [out / "slow_fast.png", out / "slow_fast.svg"])
+        _write(out, text, found, entries)
     except (ValueError, OSError) as error:  # InputError and WheelError are ValueErrors
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(text)
+
+
+def _write(out: Path, text: str, found: Sequence[Table], entries: Sequence[Entry]) -> None:
+    """Write the files, and take away those of an earlier report that this one has none of."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (*(f"{key}.csv" for key in load_paper()), *_PICTURES):
+        (out / name).unlink(missing_ok=True)
+    (out / "tables.md").write_text(text + "\n", encoding="utf-8")
+    for one in found:
+        (out / f"{one.key}.csv").write_text(as_csv(one), encoding="utf-8")
+    if drawn := dumbbell.drawable(entries):
+        dumbbell.draw(drawn, [out / name for name in _PICTURES])
 
 
 def tables(entries: Sequence[Entry], paper: bool) -> list[Table]:
