@@ -15,10 +15,10 @@ SUBCOMMANDS = {
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: steps and labels of answers rated by a language model",
     ),
+    "report": ("recipe.mer_r1.eval.report", "results of several runs in the paper's tables, and a picture"),
     "run": ("recipe.mer_r1.eval.run", "slow and fast answers of a model to the clips of shards, scored"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
-    "sentiment": ("recipe.mer_r1.eval.sentiment.command", "sentiment of the answers' words, for score --task waf"),
-    "tables": ("recipe.mer_r1.eval.tables", "results of several runs in the paper's tables, and a picture"),
+    "sentiment": ("recipe.mer_r1.eval.sentiment.command", "sentiment of the answers' words, for WAF"),
 }
 
 

@@ -93,11 +93,11 @@ def _lines(path: Path) -> list[Answer]:
     found = [_parse(Answer, line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
     if not found:
         raise InputError(f"{path}: holds no answers yet")
-    seen: set[str] = set()
+    seen: set[int] = set()
     for number, answer in enumerate(found, start=1):
-        if answer.name in seen:
+        if answer.index in seen:
             raise InputError(f"{path}, line {number}: the clip {answer.name!r} stands twice")
-        seen.add(answer.name)
+        seen.add(answer.index)
     return sorted(found, key=lambda answer: answer.index)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipe.mer_r1.eval.corpora import corpus_of
 from recipe.mer_r1.eval.fingerprints import clips_sha256
 
 
@@ -55,7 +56,7 @@ def _load(shard: Path, media_root: Path | None, use_audio_in_video: bool, limit:
     about = rows.select_columns(["data_source", "prompt", "reward_model", "extra_info"]).to_list()
     return ClipSet(
         shard=shard.resolve(),
-        corpus="+".join(sorted({row["data_source"].split("/")[0] for row in about})),
+        corpus="+".join(sorted({corpus_of(row["data_source"]) for row in about})),
         split="+".join(sorted({row["extra_info"].get("split") or "" for row in about} - {""})),
         n=len(rows),
         sha256=clips_sha256(about),

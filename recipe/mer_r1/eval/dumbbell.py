@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval.corpora import TITLES
-from recipe.mer_r1.eval.layout import Entry
 from recipe.mer_r1.eval.results import Metric
+from recipe.mer_r1.eval.tables.entry import Entry
 
 # Okabe and Ito's colours, which stay apart for most colour-blind readers; the shapes tell them apart in grey.
 _MODES = {"slow": ("#0072b2", "o"), "fast": ("#e69f00", "D")}

@@ -1,4 +1,4 @@
-"""The result of one model on one set of clips in one mode, as `main_eval tables` writes it to results.json."""
+"""The result of one model on one set of clips in one mode, as `main_eval report` writes it to results.json."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.judge.results import Results as Judged
+from recipe.mer_r1.eval.sentiment.meta import Mapper
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS = "results.json"
 
 
@@ -66,7 +68,10 @@ class Result(_Model):
         n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
         n_failed: clips without an answer, which score 0; the lines of the answers say why.
         n_empty: clips without a word in their answer, failed ones too; they score 0.
-        metrics: F, P, R, hit, waf in 0..1; categories: mean number of an answer's categories on a wheel.
+        metrics: F, P, R, hit, waf, cot, recognition, reasoning in 0..1; categories: mean number of an answer's
+            categories on a wheel.
+        sentiment: who mapped the words for waf.
+        judged: MME-Emotion's scores by task, and who gave them.
         notes: why a metric is None.
         generated: what made the answers; None where its scores.json is missing.
         scored: what computed the metrics.
@@ -87,6 +92,8 @@ class Result(_Model):
     n_failed: int
     n_empty: int
     metrics: dict[str, Metric]
+    sentiment: Mapper | None = None
+    judged: Judged | None = None
     notes: tuple[str, ...] = ()
     generated: Origin | None
     scored: Origin
@@ -100,7 +107,7 @@ class Result(_Model):
 class FolderResults(_Model):
     """All modes of one folder; `gaps` are fast less slow, resampled together, in −1..1."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     results: tuple[Result, ...]
     gaps: dict[str, Metric] = {}
 
@@ -116,6 +123,11 @@ _ALWAYS: dict[str, Callable[[Result], Any]] = {
     "media": lambda result: result.media,
     "temperature": lambda result: result.sampling.temperature,
     "max_tokens": lambda result: result.sampling.max_tokens,
+}
+# Who judged or mapped, which must agree where both results have it.
+_SCORERS: dict[str, Callable[[Result], dict[str, Any] | None]] = {
+    "sentiment": lambda result: result.sentiment and result.sentiment.identity,
+    "judge": lambda result: result.judged and result.judged.identity,
 }
 # What must agree too where both are said to be of the same clips.
 _SAME_CLIPS: dict[str, Callable[[Result], Any]] = {
@@ -135,7 +147,20 @@ def why_not_comparable(one: Result, other: Result, *, same_clips: bool = True) -
     """
     checks = _ALWAYS | (_SAME_CLIPS if same_clips else {})
     found = ((what, of(one), of(other)) for what, of in checks.items())
-    return [f"{what}: {_difference(here, there)}" for what, here, there in found if here != there]
+    reasons = [f"{what}: {_difference(here, there)}" for what, here, there in found if here != there]
+    return reasons + why_scored_apart(one, other)
+
+
+def why_scored_apart(one: Result, other: Result) -> list[str]:
+    """Reasons why their WAFs or their CoTs are not comparable: other mappers, other judges. None where one has none."""
+    reasons = []
+    for what, of in _SCORERS.items():
+        here, there = of(one) or {}, of(other) or {}
+        shared = here.keys() & there.keys()
+        here, there = ({key: facts[key] for key in shared} for facts in (here, there))
+        if here != there:
+            reasons.append(f"{what}: {_difference(here, there)}")
+    return reasons
 
 
 def _difference(here: Any, there: Any) -> str:
@@ -164,6 +189,8 @@ def read_results(folder: Path) -> FolderResults:
         return FolderResults.model_validate_json(path.read_bytes())
     except ValidationError as error:
         faults = error.errors()
+        if ("judge_model",) in (fault["loc"] for fault in faults):
+            raise InputError(f"{path}: is a judge's; name the folder of the answers that were judged") from error
         versions = [fault["input"] for fault in faults if fault["loc"] == ("schema_version",)]
         if versions:
             raise InputError(
