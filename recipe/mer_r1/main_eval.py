@@ -7,6 +7,10 @@ from importlib import import_module
 
 # Imported only when asked for: scoring files must not wait for torch.
 SUBCOMMANDS = {
+    "confidence": (
+        "recipe.mer_r1.eval.confidence_command",
+        "how sure a model is of each category where its answers begin",
+    ),
     "generate": ("recipe.mer_r1.eval.generate", "slow and fast answers of a model to a shard's clips, scored"),
     "judge": (
         "recipe.mer_r1.eval.judge.command",

@@ -30,6 +30,8 @@ LLM = {
     "seed": None,
 }
 
+ANSWER = Answer(index=0, name="one", labels=["happy"], response="sad", words=["sad"], tokens=1, finished=True)
+
 
 @pytest.fixture
 def report(tmp_path):
@@ -254,7 +256,7 @@ def test_other_judges_are_refused_whatever_the_mode(answers, report, change, rea
 def test_verdicts_of_other_answers_and_half_a_file_are_refused(answers, report):
     folder = judge(answers("a", "mme_emotion", clips=7), "slow")
     with (folder / "slow.jsonl").open("a") as file:
-        file.write(json.dumps({"index": 7, "name": "clip_6", "labels": ["happy"], "words": ["sad"]}) + "\n")
+        file.write(ANSWER.model_copy(update={"index": 7, "name": "clip_6"}).model_dump_json() + "\n")
     assert "slow.judge/results.json: is of other answers than slow.jsonl" in (done := report(folder)).stderr
     assert done.exit_code == 2
     (folder / "slow.judge" / "results.json").write_text('{"version": 1}')
@@ -268,7 +270,7 @@ def test_the_folder_of_a_judge_is_refused_with_the_way_out(answers, report):
 
 
 def test_two_rows_about_one_clip_are_refused_elsewhere(tmp_path):
-    twice = [Answer(index=index, name="one", labels=["happy"], words=["sad"]) for index in range(2)]
+    twice = [ANSWER.model_copy(update={"index": index}) for index in range(2)]
     with pytest.raises(InputError, match="two rows of the shard have one clip's name"):
         score("ew", twice, tmp_path / "slow.jsonl", BUILTIN, bootstrap=0, seed=0)
 

@@ -17,12 +17,18 @@ MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
 class Answer(BaseModel):
-    """What is read of a line: the clip, its true labels, the words of the answer."""
+    """What is read of a line: the clip, its true labels, the response and the words of its answer.
+
+    `tokens` were sampled, the one that ends the turn among them where the response is `finished`.
+    """
 
     index: int
     name: str
     labels: list[str]
+    response: str
     words: list[str]
+    tokens: int
+    finished: bool
 
 
 class RunSettings(BaseModel):
@@ -31,6 +37,7 @@ class RunSettings(BaseModel):
     model: str
     weights: list[tuple[str, int, int]]
     shard: Path
+    media_root: Path | None = None
     temperature: float
     max_tokens: int
     max_prompt_length: int

@@ -88,6 +88,7 @@ class ConfidenceReader:
         self.processor = bind(AutoProcessor.from_pretrained(model), AutoConfig.from_pretrained(model))
         self.tokenizer = self.processor.tokenizer
         media = MediaConfig.from_config(OmegaConf.to_container(preset.media, resolve=True))
+        self.prefix_ids = self.tokenizer.encode(FAST_PREFIX, add_special_tokens=False)
         self.encoder = PromptEncoder(self.processor, media, cache_size=1)
         self.wheels, self.floor, self.device = wheels, floor, preset.device
         self.sets = category_sets(wheels, self.tokenizer, shared_tokens)
@@ -118,9 +119,8 @@ class ConfidenceReader:
 
     def tokens(self, response: str) -> list[int]:
         """A response's tokens. The fast form's beginning is part of the prompt in `generate`, and encoded alone."""
-        prefix = FAST_PREFIX if response.startswith(FAST_PREFIX) else ""
-        parts = (prefix, response.removeprefix(prefix))
-        return [token for part in parts for token in self.tokenizer.encode(part, add_special_tokens=False)]
+        rest = self.tokenizer.encode(response.removeprefix(FAST_PREFIX), add_special_tokens=False)
+        return self.prefix_ids + rest if response.startswith(FAST_PREFIX) else rest
 
     def of_tokens(self, encoded: EncodedPrompt, response: Sequence[int], labels: Sequence[str]) -> ClipConfidence:
         """Read a response in tokens (sampled, say) to an encoded prompt with these true words."""
