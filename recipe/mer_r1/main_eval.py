@@ -11,6 +11,10 @@ SUBCOMMANDS = {
         "recipe.mer_r1.eval.cases.command",
         "clips that show what one model does and another does not, as a page",
     ),
+    "confidence": (
+        "recipe.mer_r1.eval.confidence_command",
+        "how sure a model is of each category where its answers begin",
+    ),
     "judge": (
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: steps and labels of answers rated by a language model",

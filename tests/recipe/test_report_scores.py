@@ -30,6 +30,18 @@ LLM = {
     "seed": None,
 }
 
+ANSWER = Answer(
+    index=0,
+    name="one",
+    data_source="x",
+    prompt_sha256="0",
+    labels=["happy"],
+    response="sad",
+    words=["sad"],
+    tokens=1,
+    finished=True,
+)
+
 
 @pytest.fixture
 def report(tmp_path):
@@ -268,15 +280,7 @@ def test_the_folder_of_a_judge_is_refused_with_the_way_out(answers, report):
 
 
 def test_two_rows_about_one_clip_are_refused_elsewhere(tmp_path):
-    one = {
-        "name": "one",
-        "data_source": "x",
-        "prompt_sha256": "0",
-        "labels": ["happy"],
-        "response": "",
-        "words": ["sad"],
-    }
-    twice = [Answer(index=index, **one) for index in range(2)]
+    twice = [ANSWER.model_copy(update={"index": index}) for index in range(2)]
     with pytest.raises(InputError, match="two rows of the shard have one clip's name"):
         score("ew", twice, tmp_path / "slow.jsonl", BUILTIN, bootstrap=0, seed=0)
 

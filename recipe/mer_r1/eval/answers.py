@@ -17,7 +17,11 @@ MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
 class Answer(BaseModel):
-    """What is read of a line: the clip, its true labels, the response and its words; `failed`: why there is none."""
+    """What is read of a line: the clip, its true labels, the response and the words of its answer.
+
+    `tokens` were sampled, the one that ends the turn among them where the response is `finished`; `failed` says why
+    there is no response.
+    """
 
     index: int
     name: str
@@ -26,6 +30,8 @@ class Answer(BaseModel):
     labels: list[str]
     response: str
     words: list[str]
+    tokens: int
+    finished: bool
     failed: str | None = None
 
 
@@ -39,6 +45,7 @@ class RunSettings(BaseModel):
     corpus: str
     split: str
     n_shard: int
+    clips_sha256: str
     temperature: float
     max_tokens: int
     max_prompt_length: int

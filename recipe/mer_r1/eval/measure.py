@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recipe.mer_r1.eval import analyses, scoring
+from recipe.mer_r1.eval.analyses import PerClip
 from recipe.mer_r1.eval.answers import Answers, RunSettings, read_answers
 from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.eval.provenance import git_state, versions
 from recipe.mer_r1.eval.results import FolderResults, Origin, Result, Sampling, Wheels, why_not_comparable
-from recipe.mer_r1.eval.scoring import gaps, mean_categories, score
 from recipe.mer_r1.wheel import EmotionWheels
 
 
@@ -31,7 +32,12 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
             f"{folder}: scored on the wheels {made_with.get('name')} {made_with.get('version')}, not on "
             f"{wheels.name}: name wheels with --wheels DIR or --builtin-wheels"
         )
-    results = tuple(_result(answers, mode, wheels, bootstrap, seed) for mode in answers.modes)
+    task = task_of(answers.settings.corpus)
+    clips = {
+        mode: analyses.per_clip(mode, lines, folder / f"{mode}.jsonl", wheels, task)
+        for mode, lines in answers.modes.items()
+    }
+    results = tuple(_result(answers, mode, clips[mode], wheels, bootstrap, seed) for mode in answers.modes)
     found = FolderResults(results=results)
     slow, fast = found.mode("slow"), found.mode("fast")
     if slow is None or fast is None:
@@ -40,15 +46,18 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
         raise InputError(f"{folder}: slow and fast answers are not comparable ({'; '.join(reasons)}); finish the run")
     if task_of(slow.corpus) not in ("ew", "hit"):
         return found
-    paired = gaps(answers.modes["slow"], answers.modes["fast"], wheels, bootstrap, seed)
-    return found.model_copy(update={"gaps": paired})
+    forms = answers.modes["slow"], answers.modes["fast"]
+    paired = scoring.gaps(*forms, wheels, bootstrap, seed)
+    paired |= analyses.gaps(clips["slow"], clips["fast"], bootstrap, seed)
+    retained = analyses.retained_hit(*forms, wheels, bootstrap, seed)
+    return found.model_copy(update={"gaps": paired, "retained_hit": retained})
 
 
-def _result(answers: Answers, mode: str, wheels: EmotionWheels, bootstrap: int, seed: int) -> Result:
+def _result(answers: Answers, mode: str, clips: PerClip, wheels: EmotionWheels, bootstrap: int, seed: int) -> Result:
     lines, settings = answers.modes[mode], answers.settings
     by_name = sorted(lines, key=lambda line: (line.name, line.index))
     path = answers.folder / f"{mode}.jsonl"
-    found = score(task_of(settings.corpus), lines, path, wheels, bootstrap, seed)
+    found = scoring.score(task_of(settings.corpus), lines, path, wheels, bootstrap, seed)
     return Result(
         corpus=settings.corpus,
         split=settings.split,
@@ -64,9 +73,11 @@ def _result(answers: Answers, mode: str, wheels: EmotionWheels, bootstrap: int, 
         n_shard=settings.n_shard,
         n_failed=sum(line.failed is not None for line in lines),
         n_empty=sum(not line.words for line in lines),
-        metrics=found.metrics | {"categories": mean_categories(lines, wheels)},
+        metrics=found.metrics | clips.metrics(bootstrap, seed),
         sentiment=found.sentiment,
         judged=found.judged,
+        reading=clips.reading,
+        unread=clips.unread,
         notes=found.notes,
         generated=answers.origin,
         scored=Origin(git=git_state(), versions=versions("mer-r1", "numpy")),
@@ -75,7 +86,7 @@ def _result(answers: Answers, mode: str, wheels: EmotionWheels, bootstrap: int, 
 
 def _sampling(settings: RunSettings, mode: str) -> Sampling:
     return Sampling(
-        # `generate` samples these forms at temperature 1, whatever --temperature says.
+        # `run` samples these modes at temperature 1, whatever --temperature says.
         temperature=1.0 if mode.endswith("_sampled") else settings.temperature,
         seed=settings.seed,
         max_tokens=settings.max_tokens,

@@ -1,8 +1,8 @@
-"""`main_eval report`: folders of answers → results.json, the paper's tables with our numbers, a picture.
+"""`main_eval report`: folders of answers → results.json, the paper's tables with our numbers, figures.
 
 A folder may be named NAME=DIR; folders of one NAME are one row, whose name is that of an experiment where the paper's
 numbers are to stand beside it (baseline, mer_r1 …). WAF needs `main_eval sentiment`, MME-Emotion `main_eval judge`,
-both run on the folder before.
+the confidences of Figures 3 and 5 `main_eval confidence`, all run on the folder before.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from recipe.mer_r1.eval import dumbbell
 from recipe.mer_r1.eval.answers import MODES
 from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.figures import dumbbell, pictures
+from recipe.mer_r1.eval.figures.panels import Picture
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.results import FolderResults, Result, read_results, write_results
 from recipe.mer_r1.eval.score import RuleSet, load_wheels
@@ -25,8 +26,6 @@ from recipe.mer_r1.eval.tables.entry import Entry, by_corpus, check
 from recipe.mer_r1.eval.tables.layout import Table, as_csv, markdown
 from recipe.mer_r1.paper import load_paper
 from recipe.mer_r1.wheel import EmotionWheels
-
-_PICTURES = ("slow_fast.png", "slow_fast.svg")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -37,9 +36,9 @@ def report(
     paper: Annotated[
         bool, typer.Option("--paper", help="the paper's numbers too, and which of them ours lack")
     ] = False,
-    out: Annotated[Path, typer.Option(help="folder for tables.md, a table_N.csv for each, slow_fast.png and .svg")] = (
-        Path("outputs/report")
-    ),
+    out: Annotated[
+        Path, typer.Option(help="folder for tables.md, a table_N.csv for each, figures as .png and .svg")
+    ] = (Path("outputs/report")),
     wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files; default: the embedded")] = None,
     builtin_wheels: Annotated[
         bool, typer.Option("--builtin-wheels", help="the embedded wheels for answers of a run with others")
@@ -56,25 +55,24 @@ def report(
         named = builtin_wheels or wheels is not None
         entries = by_corpus([_entry(text, table, bootstrap, seed, named) for text in folders])
         check(entries)
-        found = tables(entries, paper)
-        text = as_markdown(found, entries, paper)
-        _write(out, text, found, entries)
+        found, drawn = tables(entries, paper), pictures.pictures(entries)
+        text = as_markdown(found, drawn, entries, paper)
+        _write(out, text, found, drawn)
     except (ValueError, OSError) as error:  # InputError and WheelError are ValueErrors
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     typer.echo(text)
 
 
-def _write(out: Path, text: str, found: Sequence[Table], entries: Sequence[Entry]) -> None:
+def _write(out: Path, text: str, found: Sequence[Table], drawn: dict[str, Picture]) -> None:
     """Write the files, and take away those of an earlier report that this one has none of."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (*(f"{key}.csv" for key in load_paper()), *_PICTURES):
-        (out / name).unlink(missing_ok=True)
+    for key in load_paper():
+        (out / f"{key}.csv").unlink(missing_ok=True)
     (out / "tables.md").write_text(text + "\n", encoding="utf-8")
     for one in found:
         (out / f"{one.key}.csv").write_text(as_csv(one), encoding="utf-8")
-    if drawn := dumbbell.drawable(entries):
-        dumbbell.draw(drawn, [out / name for name in _PICTURES])
+    pictures.write(drawn, out)
 
 
 def tables(entries: Sequence[Entry], paper: bool) -> list[Table]:
@@ -94,11 +92,12 @@ def tables(entries: Sequence[Entry], paper: bool) -> list[Table]:
     return sorted(found, key=lambda table: table.key)
 
 
-def as_markdown(found: Sequence[Table], entries: Sequence[Entry], paper: bool) -> str:
-    """All tables, fast less slow, and who scored."""
+def as_markdown(found: Sequence[Table], drawn: dict[str, Picture], entries: Sequence[Entry], paper: bool) -> str:
+    """All tables, fast less slow, the figures and what they lack, and who scored."""
     parts = [markdown(table) for table in found]
     if paired := dumbbell.drawable(entries):
         parts.append(gaps.markdown(paired))
+    parts.append(pictures.markdown(drawn, entries))
     return "\n\n".join([*parts, *_scorers([result for entry in entries for result in entry.folder.results], paper)])
 
 

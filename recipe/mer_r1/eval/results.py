@@ -54,6 +54,14 @@ class Sampling(_Model):
     dtype: str
 
 
+class Reading(_Model):
+    """How category confidences were read; `floor` in nats, `precision` as of `mixed_precision.param_dtype`."""
+
+    shared_tokens: str
+    floor: float
+    precision: str
+
+
 class Result(_Model):
     """One model, one set of clips, one mode.
 
@@ -69,9 +77,12 @@ class Result(_Model):
         n_failed: clips without an answer, which score 0; the lines of the answers say why.
         n_empty: clips without a word in their answer, failed ones too; they score 0.
         metrics: F, P, R, hit, waf, cot, recognition, reasoning in 0..1; categories: mean number of an answer's
-            categories on a wheel.
+            categories on a wheel; truth and margin: confidence on the true categories and Eq. 2's margin in nats,
+            absent where not read.
         sentiment: who mapped the words for waf.
         judged: MME-Emotion's scores by task, and who gave them.
+        reading: how confidences were read.
+        unread: why truth and margin are absent, and the command that reads them.
         notes: why a metric is None.
         generated: what made the answers; None where its scores.json is missing.
         scored: what computed the metrics.
@@ -94,6 +105,8 @@ class Result(_Model):
     metrics: dict[str, Metric]
     sentiment: Mapper | None = None
     judged: Judged | None = None
+    reading: Reading | None = None
+    unread: str | None = None
     notes: tuple[str, ...] = ()
     generated: Origin | None
     scored: Origin
@@ -105,11 +118,17 @@ class Result(_Model):
 
 
 class FolderResults(_Model):
-    """All modes of one folder; `gaps` are fast less slow, resampled together, in −1..1."""
+    """All modes of one folder, and what is made of slow and fast answers together.
+
+    Attributes:
+        gaps: metric → fast less slow, resampled together; in the metric's unit.
+        retained_hit: share of the fast answers' true categories that the slow answers still name, in 0..1.
+    """
 
     schema_version: Literal[2] = SCHEMA_VERSION
     results: tuple[Result, ...]
     gaps: dict[str, Metric] = {}
+    retained_hit: Metric | None = None
 
     def mode(self, name: str) -> Result | None:
         """The result of a mode, None where it was not made."""
@@ -124,10 +143,11 @@ _ALWAYS: dict[str, Callable[[Result], Any]] = {
     "temperature": lambda result: result.sampling.temperature,
     "max_tokens": lambda result: result.sampling.max_tokens,
 }
-# Who judged or mapped, which must agree where both results have it.
+# Who judged or mapped and how confidences were read, which must agree where both results have it.
 _SCORERS: dict[str, Callable[[Result], dict[str, Any] | None]] = {
     "sentiment": lambda result: result.sentiment and result.sentiment.identity,
     "judge": lambda result: result.judged and result.judged.identity,
+    "confidence": lambda result: result.reading and result.reading.model_dump(),
 }
 # What must agree too where both are said to be of the same clips.
 _SAME_CLIPS: dict[str, Callable[[Result], Any]] = {
@@ -152,7 +172,10 @@ def why_not_comparable(one: Result, other: Result, *, same_clips: bool = True) -
 
 
 def why_scored_apart(one: Result, other: Result) -> list[str]:
-    """Reasons why their WAFs or their CoTs are not comparable: other mappers, other judges. None where one has none."""
+    """Reasons why their WAFs, CoTs or confidences are not comparable: other mappers, judges or ways of reading.
+
+    None where one has none.
+    """
     reasons = []
     for what, of in _SCORERS.items():
         here, there = of(one) or {}, of(other) or {}

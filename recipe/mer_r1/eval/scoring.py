@@ -69,13 +69,6 @@ def gaps(
     return _metrics(ew_gaps(gold, slow_words, fast_words, wheels, bootstrap=bootstrap, seed=seed), ("F", "P", "R"))
 
 
-def mean_categories(lines: Sequence[Answer], wheels: EmotionWheels) -> Metric:
-    """Mean number of an answer's categories on a wheel (the paper's Figure 3 b), over all answers and wheels."""
-    masks = wheels.wheel_masks()
-    total = sum((wheels.mask(line.words) & mask).bit_count() for line in lines for mask in masks)
-    return Metric(value=total / (len(lines) * len(masks)))
-
-
 def _waf(labels: Mapping[str, list[str]], path: Path, bootstrap: int, seed: int) -> Scored:
     gold = {}
     for name, listed in labels.items():
