@@ -7,6 +7,7 @@ from importlib import import_module
 
 # Imported only when asked for: scoring files must not wait for torch.
 SUBCOMMANDS = {
+    "demo": ("recipe.mer_r1.eval.demo_page.command", "a page: a clip in, both answers and their confidence out"),
     "generate": ("recipe.mer_r1.eval.generate", "slow and fast answers of a model to a shard's clips, scored"),
     "judge": (
         "recipe.mer_r1.eval.judge.command",
