@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from recipe.mer_r1.eval.category_confidence import ConfidenceReader
 from recipe.mer_r1.eval.demo_page.view import FORMS, LogConfidence
 from recipe.mer_r1.eval.generate import PREFIXES
 from recipe.mer_r1.eval.rollout import Reply, Request, Rollout
@@ -25,6 +26,7 @@ class Answering:
     def __init__(self, model: str, preset: DictConfig, wheels: EmotionWheels) -> None:
         self.use_audio_in_video = bool(preset.media.use_audio_in_video)
         self._seed = preset.seed
+        self._reader = ConfidenceReader(model, preset, wheels)
         self._rollout = Rollout(model, preset, preset.max_response_length)
 
     def answers(self, row: Mapping[str, Any]) -> dict[str, Reply]:
@@ -38,4 +40,10 @@ class Answering:
         return dict(zip(FORMS, replies, strict=True))
 
     def confidence(self, row: Mapping[str, Any], replies: Mapping[str, Reply]) -> dict[str, LogConfidence]:
-        return {}
+        """Each reply's own, as it stands, where its first word begins; a reply without words is left out.
+
+        Raises:
+            FloatingPointError: the model's masses are NaN.
+        """
+        found = {form: self._reader(row, reply.text).own.categories for form, reply in replies.items()}
+        return {form: categories for form, categories in found.items() if categories}

@@ -45,9 +45,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
     result.add_argument("--shard", type=Path, help="parquet shard whose clips can be chosen, labels shown")
     result.add_argument("--media-root", type=Path, help="folder of the shard's relative paths; default: its own")
-    result.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: whoever reaches the machine"
-    )
+    result.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: open to others")
     result.add_argument("--port", type=int, default=7860, help="default 7860")
     return result
 
@@ -87,8 +85,9 @@ def serve(
     """Load the model and serve the page."""
     print(f"loading {arguments.model} …", flush=True)
     from recipe.mer_r1.eval.demo_page.answering import Answering
-    from recipe.mer_r1.eval.demo_page.app import THEME, Page, build
+    from recipe.mer_r1.eval.demo_page.app import THEME, build
     from recipe.mer_r1.eval.demo_page.markup import CSS
+    from recipe.mer_r1.eval.demo_page.page import Page
 
     page = Page(Answering(arguments.model, preset, wheels), wheels, rows, folder)
     blocks = build(page, facts(arguments.model, preset, wheels), TITLE)

@@ -55,7 +55,7 @@ def facts(entries: Mapping[str, str]) -> str:
 
 def problem(message: str) -> str:
     """Why there is no answer."""
-    return f'<div class="card problem" role="alert"><h3>No answer</h3><p>{_safe(message)}</p></div>'
+    return f'<div class="card problem" role="alert"><h3>That did not work</h3><p>{_safe(message)}</p></div>'
 
 
 def waiting(what: str) -> str:

@@ -53,7 +53,7 @@ class AnswerView:
 
 @dataclass(frozen=True)
 class Bar:
-    """A category's log-confidence in nats by form (None where undefined), the forms that name it, whether it is true."""
+    """A category: log-confidence in nats by form (None: undefined), the forms that name it, whether it is true."""
 
     category: str
     values: Mapping[str, float | None]
