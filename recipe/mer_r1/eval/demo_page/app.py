@@ -9,6 +9,11 @@ import gradio as gr
 from recipe.mer_r1.eval.demo_page import clips, markup
 from recipe.mer_r1.eval.demo_page.page import EMPTY, Page
 
+# Whatever a component of gradio would fetch from elsewhere (a font, a program), the browser refuses.
+HEAD = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:\">"
+)
 # Of the system: gradio's own themes bring fonts along.
 THEME = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
 

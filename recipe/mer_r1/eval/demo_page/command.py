@@ -85,7 +85,7 @@ def serve(
     """Load the model and serve the page."""
     print(f"loading {arguments.model} …", flush=True)
     from recipe.mer_r1.eval.demo_page.answering import Answering
-    from recipe.mer_r1.eval.demo_page.app import THEME, build
+    from recipe.mer_r1.eval.demo_page.app import HEAD, THEME, build
     from recipe.mer_r1.eval.demo_page.markup import CSS
     from recipe.mer_r1.eval.demo_page.page import Page
 
@@ -96,6 +96,7 @@ def serve(
         server_port=arguments.port,
         theme=THEME,
         css=CSS,
+        head=HEAD,
         share=False,
         ssr_mode=False,
         mcp_server=False,
@@ -118,14 +119,15 @@ def serve(
 def facts(model: str, preset: DictConfig, wheels: EmotionWheels) -> dict[str, str]:
     """What the answers depend on, by name."""
     media = preset.media
-    side = "frames" if media.min_pixels == media.max_pixels else f"frames of {media.min_pixels} to"
+    least = "" if media.min_pixels == media.max_pixels else f"{media.min_pixels} to "
     sound = "the video's own track, interleaved with the frames" if media.use_audio_in_video else "beside the video"
     identity = wheels.identity
     return {
         "model": model,
         "answers": f"greedy, at most {preset.max_response_length} tokens; vLLM, {preset.rollout.dtype}",
-        "media": f"preset {preset.name}: {media.fps:g} frames a second, at most {media.max_frames} {side} "
-        f"{media.max_pixels} pixels; sound {sound}, {media.sampling_rate} Hz, at most {media.max_seconds:g} s",
+        "media": f"preset {preset.name}: {media.fps:g} frames a second, at most {media.max_frames}, "
+        f"{least}{media.max_pixels} pixels each; sound {sound}, {media.sampling_rate} Hz, "
+        f"at most {media.max_seconds:g} s",
         "wheels": f"{identity['name']} {identity['version']} (sha256 {identity['sha256'][:12]}…)",
     }
 

@@ -10,19 +10,21 @@ from recipe.mer_r1.eval.demo_page.view import FORMS, AnswerView, Bar, View, Word
 from recipe.mer_r1.explain.wording import visible
 
 CSS = """
-.gradio-container { --slow: #2b6cb0; --fast: #d98324; --good: #187a3c; --bad: #b3261e; }
-.dark .gradio-container, .gradio-container.dark { --slow: #6cb0f5; --fast: #f0a951; --good: #5fc884; --bad: #ff8a80; }
+.gradio-container { --slow: #2b6cb0; --fast: #d98324; --good: #187a3c; --bad: #b3261e;
+  --soft: #5b6570; }
+.dark .gradio-container, .gradio-container.dark { --slow: #6cb0f5; --fast: #f0a951; --good: #5fc884;
+  --bad: #ff8a80; --soft: #a3adb8; }
 .facts { display: grid; grid-template-columns: auto 1fr; gap: .1rem .9rem; font-size: .85rem; margin: 0; }
-.facts dt { color: var(--body-text-color-subdued); } .facts dd { margin: 0; overflow-wrap: anywhere; }
+.facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .card { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
   border-radius: .5rem; padding: .7rem 1rem; }
-.card h3 { margin: 0 0 .4rem; font-size: 1rem; } .soft { color: var(--body-text-color-subdued); font-size: .85rem; }
+.card h3 { margin: 0 0 .4rem; font-size: 1rem; } .soft { color: var(--soft); font-size: .85rem; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: .8rem; }
 .answer.slow { border-top: .25rem solid var(--slow); } .answer.fast { border-top: .25rem solid var(--fast); }
 .thought { margin: .2rem 0 .7rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .words { display: flex; flex-wrap: wrap; gap: .35rem; margin: .2rem 0 .6rem; }
 .word { border: 1px solid var(--border-color-primary); border-radius: 1rem; padding: .05rem .7rem; font-weight: 600; }
-.word small { font-weight: 400; color: var(--body-text-color-subdued); }
+.word small { font-weight: 400; color: var(--soft); }
 .word.correct { border-color: var(--good); color: var(--good); }
 .word.incorrect { border-color: var(--bad); color: var(--bad); }
 .note { border-left: .25rem solid var(--fast); padding: .1rem .7rem; margin: .4rem 0; font-size: .9rem; }
@@ -36,12 +38,17 @@ CSS = """
 .category { padding: .22rem 0; } .category .name { text-align: right; overflow-wrap: anywhere; }
 .category .name.true { color: var(--good); font-weight: 650; } .marks { font-size: .72rem; white-space: nowrap; }
 .marks .slow { color: var(--slow); } .marks .fast { color: var(--fast); }
-.plot { position: relative; } .bar { height: .55rem; margin: .12rem 0; border-radius: 0 2px 2px 0; min-width: 1px; }
+.plot { position: relative; }
+.bar { position: relative; height: .55rem; margin: .12rem 0; border-radius: 0 2px 2px 0; min-width: 1px; }
 .figures { font-size: .78rem; line-height: .8rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.axis .plot { height: 1.3rem; border-top: 1px solid var(--body-text-color-subdued); }
+.figures .slow { color: var(--slow); } .figures .fast { color: var(--fast); }
+.line { position: absolute; top: -.22rem; bottom: -.22rem; border-left: 1px solid var(--border-color-primary); }
+.axis .plot { height: 1.3rem; border-top: 1px solid var(--soft); }
 .tick { position: absolute; top: 0; transform: translateX(-50%); font-size: .75rem;
-  color: var(--body-text-color-subdued); border-left: 0; font-variant-numeric: tabular-nums; }
+  color: var(--soft); font-variant-numeric: tabular-nums; }
 .axis.title .plot { border: 0; height: auto; text-align: center; font-size: .8rem; }
+/* Trimming in the browser would fetch a program from elsewhere. */
+#clip button[aria-label^="Trim"], #clip button[aria-label^="Reset"] { display: none; }
 """
 TITLES = {"slow": "Slow: thinks, then answers", "fast": "Fast: answers with the thought emptied"}
 _TICKS = 5  # nats
@@ -103,15 +110,15 @@ def bars(found: View) -> str:
     if not found.bars:
         return '<div class="card soft">No confidence: neither answer has a word at which it could be read.</div>'
     lowest = _lowest(found.bars)
-    true = ' <span class="name true">green: true</span>' if found.truth else ""
+    true = '<span class="soft">green name: true</span>' if found.truth else ""
     legend = "".join(f'<span><span class="key {form}"></span>{form}</span>' for form in FORMS)
     ticks = "".join(
         f'<span class="tick" style="left:{_share(tick, lowest):.2f}%">{_number(tick, 0)}</span>'
-        for tick in range(lowest, 1, _TICKS)
+        for tick in _axis(lowest)
     )
     return (
         f'<div class="card bars"><h3>Confidence of each category on {found.wheel}, where the answer begins</h3>'
-        f'<div class="legend">{legend}<span class="soft">● named by that answer{true}</span></div>'
+        f'<div class="legend">{legend}<span class="soft">● named by that answer</span>{true}</div>'
         + "".join(_bar(bar, lowest) for bar in found.bars)
         + f'<div class="axis"><span></span><div class="plot">{ticks}</div><span></span></div>'
         '<div class="axis title soft"><span></span><div class="plot">log-confidence, nats (0: certain)</div>'
@@ -121,12 +128,14 @@ def bars(found: View) -> str:
 
 def _bar(bar: Bar, lowest: int) -> str:
     marks = "".join(f'<span class="{form}" title="named by the {form} answer">●</span>' for form in bar.named_by)
-    lines, figures = [], []
+    lines = [f'<span class="line" style="left:{_share(tick, lowest):.2f}%"></span>' for tick in _axis(lowest)]
+    figures = []
     for form in FORMS:
         value = bar.values[form]
         width = 0 if value is None else _share(value, lowest)
         lines.append(f'<div class="bar {form}" style="width:{width:.2f}%"></div>')
-        figures.append("–" if value is None else f"{_number(value, 2)} ({_percent(value)})")
+        figure = "–" if value is None else f"{_number(value, 2)} ({_percent(value)})"
+        figures.append(f'<span class="{form}">{figure}</span>')
     true = " true" if bar.true else ""
     return (
         f'<div class="category" data-category="{escape(bar.category)}"><span class="name{true}">'
@@ -139,6 +148,10 @@ def _lowest(shown: tuple[Bar, ...]) -> int:
     """The axis' left end: a whole number of ticks below every value."""
     values = [value for bar in shown for value in bar.values.values() if value is not None]
     return min(-_TICKS, _TICKS * math.floor(min(values, default=-1.0) / _TICKS))
+
+
+def _axis(lowest: int) -> range:
+    return range(lowest, 1, _TICKS)
 
 
 def _share(value: float, lowest: int) -> float:
