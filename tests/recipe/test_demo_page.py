@@ -19,18 +19,22 @@ FAST = Reply(f"{FAST_PREFIX}happy</answer>", 3, True)
 WHEEL = "w1"
 
 
-@pytest.fixture
-def confidence(builtin):
+def falling(wheels, step):
     """Values that fall along each wheel's order; slow is above fast; the last category has no tokens."""
 
     def values(offset):
         found = {}
-        for wheel in builtin.ids:
-            names = builtin.all_categories(wheel)
-            found[wheel] = {name: -offset - 2.5 * place for place, name in enumerate(names)} | {names[-1]: None}
+        for wheel in wheels.ids:
+            names = wheels.all_categories(wheel)
+            found[wheel] = {name: -offset - step * place for place, name in enumerate(names)} | {names[-1]: None}
         return found
 
-    return {"slow": values(0.1), "fast": values(1.5)}
+    return {"slow": values(0.1), "fast": values(0.3)}
+
+
+@pytest.fixture
+def confidence(builtin):
+    return falling(builtin, 2.5)
 
 
 def shown(builtin, confidence=None, labels=("joyful",), slow=SLOW, fast=FAST):
@@ -80,7 +84,7 @@ def test_bars_are_sorted_and_undefined_ones_come_last(builtin, confidence):
     bars = shown(builtin, confidence).bars
     names = builtin.all_categories(WHEEL)
     assert [bar.category for bar in bars] == names
-    assert bars[0].values == {"slow": pytest.approx(-0.1), "fast": pytest.approx(-1.5)}
+    assert bars[0].values == {"slow": pytest.approx(-0.1), "fast": pytest.approx(-0.3)}
     assert bars[-1].values == {"slow": None, "fast": None}
     joy = builtin.category("happy", WHEEL)
     named = {bar.category: bar.named_by for bar in bars}
@@ -88,15 +92,17 @@ def test_bars_are_sorted_and_undefined_ones_come_last(builtin, confidence):
     assert [bar.category for bar in bars if bar.true] == [joy]
 
 
-def test_a_bar_is_as_long_as_its_value_on_the_axis_says(builtin, confidence):
-    found = shown(builtin, confidence)
+@pytest.mark.parametrize(("fall", "apart"), [(0.01, 1), (1.0, 1), (2.5, 5), (4.9, 5)])
+def test_a_bar_is_as_long_as_its_value_on_the_axis_says(fall, apart, builtin):
+    found = shown(builtin, falling(builtin, fall))
     html = markup.bars(found)
     values = [value for bar in found.bars for value in bar.values.values() if value is not None]
     ticks = [float(tick.replace("−", "-")) for tick in re.findall(r'class="tick"[^>]*>([^<]*)<', html)]
     assert ticks[0] <= min(values) < ticks[1]
     assert ticks[-1] == 0
+    assert ticks[1] - ticks[0] == apart
     widths = [float(width) for width in re.findall(r'class="bar \w+" style="width:([\d.]+)%', html)]
-    assert widths[:2] == [pytest.approx(100 * (1 - value / ticks[0]), abs=0.01) for value in (-0.1, -1.5)]
+    assert widths[:2] == [pytest.approx(100 * (1 - value / ticks[0]), abs=0.01) for value in (-0.1, -0.3)]
     assert widths[-2:] == [0, 0]
     assert "−0.10 (90 %)" in text_of(html)
     assert "nats" in html

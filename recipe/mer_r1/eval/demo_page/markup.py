@@ -10,7 +10,7 @@ from recipe.mer_r1.eval.demo_page.view import FORMS, AnswerView, Bar, View, Word
 from recipe.mer_r1.explain.wording import visible
 
 CSS = """
-.gradio-container { --slow: #2b6cb0; --fast: #d98324; --good: #187a3c; --bad: #b3261e;
+.gradio-container { --slow: #2b6cb0; --fast: #c06a12; --good: #187a3c; --bad: #b3261e;
   --soft: #5b6570; }
 .dark .gradio-container, .gradio-container.dark { --slow: #6cb0f5; --fast: #f0a951; --good: #5fc884;
   --bad: #ff8a80; --soft: #a3adb8; }
@@ -51,7 +51,6 @@ CSS = """
 #clip button[aria-label^="Trim"], #clip button[aria-label^="Reset"] { display: none; }
 """
 TITLES = {"slow": "Slow: thinks, then answers", "fast": "Fast: answers with the thought emptied"}
-_TICKS = 5  # nats
 
 
 def facts(entries: Mapping[str, str]) -> str:
@@ -145,13 +144,19 @@ def _bar(bar: Bar, lowest: int) -> str:
 
 
 def _lowest(shown: tuple[Bar, ...]) -> int:
-    """The axis' left end: a whole number of ticks below every value."""
+    """The axis' left end: a tick below every value."""
     values = [value for bar in shown for value in bar.values.values() if value is not None]
-    return min(-_TICKS, _TICKS * math.floor(min(values, default=-1.0) / _TICKS))
+    lowest = min(-1, math.floor(min(values, default=-1.0)))
+    return _step(lowest) * math.floor(lowest / _step(lowest))
 
 
 def _axis(lowest: int) -> range:
-    return range(lowest, 1, _TICKS)
+    return range(lowest, 1, _step(lowest))
+
+
+def _step(lowest: int) -> int:
+    """Nats from tick to tick."""
+    return 1 if lowest >= -6 else 5
 
 
 def _share(value: float, lowest: int) -> float:
