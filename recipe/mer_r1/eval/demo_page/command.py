@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="mer-r1-demo-") as folder:
         os.environ.update(PRIVATE, GRADIO_TEMP_DIR=f"{folder}/uploads")
+        reach_itself(arguments.host)
         serve(arguments, preset, wheels, rows, Path(folder))
 
 
@@ -130,6 +131,13 @@ def facts(model: str, preset: DictConfig, wheels: EmotionWheels) -> dict[str, st
         f"at most {media.max_seconds:g} s",
         "wheels": f"{identity['name']} {identity['version']} (sha256 {identity['sha256'][:12]}…)",
     }
+
+
+def reach_itself(host: str) -> None:
+    """Keep this machine out of a proxy's hands: gradio asks its own server whether it is up."""
+    names = ("no_proxy", "NO_PROXY")
+    known = [os.environ[name] for name in names if os.environ.get(name)]
+    os.environ.update(dict.fromkeys(names, ",".join([*known, "127.0.0.1", "localhost", host])))
 
 
 def check_gradio() -> None:
