@@ -131,8 +131,9 @@ def _bar(bar: Bar, lowest: int) -> str:
     figures = []
     for form in FORMS:
         value = bar.values[form]
-        width = 0 if value is None else _share(value, lowest)
-        lines.append(f'<div class="bar {form}" style="width:{width:.2f}%"></div>')
+        # A value at the axis' end is a hair line, an undefined one nothing.
+        style = "width:0%;min-width:0" if value is None else f"width:{_share(value, lowest):.2f}%"
+        lines.append(f'<div class="bar {form}" style="{style}"></div>')
         figure = "–" if value is None else f"{_number(value, 2)} ({_percent(value)})"
         figures.append(f'<span class="{form}">{figure}</span>')
     true = " true" if bar.true else ""
