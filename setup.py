@@ -40,8 +40,17 @@ setup(
         "cpu": CPU,
         "gpu": GPU,
         "eval": ["matplotlib", "openai", "pillow", "scikit-learn", "vaderSentiment==3.3.2"],
-        "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
-        "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "pytest-xdist", "ruff"],
+        # espeak-ng: the voices of MER-Micro (make demo); gradio: the page (main_eval demo)
+        "demo": ["espeakng-loader==0.2.4", "gradio>=6.31,<7", "matplotlib", "pillow"],
+        "dev": [
+            "dashscope==2.0.2",
+            "hypothesis",
+            "lemminflect>=0.2.3",
+            "playwright>=1.65,<2",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+        ],
     },
     entry_points={
         "verl.plugins": ["verl_ext = verl_ext.plugin"],

@@ -15,6 +15,7 @@ SUBCOMMANDS = {
         "recipe.mer_r1.eval.confidence_command",
         "how sure a model is of each category where its answers begin",
     ),
+    "demo": ("recipe.mer_r1.eval.demo_page.command", "a page: a clip in, both answers and their confidence out"),
     "judge": (
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: steps and labels of answers rated by a language model",

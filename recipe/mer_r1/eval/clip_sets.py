@@ -43,7 +43,7 @@ def load_clip_sets(
     """
     twice = [str(shard) for shard, count in Counter(path.resolve() for path in shards).items() if count > 1]
     if twice:
-        raise ValueError(f"--data {', '.join(twice)}: named twice")
+        raise ValueError(f"{', '.join(twice)}: named twice")
     return [_load(shard, media_root, use_audio_in_video, limit) for shard in shards]
 
 
@@ -51,7 +51,7 @@ def _load(shard: Path, media_root: Path | None, use_audio_in_video: bool, limit:
     from verl_ext.omni.dataset import load_clips
 
     if not shard.is_file():
-        raise FileNotFoundError(f"--data {shard}: no such file. Make shards with `python -m data_prep`.")
+        raise FileNotFoundError(f"{shard}: no such file. Make shards with `python -m data_prep`.")
     rows = load_clips(shard, media_root, use_audio_in_video)
     about = rows.select_columns(["data_source", "prompt", "reward_model", "extra_info"]).to_list()
     return ClipSet(
@@ -75,5 +75,5 @@ def folder_names(sets: Sequence[ClipSet]) -> list[str]:
     for name, count in Counter(names).items():
         if count > 1:
             same = ", ".join(str(clips.shard) for clips, own in zip(sets, names, strict=True) if own == name)
-            raise ValueError(f"--data: {same} are all of {name}; answer them with an --out each")
+            raise ValueError(f"{same} are all of {name}; answer them with an --out each")
     return names
