@@ -205,7 +205,7 @@ def check_ppo(config: DictConfig) -> None:
     if config.trainer.save_freq < 1:
         raise PreflightError("preset.save_every must be 1 or more: the model is exported from the last checkpoint.")
     ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    responses = config.data.train_batch_size * config.actor_rollout_ref.rollout.n // ranks
+    responses = config.actor_rollout_ref.actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n // ranks
     micro = config.preset.micro_batch_size
     if responses % micro:
         raise PreflightError(
