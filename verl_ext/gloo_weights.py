@@ -1,7 +1,7 @@
 """Checkpoint engine "gloo": the actor's weights to rollout workers of their own, on machines without NCCL.
 
-verl's engines for separate pools (nccl, nixl, mooncake, …) all need an accelerator's libraries. This one broadcasts each
-tensor over gloo, from the actor's rank 0 to every rollout worker, and is found through verl's registry::
+verl's engines for separate pools (nccl, nixl, mooncake, …) all need an accelerator's libraries. This one broadcasts
+each tensor over gloo, from the actor's rank 0 to every rollout worker, and is found through verl's registry::
 
     actor_rollout_ref.rollout.checkpoint_engine.backend=gloo
     actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module=verl_ext.gloo_weights

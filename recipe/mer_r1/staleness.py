@@ -1,9 +1,9 @@
 """How far the rollout's policy is from the actor's, by the age of the weights that answered (async trainers).
 
 A version of the weights is the step that made it; step t starts from version t - 1, and the actor's log-probs
-("old_log_probs") are of that version in all updates of the step. A response whose tokens all come from version t - 1 lags
-0 and differs from them by rounding alone: that the weights really reached the rollout shows there. A response that lags
-more differs because the policy has moved on.
+("old_log_probs") are of that version in all updates of the step. A response whose tokens all come from version t - 1
+lags 0 and differs from them by rounding alone: that the weights really reached the rollout shows there. A response that
+lags more differs because the policy has moved on.
 """
 
 from __future__ import annotations
