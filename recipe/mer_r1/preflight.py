@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from recipe.mer_r1.advantage import TermError
 from recipe.mer_r1.answer import FORMS, ask_for
 from recipe.mer_r1.experiments import estimator_of, load_estimators
+from recipe.mer_r1.modes import ModeError, check_mode
 from recipe.mer_r1.reward import Scores
 from recipe.mer_r1.wheel import EmotionWheels, WheelError, load_wheels
 
@@ -217,6 +218,10 @@ def check_ppo(config: DictConfig) -> None:
         if find_spec(module) is None:
             raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")
     check_terms(config)
+    try:
+        check_mode(config)
+    except ModeError as error:
+        raise PreflightError(str(error)) from error
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")
     check_loopback()
