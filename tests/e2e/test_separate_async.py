@@ -25,7 +25,7 @@ MODE = (
 
 
 def shard_with_a_broken_clip(corpus: Path, folder: Path) -> Path:
-    """The corpus' RL shard, its second clip cut off: the first checks decode every few rows, and this is none of them."""
+    """The RL shard with its second clip cut off: the first checks decode every few rows, and this is none of them."""
     from verl_ext.omni.dataset import load_shard
 
     rows = load_shard(corpus / "shards" / "rl.parquet").to_list()
