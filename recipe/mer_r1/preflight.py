@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from recipe.mer_r1.advantage import TermError
 from recipe.mer_r1.answer import FORMS, ask_for
 from recipe.mer_r1.experiments import estimator_of, load_estimators
+from recipe.mer_r1.modes import ModeError, check_mode
 from recipe.mer_r1.reward import Scores
 from recipe.mer_r1.wheel import EmotionWheels, WheelError, load_wheels
 
@@ -205,7 +206,7 @@ def check_ppo(config: DictConfig) -> None:
     if config.trainer.save_freq < 1:
         raise PreflightError("preset.save_every must be 1 or more: the model is exported from the last checkpoint.")
     ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    responses = config.data.train_batch_size * config.actor_rollout_ref.rollout.n // ranks
+    responses = config.actor_rollout_ref.actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n // ranks
     micro = config.preset.micro_batch_size
     if responses % micro:
         raise PreflightError(
@@ -217,6 +218,10 @@ def check_ppo(config: DictConfig) -> None:
         if find_spec(module) is None:
             raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")
     check_terms(config)
+    try:
+        check_mode(config)
+    except ModeError as error:
+        raise PreflightError(str(error)) from error
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")
     check_loopback()
