@@ -342,3 +342,14 @@ def test_ablations_without_a_number_are_left_out(answers, report, tmp_path):
     left = {path.name for path in (tmp_path / "out").iterdir()}
     # Slow alone in one, gaps in none: no picture either.
     assert left == {"tables.md", "table_1.csv", "table_3.csv"}
+
+
+def test_a_folder_of_result_folders_stands_for_all_of_them(answers, report, tmp_path):
+    for corpus in ("meld", "mer2023"):
+        answers(f"run/{corpus}", corpus)
+    (tmp_path / "run" / "notes").mkdir()
+    together = report(f"baseline={tmp_path / 'run'}")
+    apart = report(*(f"baseline={tmp_path / 'run' / corpus}" for corpus in ("meld", "mer2023")))
+    assert together.exit_code == 0
+    assert together.output == apart.output
+    assert "holds neither answers" in report(tmp_path / "run" / "notes").stderr

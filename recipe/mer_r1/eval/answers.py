@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.records import SETTINGS
-from recipe.mer_r1.eval.results import Origin
+from recipe.mer_r1.eval.results import RESULTS, Origin
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
@@ -70,6 +70,14 @@ class Answers:
     settings: RunSettings
     origin: Origin | None
     modes: dict[str, list[Answer]]
+
+
+def result_folders(folder: Path) -> list[Path]:
+    """The folder itself; of an --out of `main_eval run`, which holds a result folder a corpus, all of these."""
+    if not folder.is_dir() or any((folder / name).is_file() for name in (SETTINGS, RESULTS)):
+        return [folder]
+    inside = sorted(path.parent for name in (SETTINGS, RESULTS) for path in folder.glob(f"*/{name}"))
+    return list(dict.fromkeys(inside)) or [folder]
 
 
 def read_answers(folder: Path) -> Answers:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipe.mer_r1 import launch
 from recipe.mer_r1.eval import records
-from recipe.mer_r1.eval.answers import Answer, Answers, read_answers
+from recipe.mer_r1.eval.answers import Answer, Answers, read_answers, result_folders
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.confidence_files import FORMS, Line, Meta, check, claim, confidence_path, line
 from recipe.mer_r1.eval.corpora import task_of
@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
     preset = load_preset(arguments.preset, arguments.set)
     launch.prepare_environment(preset.device, ".")  # offline: every model is a folder here
     wheels = EmotionWheels.load(arguments.wheels) if arguments.wheels else EmotionWheels.builtin()
-    jobs = [prepare(folder, preset, wheels, arguments.shared_tokens, arguments.floor) for folder in arguments.folders]
+    folders = [inside for folder in arguments.folders for inside in result_folders(folder)]
+    jobs = [prepare(folder, preset, wheels, arguments.shared_tokens, arguments.floor) for folder in folders]
     for job in jobs:
         _read(job, wheels, arguments)
 

@@ -1,19 +1,19 @@
 """`main_eval report`: folders of answers → results.json, the paper's tables with our numbers, figures.
 
-A folder may be named NAME=DIR; folders of one NAME are one row, whose name is that of an experiment where the paper's
-numbers are to stand beside it (baseline, mer_r1 …). WAF needs `main_eval sentiment`, MME-Emotion `main_eval judge`,
-the confidences of Figures 3 and 5 `main_eval confidence`, all run on the folder before.
+A folder may be named NAME=DIR, and stands for all corpora in it; folders of one NAME are one row, whose name is that of
+an experiment where the paper's numbers are to stand beside it (baseline, mer_r1 …). WAF needs `main_eval sentiment`,
+MME-Emotion `main_eval judge`, the confidences of Figures 3 and 5 `main_eval confidence`, all run on the folder before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from recipe.mer_r1.eval.answers import MODES
+from recipe.mer_r1.eval.answers import MODES, result_folders
 from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.figures import dumbbell, pictures
@@ -32,7 +32,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command(help=__doc__)
 def report(
-    folders: Annotated[list[str], typer.Argument(metavar="[NAME=]RESULT_DIR…", help="what `main_eval run` wrote")],
+    folders: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]DIR…", help="an --out of `main_eval run`, or a corpus of it")
+    ],
     paper: Annotated[
         bool, typer.Option("--paper", help="the paper's numbers too, and which of them ours lack")
     ] = False,
@@ -53,7 +55,7 @@ def report(
             raise ValueError("--wheels and --builtin-wheels are two answers to one question; give one")
         table = load_wheels(wheels, rules)
         named = builtin_wheels or wheels is not None
-        entries = by_corpus([_entry(text, table, bootstrap, seed, named) for text in folders])
+        entries = by_corpus([_entry(name, folder, table, bootstrap, seed, named) for name, folder in _named(folders)])
         check(entries)
         found, drawn = tables(entries, paper), pictures.pictures(entries)
         text = as_markdown(found, drawn, entries, paper)
@@ -134,10 +136,16 @@ def _facts(identity: dict[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def _entry(text: str, wheels: EmotionWheels, bootstrap: int, seed: int, wheels_named: bool) -> Entry:
+def _named(folders: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """The result folders of each NAME=DIR, and the name, which may be empty."""
+    for text in folders:
+        name, _, place = text.rpartition("=")
+        for folder in result_folders(Path(place)):
+            yield name, folder
+
+
+def _entry(name: str, folder: Path, wheels: EmotionWheels, bootstrap: int, seed: int, wheels_named: bool) -> Entry:
     """Score a folder of answers and write its results.json; without answers, take the results.json that is there."""
-    name, _, place = text.rpartition("=")
-    folder = Path(place)
     if folder.is_dir() and not any((folder / f"{mode}.jsonl").is_file() for mode in MODES):
         found = read_results(folder)
         if wheels_named and found.results[0].wheels.sha256 != wheels.sha256:

@@ -71,8 +71,8 @@ class Reply:
     text: str
     tokens: int
     finished: bool
-    prompt_tokens: int
-    cached_tokens: int
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)
