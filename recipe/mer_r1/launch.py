@@ -70,7 +70,12 @@ def _prepare_hydra() -> None:
     os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
     OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
     OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
-    OmegaConf.register_new_resolver("mul", lambda *factors: math.prod(factors), replace=True)
+    OmegaConf.register_new_resolver("mul", _product, replace=True)
+
+
+def _product(*factors: float | None) -> float | None:
+    """Their product; None where one of them is."""
+    return None if None in factors else math.prod(factors)
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:

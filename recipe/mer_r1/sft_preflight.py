@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_form, check_model_folder
+from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_form, check_model_folder, check_towers
 
 
 def check_cheap(config: DictConfig) -> None:
@@ -21,11 +21,23 @@ def check_cheap(config: DictConfig) -> None:
         raise PreflightError(
             f"preset.sft.batch_size={batch} is not a multiple of {ranks} ranks × preset.sft.micro_batch_size={micro}."
         )
-    if config.preset.sft.steps < 1:
-        raise PreflightError(f"preset.sft.steps={config.preset.sft.steps}: a run needs at least one step.")
+    check_length(config.preset.sft)
     if not 0 <= config.data.fast_fraction <= 1:
         raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} is not a share between 0 and 1.")
     check_form(config.data.form, "data.form")
+    check_towers(config.preset.frozen_towers)
+
+
+def check_length(sft: DictConfig) -> None:
+    """A run has its length in steps or in epochs."""
+    if (sft.steps is None) == (sft.epochs is None):
+        raise PreflightError(
+            f"preset.sft.steps={sft.steps}, preset.sft.epochs={sft.epochs}: give one of them and make the other null."
+        )
+    for key in ("steps", "epochs"):
+        value = sft[key]
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise PreflightError(f"preset.sft.{key}={value}: a run needs a whole number of them, at least one.")
 
 
 def check_rows(config: DictConfig) -> None:

@@ -50,7 +50,7 @@ class OmniSFTDataset(Dataset):
 
     Item `i` is a draw: the rows are passed over in a new order each time, and the draw's random numbers depend on
     (`data.seed`, `i`) alone, so that a resumed or repeated run sees the same examples. `data.draws` items make an
-    epoch; null means every row once.
+    epoch; null means every row `data.passes` times (once where that is null, too).
 
     An item holds `input_ids (L,)`, `position_ids (4, L)` (text order, then M-RoPE's time, height, width),
     `loss_mask (L,)` and `multi_modal_inputs` (`pixel_values_videos`, `video_grid_thw`, `video_second_per_grid`,
@@ -60,7 +60,7 @@ class OmniSFTDataset(Dataset):
     Args:
         parquet_files: one shard or several.
         tokenizer: the processor's tokenizer.
-        config: verl's `data` node with `media`, `media_root`, `draws`, `seed` and `cache_clips`.
+        config: verl's `data` node with `media`, `media_root`, `draws`, `passes`, `seed` and `cache_clips`.
         processor: a Qwen2_5OmniProcessor bound by :func:`verl_ext.omni.processor.bind`.
         max_samples: keep that many rows; -1 keeps all.
 
@@ -93,7 +93,7 @@ class OmniSFTDataset(Dataset):
         raise NotImplementedError
 
     def __len__(self) -> int:
-        return self.config.draws or len(self.rows)
+        return self.config.draws or len(self.rows) * (self.config.get("passes") or 1)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = self.rows[self._row_index(item)]
