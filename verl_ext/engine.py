@@ -30,6 +30,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_ext import branch
+from verl_ext.omni.towers import FROZEN
 from verl_ext.set_log_probs import TokenSets, set_log_probs
 
 TOKEN_SETS = "token_sets"
@@ -51,6 +52,12 @@ class SetLogProbsMixin:
     """For verl's FSDP engine with a language-model head."""
 
     _one_forward_is_checked = False
+
+    def _build_module(self) -> torch.nn.Module:
+        module = super()._build_module()
+        if towers := getattr(self.model_config.hf_config, FROZEN, None):
+            module.freeze(towers)
+        return module
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
         inputs, output_args = super().prepare_model_inputs(micro_batch)

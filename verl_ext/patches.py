@@ -7,6 +7,7 @@ A patch waits for its module (``wrapt.when_imported``): importing verl stays as 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -151,6 +152,29 @@ def _log_probs_in_chunks(module: ModuleType) -> None:
     module.logprobs_from_logits_v2 = logprobs_from_logits_v2
 
 
+def _saved_weights_are_copies(module: ModuleType) -> None:
+    original = module.fsdp2_sharded_save_to_cpu
+
+    @functools.wraps(original)
+    def fsdp2_sharded_save_to_cpu(model: Any) -> tuple[dict[str, tuple[Any, Any]], Any]:
+        saved, spec = original(model)
+        if next(model.parameters()).device.type == "cpu":
+            saved = {name: (tensor.clone(), its_spec) for name, (tensor, its_spec) in saved.items()}
+        return saved, spec
+
+    module.fsdp2_sharded_save_to_cpu = fsdp2_sharded_save_to_cpu
+
+
+class _WithoutFlush(logging.LoggerAdapter):
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        kwargs.pop("flush", None)
+        return msg, kwargs
+
+
+def _separate_async_log(module: ModuleType) -> None:
+    module.logger = _WithoutFlush(module.logger)
+
+
 def _vllm_keeps_weights(module: ModuleType) -> None:
     import torch
 
@@ -203,6 +227,18 @@ VERL_PATCHES = (
         "verl.utils.torch_functional",
         "verl 0.9.1 normalises fp32 logits without flash-attn one token a call, a fifth of a step on a CPU",
         _log_probs_in_chunks,
+    ),
+    Patch(
+        "saved weights are copies",
+        "verl.utils.fsdp_utils",
+        "verl 0.9.1 saves weights that are on the CPU as the weights themselves, so that training goes on in the copy",
+        _saved_weights_are_copies,
+    ),
+    Patch(
+        "separate-async log",
+        "verl.trainer.ppo.v1.trainer_separate_async",
+        "verl 0.9.1 logs with print's flush=True, a TypeError, where the actor's pool has no rollout of its own",
+        _separate_async_log,
     ),
 )
 

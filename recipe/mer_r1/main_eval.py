@@ -7,14 +7,23 @@ from importlib import import_module
 
 # Imported only when asked for: scoring files must not wait for torch.
 SUBCOMMANDS = {
-    "generate": ("recipe.mer_r1.eval.generate", "slow and fast answers of a model to a shard's clips, scored"),
+    "cases": (
+        "recipe.mer_r1.eval.cases.command",
+        "clips that show what one model does and another does not, as a page",
+    ),
+    "confidence": (
+        "recipe.mer_r1.eval.confidence_command",
+        "how sure a model is of each category where its answers begin",
+    ),
+    "demo": ("recipe.mer_r1.eval.demo_page.command", "a page: a clip in, both answers and their confidence out"),
     "judge": (
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: steps and labels of answers rated by a language model",
     ),
+    "report": ("recipe.mer_r1.eval.report", "results of several runs in the paper's tables, and a picture"),
+    "run": ("recipe.mer_r1.eval.run", "slow and fast answers of a model to the clips of shards, scored"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
-    "sentiment": ("recipe.mer_r1.eval.sentiment.command", "sentiment of the answers' words, for score --task waf"),
-    "tables": ("recipe.mer_r1.eval.tables", "results of several runs in the paper's tables, and a picture"),
+    "sentiment": ("recipe.mer_r1.eval.sentiment.command", "sentiment of the answers' words, for WAF"),
 }
 
 

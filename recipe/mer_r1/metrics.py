@@ -46,7 +46,7 @@ def ew_scores(
     Raises ValueError where the names differ, unless `missing="zero"`: then a sample without a prediction earns 0 and a
     prediction without truth is left out.
     """
-    names = _names(gold, pred, missing)
+    names = check_names(gold, pred, missing)
     per_wheel = _per_wheel(names, gold, pred, wheels, level)
     totals = partial(_ew_totals, per_wheel=per_wheel, wheels=wheels)
     return _result("ew", names, per_wheel[0], totals, wheels, level, bootstrap, seed)
@@ -66,8 +66,8 @@ def ew_gaps(
     With `bootstrap` there is a `ci95`: both are resampled together, sample by sample, so that what is hard for both
     does not widen it. Raises ValueError where the names differ.
     """
-    names = _names(gold, pred, "error")
-    _names(gold, other, "error")
+    names = check_names(gold, pred)
+    check_names(gold, other)
     first, second = (_per_wheel(names, gold, answers, wheels, 1) for answers in (pred, other))
 
     def gaps(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -76,7 +76,7 @@ def ew_gaps(
 
     result: dict[str, Any] = {key: float(value[0]) for key, value in gaps(np.ones((1, len(names)))).items()}
     if bootstrap:
-        result["ci95"] = _intervals(gaps, len(names), bootstrap, seed)
+        result["ci95"] = intervals(gaps, len(names), bootstrap, seed)
     return result
 
 
@@ -94,9 +94,9 @@ def hit_rate(
     Samples whose label maps on no wheel ("neutral") take no part. Returns `hit` and else what `ew_scores` returns.
     Raises ValueError for a sample with several labels, and where the names differ, unless `missing="zero"`.
     """
-    names = _names(gold, pred, missing)
+    names = check_names(gold, pred, missing)
     for name in names:
-        if len(labels := _words(gold[name])) > 1:
+        if len(labels := as_words(gold[name])) > 1:
             raise ValueError(f"hit rate takes one label a sample, but {name!r} has {labels}; score it as task ew")
     kept, recall, _ = _per_wheel(names, gold, pred, wheels, 1)
 
@@ -121,7 +121,7 @@ def waf(
     Raises ValueError for a score that is no number, and where the names differ, unless `missing="zero"`: then a sample
     without a prediction counts as taken for the other class, and a prediction without truth is left out.
     """
-    names = _names(gold, pred, missing)
+    names = check_names(gold, pred, missing)
     for name in names:
         if not isinstance(gold[name], int | float | np.number) or not math.isfinite(gold[name]):
             raise ValueError(f"the true score of {name!r} is {gold[name]!r}; it must be a finite number")
@@ -146,21 +146,23 @@ def waf(
     result["n_other"] = sum(sentiment not in _SENTIMENT for sentiment in sentiments.values())
     result["waf"] = float(weighted(np.ones((1, len(scored))))[0])
     if bootstrap:
-        result["ci95"] = _intervals(lambda counts: {"waf": weighted(counts)}, len(scored), bootstrap, seed)
+        result["ci95"] = intervals(lambda counts: {"waf": weighted(counts)}, len(scored), bootstrap, seed)
     return result
 
 
-def _words(words: Words) -> list[str]:
+def as_words(words: Words) -> list[str]:
+    """A list of words, out of a text too."""
     return split_list(words) if isinstance(words, str) else list(words)
 
 
 def _sentiment(value: Words) -> str:
     """One word, also when it comes as a list of one or in brackets; anything else as it stands."""
-    words = _words(value)
+    words = as_words(value)
     return words[0] if len(words) == 1 else str(value)
 
 
-def _names(gold: Mapping[str, Any], pred: Mapping[str, Any], missing: Missing) -> list[str]:
+def check_names(gold: Mapping[str, Any], pred: Mapping[str, Any], missing: Missing = "error") -> list[str]:
+    """The names of `gold`. Raises ValueError where those of `pred` differ, unless `missing="zero"`."""
     if missing not in ("error", "zero"):
         raise ValueError(f"missing={missing!r} is not known; choose error or zero")
     if missing == "error" and gold.keys() != pred.keys():
@@ -189,8 +191,8 @@ def _per_wheel(
     masks = wheels.wheel_masks(level)
     sizes: list[int] = []  # flat: sample by sample, wheel by wheel, |g|, |p|, |g∩p|
     for name in names:
-        truth = wheels.mask(_words(gold[name]), level)
-        guess = wheels.mask(_words(pred.get(name, ())), level)
+        truth = wheels.mask(as_words(gold[name]), level)
+        guess = wheels.mask(as_words(pred.get(name, ())), level)
         hits = truth & guess
         for mask in masks:
             sizes += (truth & mask).bit_count(), (guess & mask).bit_count(), (hits & mask).bit_count()
@@ -239,11 +241,11 @@ def _result(
         def means(counts: np.ndarray) -> dict[str, np.ndarray]:
             return {key: values.mean(axis=1) for key, values in totals(counts).items()}
 
-        result["ci95"] = _intervals(means, len(names), bootstrap, seed)
+        result["ci95"] = intervals(means, len(names), bootstrap, seed)
     return result
 
 
-def _intervals(
+def intervals(
     score: Callable[[np.ndarray], dict[str, np.ndarray]], samples: int, draws: int, seed: int
 ) -> dict[str, list[float]]:
     """95 % percentile intervals of scores over resamplings with replacement; draws without a score are left out."""

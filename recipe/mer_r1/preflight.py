@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,10 @@ from omegaconf import DictConfig
 from recipe.mer_r1.advantage import TermError
 from recipe.mer_r1.answer import FORMS, ask_for
 from recipe.mer_r1.experiments import estimator_of, load_estimators
+from recipe.mer_r1.modes import ModeError, check_mode
 from recipe.mer_r1.reward import Scores
 from recipe.mer_r1.wheel import EmotionWheels, WheelError, load_wheels
+from verl_ext.omni.towers import TOWERS
 
 # Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
 ENCODED_ROWS = 4
@@ -53,6 +56,15 @@ def check_form(form: str, key: str) -> None:
     """The form of a response exists."""
     if form not in FORMS:
         raise PreflightError(f"{key}={form}: no such form of a response; there are {', '.join(FORMS)}.")
+
+
+def check_towers(frozen: Sequence[str]) -> None:
+    """The encoders to leave as they are exist."""
+    unknown = sorted(set(frozen) - set(TOWERS))
+    if unknown:
+        raise PreflightError(
+            f"preset.frozen_towers={list(frozen)}: no tower {unknown[0]}; there are {', '.join(TOWERS)}."
+        )
 
 
 def shared_memory_mb(preset: DictConfig) -> int:
@@ -205,7 +217,7 @@ def check_ppo(config: DictConfig) -> None:
     if config.trainer.save_freq < 1:
         raise PreflightError("preset.save_every must be 1 or more: the model is exported from the last checkpoint.")
     ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    responses = config.data.train_batch_size * config.actor_rollout_ref.rollout.n // ranks
+    responses = config.actor_rollout_ref.actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n // ranks
     micro = config.preset.micro_batch_size
     if responses % micro:
         raise PreflightError(
@@ -213,10 +225,15 @@ def check_ppo(config: DictConfig) -> None:
             "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it."
         )
     check_form(config.data.form, "experiment.form")
+    check_towers(config.preset.frozen_towers)
     for module in config.mer_r1.plugins:
         if find_spec(module) is None:
             raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")
     check_terms(config)
+    try:
+        check_mode(config)
+    except ModeError as error:
+        raise PreflightError(str(error)) from error
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")
     check_loopback()

@@ -16,6 +16,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.fsdp_utils import get_fsdp_full_state_dict
 
 from recipe.mer_r1 import steps
+from verl_ext.omni.adapters import has_adapters, merge_adapters
 from verl_ext.omni.checkpoint import save_full_omni
 
 _CONSOLE_EVERY = 20
@@ -44,9 +45,11 @@ class MERSFTTrainer(SFTTrainer):
         super().fit()
 
     def export(self, out: Path) -> None:
-        """Write the model as a full-Omni folder; to be called on every rank."""
+        """Write the model as a full-Omni folder, adapters merged; to be called on every rank."""
         state = get_fsdp_full_state_dict(self.engine.module)
         if self.rank == 0:
+            if has_adapters(state):
+                state = merge_adapters(state, self.model_config.lora_alpha / self.model_config.lora_rank)
             config = AutoConfig.from_pretrained(self.model_config.local_path)
             save_full_omni(out, state, config, self.model_config.processor)
         dist.barrier()

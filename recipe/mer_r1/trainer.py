@@ -12,7 +12,7 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync, PPOTrainerSync, register_trainer
 
-from recipe.mer_r1 import estimator, steps
+from recipe.mer_r1 import estimator, staleness, steps
 from recipe.mer_r1.confidence import Calibration, batch_metrics
 from recipe.mer_r1.confidence_pass import ConfidencePass
 from recipe.mer_r1.experiments import estimator_of
@@ -79,7 +79,9 @@ class MerTrainerMixin:
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         prompts = self.config.data.train_batch_size // self.parameter_sync_step
         expected = prompts * self.config.actor_rollout_ref.rollout.n
-        metrics["reward/missing"] = self._check_missing(expected - len(_real_keys(batch)), expected)
+        # verl's async trainers replace a prompt whose clip failed by another one.
+        replaced = metrics.get("training/rollout_failure/evicted_samples", 0) * self.config.actor_rollout_ref.rollout.n
+        metrics["reward/missing"] = self._check_missing(expected - len(_real_keys(batch)) + replaced, expected)
         if self._confidence:
             batch = self._confidence.request(batch)
         batch = super()._compute_old_log_prob(batch, metrics)
@@ -90,11 +92,9 @@ class MerTrainerMixin:
             metrics.update(batch_metrics([self._calibrations[key] for key in _real_keys(batch)]))
         fields = ["rollout_log_probs", "old_log_probs", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
-        # Nested (responses, tokens); verl itself reports the difference of probabilities, not of their logs.
-        gap = (data["rollout_log_probs"].values() - data["old_log_probs"].values()).abs()
-        gap = gap[data["response_mask"].values().bool()]
-        metrics["rollout_actor_log_prob_diff/max"] = gap.max().item()
-        metrics["rollout_actor_log_prob_diff/mean"] = gap.mean().item()
+        # verl itself reports the difference of probabilities, not of their logs.
+        lag = None if self.trainer_mode == "sync" else staleness.lags(batch.tags, self.global_steps)
+        metrics.update(staleness.gap_metrics(*(data[name] for name in fields), lag))
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:

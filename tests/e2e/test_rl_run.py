@@ -141,13 +141,11 @@ def loads_in_transformers(model: Path) -> None:
 
 
 def answers_by_vllm(model: Path, shard: Path, out: Path) -> None:
-    command = ("-m", "recipe.mer_r1.main_eval", "generate", "--limit", "2")
-    paths = ("--model", str(model), "--shard", str(shard), "--out", str(out))
+    command = ("-m", "recipe.mer_r1.main_eval", "run", "--limit", "2")
+    paths = ("--model", str(model), "--data", str(shard), "--out", str(out))
     subprocess.run([sys.executable, *command, *paths], cwd=ROOT, check=True, timeout=START_SECONDS)
-    assert {mode: scores["n"] for mode, scores in json.loads((out / "scores.json").read_text())["modes"].items()} == {
-        "slow": 2,
-        "fast": 2,
-    }
+    scores = json.loads((out / "mer_micro" / "scores.json").read_text())["modes"]
+    assert {mode: means["n"] for mode, means in scores.items()} == {"slow": 2, "fast": 2}
 
 
 def test_a_clip_that_breaks_stops_the_run_and_is_named(micro_corpus, tiny_model, tmp_path, nothing_stays) -> None:

@@ -41,9 +41,9 @@ def finished(out, f1):
     (out / "corpus").mkdir()
     (out / "corpus" / "manifest.json").write_text('{"voice": "tones", "rows": {"test": 160}}')
     for name in ("eval_sft", "eval_rl"):
-        (out / name).mkdir()
+        (out / name / "mer_micro").mkdir(parents=True)
         scores = {"modes": dict.fromkeys(FORMS, MEANS), "settings": {"wheels": {"name": "x", "version": "1"}}}
-        (out / name / "scores.json").write_text(json.dumps(scores))
+        (out / name / "mer_micro" / "scores.json").write_text(json.dumps(scores))
     stages = {stage.name: stage for stage in plan(out, SCALES["full"])}
     return {
         name: Stamp("k", " ".join(stages[name].command), True, 10.0, 3.0, 60.0 if name == "rl" else None)

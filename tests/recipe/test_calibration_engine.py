@@ -16,6 +16,7 @@ from omni_cases import sharpened  # noqa: E402
 from ranks import run_ranks  # noqa: E402
 
 from recipe.mer_r1.alignment import align  # noqa: E402
+from recipe.mer_r1.answer import FAST_PREFIX  # noqa: E402
 from recipe.mer_r1.confidence import calibrate  # noqa: E402
 from recipe.mer_r1.token_sets import category_sets  # noqa: E402
 from recipe.mer_r1.wheel import EmotionWheels  # noqa: E402
@@ -149,6 +150,43 @@ def test_every_category_of_every_word_is_the_references(ranks, found, expected):
                         assert (math.nan if mine is None else mine) == pytest.approx(value, abs=LIMIT, nan_ok=True)
                         compared += 1
     assert compared > 500
+
+
+@pytest.fixture(scope="module")
+def reader(model, wheels):
+    """What reads a saved model, without the trainer."""
+    from recipe.mer_r1.eval.category_confidence import ConfidenceReader
+    from recipe.mer_r1.eval.generate import load_preset
+
+    return ConfidenceReader(str(model), load_preset("tiny", []), wheels)
+
+
+def test_a_saved_model_is_read_as_the_trainer_reads_it(reader, cases, found):
+    for case, theirs in zip(cases, found[1], strict=True):
+        ours = reader.of_tokens(case.encoded, case.response, case.labels)
+        for form, mode in ((ours.own, "slow"), (ours.emptied, "fast")):
+            expected = [theirs.margins[f"{part}_{mode}"] for part in ("gt", "neg", "margin")]
+            assert [form.truth, form.negatives, form.margin] == pytest.approx(expected, abs=LIMIT, nan_ok=True)
+        assert ours.signals == pytest.approx(theirs.signals, abs=LIMIT, nan_ok=True)
+        for one, other in zip(ours.words, theirs.words_json(), strict=True):
+            assert (one["word"], one["counted"]) == (other["word"], other["counted"])
+            for mode in ("slow", "fast") if one["counted"] else ():
+                assert one[f"{mode}_word"] == pytest.approx(other[f"{mode}_word"], abs=LIMIT)
+                for wheel, categories in other[mode].items():
+                    assert one[mode][wheel] == pytest.approx(categories, abs=LIMIT)
+
+
+def test_a_fast_answer_is_read_once_and_begins_with_the_prompts_tokens(reader, cases):
+    text = f"{FAST_PREFIX}happy, sad</answer>"
+    ids = reader.tokens(text)
+    prefix = reader.tokenizer.encode(FAST_PREFIX, add_special_tokens=False)
+    assert ids[: len(prefix)] == prefix
+    assert reader.tokenizer.decode(ids) == text
+    fast = reader.of_tokens(cases[0].encoded, ids, cases[0].labels)
+    assert fast.own == fast.emptied
+    slow = reader.of_tokens(cases[0].encoded, cases[0].response, cases[0].labels)
+    assert slow.emptied.truth == pytest.approx(fast.own.truth, abs=LIMIT)  # the thought is what tells them apart
+    assert abs(slow.own.truth - slow.emptied.truth) > 100 * LIMIT
 
 
 def test_the_branch_is_the_references(cases, processor):

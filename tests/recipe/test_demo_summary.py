@@ -87,7 +87,7 @@ def test_the_page_shows_table_picture_and_verdict(found):
 
 def test_sampled_answers_stand_apart_from_greedy_ones(tmp_path):
     stamps = finished(tmp_path, RISING)
-    path = tmp_path / "eval_rl" / "scores.json"
+    path = tmp_path / "eval_rl" / "mer_micro" / "scores.json"
     scores = json.loads(path.read_text())
     scores["modes"]["slow_sampled"] = scores["modes"]["slow"] | {"f1": 0.123}
     path.write_text(json.dumps(scores))

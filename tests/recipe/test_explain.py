@@ -175,7 +175,7 @@ def test_responses_can_do_nothing_to_page_or_terminal(rows, builtin):
 
 def test_page_needs_no_other_file(rows, builtin):
     document = page(explain(rows, builtin))
-    assert "http" not in document
+    assert "://" not in document
     assert "url(" not in document
     assert "src=" not in document
 

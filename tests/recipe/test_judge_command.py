@@ -14,6 +14,7 @@ from judge_server import KEY, JudgeServer
 from recipe.mer_r1 import main_eval
 from recipe.mer_r1.eval.judge import client
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint
+from recipe.mer_r1.eval.judge.files import read_judged
 from recipe.mer_r1.eval.judge.results import Results
 
 ITEMS = [
@@ -79,6 +80,14 @@ def test_both_scores_are_those_computed_by_hand(server, case, capsys):
     assert lines[1] == ["official", "62.5", "-", "-", "-", "33.3", "-", "-", "50.0", "66.7", "37.5", "52.1"]
     assert lines[2] == ["strict", "41.7", "-", "-", "-", "33.3", "-", "0.0", "50.0", "44.4", "25.0", "34.7"]
     assert lines[4] == ["unparseable", "1", "0", "0", "0", "0", "0", "1", "0", "2"]
+
+
+def test_without_out_the_files_lie_where_report_looks(server, case):
+    arguments = case.arguments(server.url, "--limit", "1")
+    place = arguments.index("--out")
+    main_eval.main(arguments[:place] + arguments[place + 2 :])
+    assert read_judged(case.folder / "slow.jsonl").overall.n == 1
+    assert not case.out.exists()
 
 
 def test_the_judge_sees_frames_clue_labels_and_steps(server, case):

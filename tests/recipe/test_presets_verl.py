@@ -21,7 +21,8 @@ def validate():
 
 # Small presets run where they say; the clusters are for Qwen2.5-Omni's sizes.
 PAIRS = [(preset, "preset") for preset in PRESETS]
-PAIRS += [(preset, cluster) for preset in ("omni3b", "omni7b") for cluster in CLUSTERS if cluster != "preset"]
+PAIRS += [("smol", "gpu_1x1")]
+PAIRS += [(preset, cluster) for preset in ("omni3b", "omni7b") for cluster in CLUSTERS if cluster.startswith("h100")]
 
 
 @pytest.mark.parametrize(("preset", "cluster"), PAIRS)

@@ -21,7 +21,7 @@ ANSWERS = {
 
 
 def write_answers(path, answers):
-    """As `main_eval generate` writes them: the truth beside the answer."""
+    """As `main_eval run` writes them: the truth beside the answer."""
     lines = [
         {"index": index, "name": name, "labels": ["other"], "response": "…", "words": words}
         for index, (name, words) in enumerate(answers.items())
@@ -103,6 +103,30 @@ def test_waf_of_the_file_is_that_computed_by_hand(mapped, tmp_path):
     waf = json.loads(result.read_text())
     assert waf["n_scored"] == 5
     assert waf["waf"] == pytest.approx((2 * 1 / 2 + 3 * 2 / 3) / 5)
+
+
+def test_a_folder_is_mapped_mode_by_mode_beside_its_answers(tmp_path, capsys):
+    for mode in ("slow", "fast_sampled"):
+        write_answers(tmp_path / f"{mode}.jsonl", ANSWERS if mode == "slow" else {"one": ["sad"]})
+    main_eval.main(["sentiment", "--answers", str(tmp_path), "--mapper", "lexicon"])
+    assert len(read_lines(tmp_path / "slow.sentiment.jsonl")) == len(ANSWERS)
+    (line,) = read_lines(tmp_path / "fast_sampled.sentiment.jsonl")
+    assert line["sentiment"] == "negative"
+    assert json.loads((tmp_path / "fast_sampled.sentiment.meta.json").read_text())["counts"]["n"] == 1
+    assert f"{tmp_path / 'slow.sentiment.jsonl'}: n 6" in capsys.readouterr().out
+    before = sorted(tmp_path.iterdir())
+    main_eval.main(["sentiment", "--answers", str(tmp_path), "--mapper", "lexicon"])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_mapped(tmp_path, capsys):
+    exits_with(2, ["sentiment", "--answers", tmp_path, "--mapper", "lexicon"])
+    assert "holds no answers (slow.jsonl, fast.jsonl" in capsys.readouterr().err
+    write_answers(tmp_path / "slow.jsonl", ANSWERS)
+    exits_with(2, ["sentiment", "--answers", tmp_path, "--out", tmp_path / "x.jsonl", "--mapper", "lexicon"])
+    assert "--out is for one file" in capsys.readouterr().err
+    exits_with(2, ["sentiment", "--answers", tmp_path / "no.jsonl", "--mapper", "lexicon"])
+    assert "no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Run by test_two_ranks.py, one process a rank: verl's own engine on given batches.
 
-    RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python fsdp_rank.py MODEL BATCHES OUT
+    RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python fsdp_rank.py MODEL BATCHES OUT [SETTINGS]
 
 BATCHES is a torch file: name -> four samples; each rank takes its share in order, one sample a micro-batch. Writes
 OUT/rankR.pt: log-probs before and after one step of SGD on every batch, losses, gradient norms, the weights as they
-are sent to the rollout; and OUT/actor, a checkpoint.
+are sent to the rollout; and OUT/actor, a checkpoint. SETTINGS is JSON, fields of verl's HFModelConfig.
 """
 
+import json
 import os
 import sys
 from functools import partial
@@ -17,11 +18,12 @@ import torch
 RATE = 0.1  # gradients are clipped to norm 1
 
 
-def build_engine(model: str, forward_only: bool):
+def build_engine(model: str, forward_only: bool, settings: dict | None = None):
     from verl.trainer.config import CheckpointConfig
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
     from verl.workers.engine import EngineRegistry
 
+    settings = settings or {}
     precision = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
     engine = EngineRegistry.new(
         model_type="language_model",
@@ -30,7 +32,9 @@ def build_engine(model: str, forward_only: bool):
             path=model,
             use_remove_padding=False,
             enable_gradient_checkpointing=not forward_only,
-            override_config={"attn_implementation": "sdpa", "tie_word_embeddings": False},
+            override_config={"attn_implementation": "sdpa", "tie_word_embeddings": False}
+            | settings.pop("override", {}),
+            **settings,
         ),
         engine_config=FSDPEngineConfig(
             strategy="fsdp2", forward_only=forward_only, use_torch_compile=False, mixed_precision=precision
@@ -74,7 +78,7 @@ def main() -> None:
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group_ray
     from verl.workers.utils.losses import sft_loss
 
-    model, batches_file, out = sys.argv[1:]
+    model, batches_file, out, settings = [*sys.argv[1:], "{}"][:4]
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     initialize_global_process_group_ray(timeout_second=120)
     batches = {
@@ -82,7 +86,7 @@ def main() -> None:
     }
     reference = build_engine(model, forward_only=True)
     result = {"reference": {name: log_probs(reference, data) for name, data in batches.items()}}
-    actor = build_engine(model, forward_only=False)
+    actor = build_engine(model, forward_only=False, settings=json.loads(settings))
     result["engine"] = type(actor).__name__
     result["wrapped"] = sorted({type(m).__name__ for m in actor.module.modules() if hasattr(m, "unshard")})
     result["before"] = {name: log_probs(actor, data) for name, data in batches.items()}
@@ -94,7 +98,7 @@ def main() -> None:
         torch.distributed.all_reduce(loss, op=torch.distributed.ReduceOp.AVG)
         result["steps"][name] = {"loss": loss.item(), "grad_norm": output["metrics"]["grad_norm"]}
     result["after"] = {name: log_probs(actor, data) for name, data in batches.items()}
-    result["weights"] = {name: tensor.clone() for name, tensor in actor.get_per_tensor_param()[0]}
+    result["weights"] = {name: tensor.clone() for name, tensor in actor.get_per_tensor_param(base_sync_done=True)[0]}
     actor.save_checkpoint(str(Path(out) / "actor"))
     torch.save(result, Path(out) / f"rank{rank}.pt")
     torch.distributed.barrier()

@@ -89,3 +89,29 @@ def biased_to(state: Mapping[str, torch.Tensor], token_ids: list[int]) -> dict[s
         head[token] = direction if place % 2 else -direction
     changed["thinker.lm_head.weight"] = head
     return changed
+
+
+def sample(processor, kind, row, seed):
+    """One example: a prompt of that kind and a made response, as the datasets give them to the engine."""
+    from verl_ext.omni.rope import position_ids
+
+    if kind == "text":
+        chat = [{"role": "user", "content": f"What does person {seed} feel?"}]
+    else:
+        chat = messages(row, audio_in_video=kind == "interleaved")
+        if kind in ("video", "audio"):
+            chat = [
+                {"role": "user", "content": [part for part in chat[0]["content"] if part["type"] in (kind, "text")]}
+            ]
+    encoded = encoder(processor, audio_in_video=kind == "interleaved")(chat)
+    generator = torch.Generator().manual_seed(seed)
+    response = torch.randint(100, len(processor.tokenizer), (8 + seed,), generator=generator)
+    ids = torch.cat([torch.tensor(encoded.prompt_ids), response])
+    mask = torch.zeros_like(ids)
+    mask[-len(response) :] = 1
+    return {
+        "input_ids": ids,
+        "position_ids": position_ids(processor.rope, ids, encoded.inputs),
+        "loss_mask": mask,
+        "multi_modal_inputs": encoded.inputs,
+    }

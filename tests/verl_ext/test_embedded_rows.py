@@ -97,7 +97,7 @@ def test_sft_items_are_those_of_the_files(processor, tmp_path, workers):
 
 
 def test_evaluation_loads_such_rows(shard, rows, processor):
-    from recipe.mer_r1.eval.generate import load_rows
+    from recipe.mer_r1.eval.clip_sets import load_clip_sets
 
-    loaded = load_rows(shard, use_audio_in_video=False, limit=2)
+    loaded = load_clip_sets([shard], None, False, 2)[0].rows
     same(encoder(processor)(build_messages(loaded[1])), encoder(processor)(messages(rows[1])))

@@ -25,6 +25,8 @@ PROBED = {
     "replay buffer poll",
     "file logger appends",
     "log-probs in chunks",
+    "saved weights are copies",
+    "separate-async log",
     "vllm keeps weights",
 }
 
@@ -120,6 +122,19 @@ def test_file_logger_appends(released, patched):
 def test_log_probs_in_chunks(released, patched):
     assert released["log-probs in chunks"] == {"calls": 1500, "same": True}
     assert patched["log-probs in chunks"] == {"calls": 2, "same": True}
+
+
+@pytest.mark.seam
+def test_saved_weights_are_copies(released, patched):
+    """Without the patch all but the first update of a separate-async step would take log-probs of moved weights."""
+    assert released["saved weights are copies"] == {"kept": False, "restored": False}
+    assert patched["saved weights are copies"] == {"kept": True, "restored": True}
+
+
+@pytest.mark.seam
+def test_separate_async_log(released, patched):
+    assert "unexpected keyword argument 'flush'" in released["separate-async log"]
+    assert patched["separate-async log"] is None
 
 
 # -- vLLM --------------------------------------------------------------------------------------------------------------

@@ -21,14 +21,19 @@ def outcome(call, *arguments, **keywords):
         return f"{type(error).__name__}: {error}"
 
 
-def gloo_process_group():
-    import torch.distributed as dist
-    from verl.utils.distributed import initialize_global_process_group_ray
-
+def one_rank():
+    """What torch.distributed reads: a process alone, at a free port."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1")
+
+
+def gloo_process_group():
+    import torch.distributed as dist
+    from verl.utils.distributed import initialize_global_process_group_ray
+
+    one_rank()
     problem = outcome(initialize_global_process_group_ray)
     started = dist.is_initialized()
     if started:
@@ -127,6 +132,34 @@ def log_probs_in_chunks():
     return {"calls": sum(calls), "same": same}
 
 
+def saved_weights_are_copies():
+    """Save, train on, compare; then restore."""
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    from verl.utils import fsdp_utils
+
+    one_rank()
+    dist.init_process_group("gloo")
+    model = torch.nn.Linear(4, 4, bias=False)
+    fully_shard(model, mesh=dist.init_device_mesh("cpu", (1,)))
+    before = model.weight.full_tensor().clone()
+    saved, spec = fsdp_utils.fsdp2_sharded_save_to_cpu(model)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    kept = torch.equal(saved["weight"][0], before)
+    fsdp_utils.fsdp2_sharded_load_from_cpu(model, saved, spec)
+    restored = torch.equal(model.weight.full_tensor(), before)
+    dist.destroy_process_group()
+    return {"kept": kept, "restored": restored}
+
+
+def separate_async_log():
+    from verl.trainer.ppo.v1 import trainer_separate_async
+
+    return outcome(trainer_separate_async.logger.info, "as verl calls it", flush=True)
+
+
 def main() -> None:
     model, folder = sys.argv[1:]
     import verl  # noqa: F401  loads the plugin, or not
@@ -145,6 +178,8 @@ def main() -> None:
                 "replay buffer poll": replay_buffer_poll(),
                 "file logger appends": file_logger_appends(folder),
                 "log-probs in chunks": log_probs_in_chunks(),
+                "saved weights are copies": saved_weights_are_copies(),
+                "separate-async log": separate_async_log(),
             }
         )
     )

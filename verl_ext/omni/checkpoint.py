@@ -15,6 +15,8 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from transformers import GenerationConfig, Qwen2_5OmniConfig, Qwen2_5OmniProcessor
 
+from verl_ext.omni.towers import FROZEN
+
 PREFIX = "thinker."
 _MAX_SHARD = "5GB"
 
@@ -65,6 +67,8 @@ def save_full_omni(
     saved = copy.deepcopy(config)
     saved.architectures = ["Qwen2_5OmniModel"]
     saved.enable_audio_output = False
+    if hasattr(saved, FROZEN):  # about the run that trained it, not about the model
+        delattr(saved, FROZEN)
     saved.dtype = saved.thinker_config.dtype = dtype
     saved.save_pretrained(out)
     return out

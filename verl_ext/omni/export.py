@@ -68,6 +68,8 @@ def _merge(parts: list[torch.Tensor]) -> torch.Tensor:
 def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Write the full-Omni folder of an ``actor`` checkpoint; its ``huggingface/`` brings config and processor.
 
+    LoRA's adapters are merged into the weights.
+
     Args:
         checkpoint: the ``actor`` folder of a ``global_step_N``.
         out: folder; an earlier export in it is replaced.
@@ -78,11 +80,12 @@ def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = 
         The folder ``out``.
 
     Raises:
-        FileNotFoundError: there is no ``huggingface/config.json``, or a rank's shard is missing.
+        FileNotFoundError: there is no ``huggingface/config.json``, or a rank's shard or LoRA's rank is missing.
         ValueError: the config is not a full Omni one, or the shards are of several runs.
     """
     from transformers import AutoConfig, AutoProcessor
 
+    from verl_ext.omni.adapters import has_adapters, merge_adapters, read_scale
     from verl_ext.omni.checkpoint import save_full_omni
 
     source = Path(checkpoint) / "huggingface"
@@ -92,7 +95,10 @@ def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = 
         raise ValueError(f"{source} is not a Qwen2.5-Omni checkpoint: its config has no thinker_config")
     config = AutoConfig.from_pretrained(source)
     processor = AutoProcessor.from_pretrained(source)
-    return save_full_omni(out, merge_shards(checkpoint), config, processor, dtype)
+    state = merge_shards(checkpoint)
+    if has_adapters(state):
+        state = merge_adapters(state, read_scale(Path(checkpoint)))
+    return save_full_omni(out, state, config, processor, dtype)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ for ``Qwen2_5OmniConfig``. Parameter names keep the ``thinker.`` prefix that vLL
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
     Qwen2_5OmniPreTrainedModel,
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
+
+from verl_ext.omni.towers import TOWERS
 
 # Out of reach for sampling, finite so that entropy (p · log p) stays a number.
 BANNED_LOGIT = -1e4
@@ -30,6 +33,8 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         super().__init__(config)
         self.thinker = Qwen2_5OmniThinkerForConditionalGeneration(config.thinker_config)
         self.post_init()
+        # peft asks a causal language model for it; defined in the class, transformers would warn at every load.
+        self.prepare_inputs_for_generation = self.thinker.prepare_inputs_for_generation
         # FSDP wraps by these; transformers would name whole encoders, whose inner layers then fail as DTensors.
         self._no_split_modules = [
             "Qwen2_5OmniDecoderLayer",
@@ -53,6 +58,20 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
     def set_input_embeddings(self, value: torch.nn.Module) -> None:
         self.thinker.set_input_embeddings(value)
 
+    def freeze(self, towers: Iterable[str]) -> None:
+        """Leave whole encoders, projections into the text model included, as they are.
+
+        Args:
+            towers: of :data:`verl_ext.omni.towers.TOWERS`.
+
+        Raises:
+            ValueError: there is no such tower.
+        """
+        for tower in towers:
+            if tower not in TOWERS:
+                raise ValueError(f"no tower {tower!r} to freeze; there are {', '.join(TOWERS)}")
+            getattr(self.thinker, TOWERS[tower]).requires_grad_(False)
+
     def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
         """The Thinker's forward with the seven media tokens out of reach, as they are in the rollout.
 
@@ -66,10 +85,6 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         banned = torch.tensor(self._media_token_ids, device=output.logits.device)
         output.logits = output.logits.index_fill_(-1, banned, BANNED_LOGIT)
         return output
-
-    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The Thinker's; peft asks a causal language model for it."""
-        return self.thinker.prepare_inputs_for_generation(*args, **kwargs)
 
     def _embed_in_fixed_order(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Embeddings ``(batch, length, hidden)`` of tokens and media; takes the media out of ``inputs``.

@@ -113,16 +113,17 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
 
 def _evaluation(name: str, title: str, out: Path, trained: Path, after: str, scale: Scale) -> Stage:
     folder = out / name
-    options = _options(model=trained / "model", shard=out / "corpus" / "shards" / "test.parquet", out=folder)
+    answers = folder / "mer_micro"
+    options = _options(model=trained / "model", data=out / "corpus" / "shards" / "test.parquet", out=folder)
     return Stage(
         name,
         title,
-        ("-m", "recipe.mer_r1.main_eval", "generate", *options, "--thinking", *_FORMS),
+        ("-m", "recipe.mer_r1.main_eval", "run", *options, "--mode", ",".join(_FORMS)),
         folder=folder,
-        result=folder / "scores.json",
+        result=answers / "scores.json",
         after=(after,),
         conf=(_PRESET,),
-        watch=progress.answers(folder, len(_FORMS) * scale.test_clips),
+        watch=progress.answers(answers, len(_FORMS) * scale.test_clips),
     )
 
 

@@ -34,7 +34,9 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     metrics = steps.read(out / "rl" / "metrics.jsonl")
     taken = progress.read_steps(out / "rl" / "metrics.jsonl")
     rl = {score: [data[f"reward/{score}"] for data in taken.values()] for score in SCORES}
-    after, before = (json.loads((out / name / "scores.json").read_text()) for name in ("eval_rl", "eval_sft"))
+    after, before = (
+        json.loads((out / name / "mer_micro" / "scores.json").read_text()) for name in ("eval_rl", "eval_sft")
+    )
     corpus = json.loads((out / "corpus" / "manifest.json").read_text())
     return {
         "rl": rl,

@@ -1,4 +1,4 @@
-"""Reads a folder of `main_eval generate` without changing it; half a file is an error here, not something to mend."""
+"""Reads a folder of `main_eval run` without changing it; half a file is an error here, not something to mend."""
 
 from __future__ import annotations
 
@@ -10,27 +10,42 @@ from pydantic import BaseModel, ValidationError
 
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.records import SETTINGS
-from recipe.mer_r1.eval.results import Origin
+from recipe.mer_r1.eval.results import RESULTS, Origin
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
 class Answer(BaseModel):
-    """What is read of a line: the clip, its true labels, the words of the answer."""
+    """What is read of a line: the clip, its true labels, the response and the words of its answer.
+
+    `tokens` were sampled, the one that ends the turn among them where the response is `finished`; `failed` says why
+    there is no response.
+    """
 
     index: int
     name: str
+    data_source: str
+    prompt_sha256: str
     labels: list[str]
+    response: str
     words: list[str]
+    tokens: int
+    finished: bool
+    failed: str | None = None
 
 
 class RunSettings(BaseModel):
-    """What is read of settings.json; `weights` are name, bytes and mtime (ns) of the weight files."""
+    """What is read of settings.json."""
 
     model: str
-    weights: list[tuple[str, int, int]]
+    weights_sha256: str
     shard: Path
+    media_root: Path | None
+    corpus: str
+    split: str
+    n_shard: int
+    clips_sha256: str
     temperature: float
     max_tokens: int
     max_prompt_length: int
@@ -57,6 +72,14 @@ class Answers:
     modes: dict[str, list[Answer]]
 
 
+def result_folders(folder: Path) -> list[Path]:
+    """The folder itself; of an --out of `main_eval run`, which holds a result folder a corpus, all of these."""
+    if not folder.is_dir() or any((folder / name).is_file() for name in (SETTINGS, RESULTS)):
+        return [folder]
+    inside = sorted(path.parent for name in (SETTINGS, RESULTS) for path in folder.glob(f"*/{name}"))
+    return list(dict.fromkeys(inside)) or [folder]
+
+
 def read_answers(folder: Path) -> Answers:
     """Read all modes of a folder.
 
@@ -68,7 +91,7 @@ def read_answers(folder: Path) -> Answers:
         raise InputError(f"{folder}: no such folder")
     settings = folder / SETTINGS
     if not settings.is_file():
-        raise InputError(f"{settings}: no such file; `main_eval generate` writes it")
+        raise InputError(f"{settings}: no such file; `main_eval run` writes it")
     modes = {mode: _lines(path) for mode in MODES if (path := folder / f"{mode}.jsonl").is_file()}
     if not modes:
         raise InputError(f"{folder}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
@@ -81,15 +104,15 @@ def read_answers(folder: Path) -> Answers:
 def _lines(path: Path) -> list[Answer]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
-        raise InputError(f"{path}, line {len(lines) + 1}: cut off; run `main_eval generate` again, which goes on there")
+        raise InputError(f"{path}, line {len(lines) + 1}: cut off; run `main_eval run` again, which goes on there")
     found = [_parse(Answer, line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
     if not found:
         raise InputError(f"{path}: holds no answers yet")
-    seen: set[str] = set()
+    seen: set[int] = set()
     for number, answer in enumerate(found, start=1):
-        if answer.name in seen:
+        if answer.index in seen:
             raise InputError(f"{path}, line {number}: the clip {answer.name!r} stands twice")
-        seen.add(answer.name)
+        seen.add(answer.index)
     return sorted(found, key=lambda answer: answer.index)
 
 

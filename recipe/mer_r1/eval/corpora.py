@@ -29,6 +29,7 @@ TITLES = {
     "mosei": "MOSEI",
     "sims": "SIMS",
     "simsv2": "SIMSv2",
+    "mme_emotion": "MME-Emotion",
     "micro": "MER-Micro",
     "mer_micro": "MER-Micro",
 }
@@ -37,11 +38,10 @@ SENTIMENT = ("mosi", "mosei", "sims", "simsv2")
 RECOGNITION = ("ov_merd_plus", *BASIC)
 """What the paper's R-Mean (Table 3) averages."""
 
-MISSING_TOOL = {
-    "waf": "WAF is not in the tables yet: map the words with `main_eval sentiment`, then `main_eval score --task waf`",
-    "judge": "MME-Emotion is not in the tables yet: `main_eval judge` scores it",
-}
-"""Task → why the tables hold no number for it."""
+
+def corpus_of(data_source: str) -> str:
+    """A row's corpus; MME-Emotion is one, whose rows name their task too ("mme_emotion/ER-Lab")."""
+    return data_source.split("/")[0]
 
 
 def task_of(corpus: str) -> Task:
@@ -50,9 +50,9 @@ def task_of(corpus: str) -> Task:
         return "hit"
     if corpus in SENTIMENT:
         return "waf"
-    return "judge" if corpus.split("/")[0] == "mme_emotion" else "ew"
+    return "judge" if corpus == "mme_emotion" else "ew"
 
 
 def official_metric(corpus: str, *, unified: bool = False) -> str:
-    """Key of `Result.metrics`: F, hit or waf. `unified`: F for the basic emotions too, as in the paper's Table 3."""
+    """Key of `Result.metrics`: F, hit, waf or cot. `unified`: F for the basic emotions too, as in Table 3."""
     return {"ew": "F", "hit": "F" if unified else "hit", "waf": "waf", "judge": "cot"}[task_of(corpus)]

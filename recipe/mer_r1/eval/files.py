@@ -45,7 +45,7 @@ class Source:
     emotions: str | None = None
     """What numbered emotions stand for: "meld", "iemocap", or comma-separated names."""
     predictions: bool = False
-    """Whether answers are read: `main_eval generate` writes an answer to `words`, its truth beside it to `labels`."""
+    """Whether answers are read: `main_eval run` writes an answer to `words`, its truth beside it to `labels`."""
 
 
 def read(source: Source) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _jsonl_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
             raise InputError(f"{where}: is not JSON ({error})") from error
         if not isinstance(row, dict):
             raise InputError(f"{where}: is not a JSON object")
-        # Files of `main_eval generate` hold both: taking the truth for the answer would score 100 %.
+        # Files of `main_eval run` hold both: taking the truth for the answer would score 100 %.
         generated = source.predictions and source.kind == "words" and {"words", "response"} <= row.keys()
         column = "words" if generated else _column(source.kind, list(row), where)
         yield where, _name(row["name"], where), _checked_brackets(row[column], where)

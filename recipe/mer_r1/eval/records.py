@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.answer import parse
+from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.reward import score_response
 from recipe.mer_r1.wheel import EmotionWheels
 
 SETTINGS = "settings.json"
+PLACES = ("model", "shard", "media_root")
+"""Settings that say where things lie; what lies there is told by hashes, so that folders may be moved."""
 _MEANS = ("recall", "precision", "f1", "format", "num_words", "categories", "tokens", "finished")
 
 
@@ -34,6 +37,8 @@ def record(row: Mapping[str, Any], index: int, response: str, wheels: EmotionWhe
     return {
         "index": index,
         "name": row["extra_info"]["name"],
+        "data_source": row["data_source"],
+        "prompt_sha256": sha256(row["prompt"]),
         "labels": labels,
         "response": response,
         "words": words,
@@ -47,6 +52,11 @@ def record(row: Mapping[str, Any], index: int, response: str, wheels: EmotionWhe
     }
 
 
+def failure(row: Mapping[str, Any], index: int, reason: str, wheels: EmotionWheels) -> dict[str, Any]:
+    """A clip without a response as a line of the file: it counts as a wrong answer, and says why."""
+    return record(row, index, "", wheels) | {"tokens": 0, "finished": False, "failed": reason}
+
+
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Make the folder ours, or go on in one that was begun with the same settings.
 
@@ -55,14 +65,16 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
-    if not path.exists():
-        path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        return
-    previous = json.loads(path.read_text(encoding="utf-8"))
-    differing = [key for key in sorted({*previous, *settings}) if previous.get(key) != settings.get(key)]
-    if differing:
-        shown = "; ".join(f"{key}: {previous.get(key)} there, {settings.get(key)} here" for key in differing)
-        raise OtherSettingsError(f"{folder} holds answers made with other settings ({shown}). Choose another --out.")
+    if path.exists():
+        previous = json.loads(path.read_text(encoding="utf-8"))
+        keys = sorted({*previous, *settings} - {*PLACES})
+        differing = [key for key in keys if previous.get(key) != settings.get(key)]
+        if differing:
+            shown = "; ".join(f"{key}: {previous.get(key)} there, {settings.get(key)} here" for key in differing)
+            raise OtherSettingsError(
+                f"{folder} holds answers made with other settings ({shown}). Choose another --out."
+            )
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> dict[int, dict[str, Any]]:
@@ -77,6 +89,14 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
     return {record["index"]: record for record in records}
 
 
+def replace(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write the whole file anew; a kill leaves the old one or the new one."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    append(new, records)
+    new.replace(path)
+
+
 def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Add lines; they are on disk when this returns."""
     with path.open("a", encoding="utf-8", newline="\n") as file:
@@ -86,7 +106,8 @@ def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the clips whose labels map on a wheel, their number `n`, and that of the others, `n_unmapped`.
 
-    `f1_stderr` is the standard error of the mean F1 over clips. Without any clip the means are None.
+    `n_failed` of the `n` have no response and count as wrong. `f1_stderr` is the standard error of the mean F1 over
+    clips. Without any clip the means are None.
     """
     everything = list(records)
     scored = [record for record in everything if record["wheels"]]
@@ -94,4 +115,5 @@ def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {name: sum(record[name] for record in scored) / n if n else None for name in _MEANS}
     spread = sum((record["f1"] - result["f1"]) ** 2 for record in scored)
     result["f1_stderr"] = math.sqrt(spread / (n - 1) / n) if n > 1 else None
-    return {**result, "n": n, "n_unmapped": len(everything) - n}
+    failed = sum("failed" in record for record in scored)
+    return {**result, "n": n, "n_failed": failed, "n_unmapped": len(everything) - n}

@@ -1,4 +1,4 @@
-"""The result of one model on one set of clips in one mode, as `main_eval tables` writes it to results.json."""
+"""The result of one model on one set of clips in one mode, as `main_eval report` writes it to results.json."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.judge.results import Results as Judged
+from recipe.mer_r1.eval.sentiment.meta import Mapper
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RESULTS = "results.json"
 
 
@@ -52,6 +54,14 @@ class Sampling(_Model):
     dtype: str
 
 
+class Reading(_Model):
+    """How category confidences were read; `floor` in nats, `precision` as of `mixed_precision.param_dtype`."""
+
+    shared_tokens: str
+    floor: float
+    precision: str
+
+
 class Result(_Model):
     """One model, one set of clips, one mode.
 
@@ -59,13 +69,20 @@ class Result(_Model):
         corpus: the shard's `data_source`.
         mode: slow, fast, slow_sampled or fast_sampled.
         model: folder of the weights.
-        weights_sha256: of samples of the weight files (`shard_facts.weights_sha256`); None where they are gone.
+        weights_sha256: of samples of the weight files (`fingerprints.weights_sha256`).
         names_sha256: of the sorted names of the clips.
-        prompt_sha256: of names and prompts of the clips, in the order of their names.
-        n: clips with an answer.
+        prompt_sha256: of names and hashes of the clips' prompts, in the order of their names.
+        n: clips that were asked for, failed ones too.
         n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
-        n_failed: answers in which no word was found; they score 0.
-        metrics: F, P, R, hit, waf in 0..1; categories: mean number of an answer's categories on a wheel.
+        n_failed: clips without an answer, which score 0; the lines of the answers say why.
+        n_empty: clips without a word in their answer, failed ones too; they score 0.
+        metrics: F, P, R, hit, waf, cot, recognition, reasoning in 0..1; categories: mean number of an answer's
+            categories on a wheel; truth and margin: confidence on the true categories and Eq. 2's margin in nats,
+            absent where not read.
+        sentiment: who mapped the words for waf.
+        judged: MME-Emotion's scores by task, and who gave them.
+        reading: how confidences were read.
+        unread: why truth and margin are absent, and the command that reads them.
         notes: why a metric is None.
         generated: what made the answers; None where its scores.json is missing.
         scored: what computed the metrics.
@@ -75,7 +92,7 @@ class Result(_Model):
     split: str
     mode: str
     model: str
-    weights_sha256: str | None
+    weights_sha256: str
     names_sha256: str
     prompt_sha256: str
     media: dict[str, Any]
@@ -84,7 +101,12 @@ class Result(_Model):
     n: int
     n_shard: int
     n_failed: int
+    n_empty: int
     metrics: dict[str, Metric]
+    sentiment: Mapper | None = None
+    judged: Judged | None = None
+    reading: Reading | None = None
+    unread: str | None = None
     notes: tuple[str, ...] = ()
     generated: Origin | None
     scored: Origin
@@ -96,11 +118,17 @@ class Result(_Model):
 
 
 class FolderResults(_Model):
-    """All modes of one folder; `gaps` are fast less slow, resampled together, in −1..1."""
+    """All modes of one folder, and what is made of slow and fast answers together.
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    Attributes:
+        gaps: metric → fast less slow, resampled together; in the metric's unit.
+        retained_hit: share of the fast answers' true categories that the slow answers still name, in 0..1.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     results: tuple[Result, ...]
     gaps: dict[str, Metric] = {}
+    retained_hit: Metric | None = None
 
     def mode(self, name: str) -> Result | None:
         """The result of a mode, None where it was not made."""
@@ -114,6 +142,12 @@ _ALWAYS: dict[str, Callable[[Result], Any]] = {
     "media": lambda result: result.media,
     "temperature": lambda result: result.sampling.temperature,
     "max_tokens": lambda result: result.sampling.max_tokens,
+}
+# Who judged or mapped and how confidences were read, which must agree where both results have it.
+_SCORERS: dict[str, Callable[[Result], dict[str, Any] | None]] = {
+    "sentiment": lambda result: result.sentiment and result.sentiment.identity,
+    "judge": lambda result: result.judged and result.judged.identity,
+    "confidence": lambda result: result.reading and result.reading.model_dump(),
 }
 # What must agree too where both are said to be of the same clips.
 _SAME_CLIPS: dict[str, Callable[[Result], Any]] = {
@@ -133,7 +167,23 @@ def why_not_comparable(one: Result, other: Result, *, same_clips: bool = True) -
     """
     checks = _ALWAYS | (_SAME_CLIPS if same_clips else {})
     found = ((what, of(one), of(other)) for what, of in checks.items())
-    return [f"{what}: {_difference(here, there)}" for what, here, there in found if here != there]
+    reasons = [f"{what}: {_difference(here, there)}" for what, here, there in found if here != there]
+    return reasons + why_scored_apart(one, other)
+
+
+def why_scored_apart(one: Result, other: Result) -> list[str]:
+    """Reasons why their WAFs, CoTs or confidences are not comparable: other mappers, judges or ways of reading.
+
+    None where one has none.
+    """
+    reasons = []
+    for what, of in _SCORERS.items():
+        here, there = of(one) or {}, of(other) or {}
+        shared = here.keys() & there.keys()
+        here, there = ({key: facts[key] for key in shared} for facts in (here, there))
+        if here != there:
+            reasons.append(f"{what}: {_difference(here, there)}")
+    return reasons
 
 
 def _difference(here: Any, there: Any) -> str:
@@ -157,11 +207,13 @@ def read_results(folder: Path) -> FolderResults:
     """
     path = folder / RESULTS
     if not path.is_file():
-        raise InputError(f"{folder}: holds neither answers of `main_eval generate` nor {RESULTS}")
+        raise InputError(f"{folder}: holds neither answers of `main_eval run` nor {RESULTS}")
     try:
         return FolderResults.model_validate_json(path.read_bytes())
     except ValidationError as error:
         faults = error.errors()
+        if ("judge_model",) in (fault["loc"] for fault in faults):
+            raise InputError(f"{path}: is a judge's; name the folder of the answers that were judged") from error
         versions = [fault["input"] for fault in faults if fault["loc"] == ("schema_version",)]
         if versions:
             raise InputError(

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.omni.encode import MediaConfig, PromptEncoder
+from verl_ext.omni.source import MediaError
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+_AHEAD = 16
+"""Prompts decoded and processed while vLLM samples; each holds a clip's frames and sound."""
 
 
 class TooLongError(ValueError):
@@ -38,12 +46,14 @@ class Request:
         prefix: what the reply is made to begin with; part of the prompt.
         temperature: 0 is greedy.
         seed: of this response; used above temperature 0.
+        key: the asker's own name for it.
     """
 
     row: Mapping[str, Any]
     prefix: str
     temperature: float
     seed: int
+    key: Any = None
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,22 @@ class Reply:
         text: the response, its prefix included, special tokens left out (as RL's reward sees it).
         tokens: number of sampled tokens.
         finished: whether the model ended the turn itself, within the limit.
+        prompt_tokens: of the prompt, media expanded.
+        cached_tokens: of these, how many vLLM's prefix cache had from another form of the clip.
     """
 
     text: str
     tokens: int
     finished: bool
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request has no reply: the clip cannot be decoded, or its prompt is too long."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,8 @@ class Rollout:
         self.max_tokens, self.max_prompt = max_tokens, preset.max_prompt_length
         self.bias = ban(self.processor, config.thinker_config.text_config.vocab_size)
         longest = self.max_prompt + max_tokens
+        # A second batch waits in vLLM's queue, so that a place that comes free is filled at once.
+        self.in_flight = 2 * preset.rollout.max_sequences
         self.llm = LLM(
             model=model,
             dtype=preset.rollout.dtype,
@@ -115,6 +138,10 @@ class Rollout:
             max_model_len=longest,
             # Prompts whole: on a CPU, vLLM 0.28.0 fails where a request with a seed of its own is split.
             enable_chunked_prefill=False,
+            # The modes of a clip share all of the prompt but its end. vLLM's blocks of 128 tokens on a CPU are longer
+            # than a short clip's prompt: none would ever be shared.
+            enable_prefix_caching=True,
+            block_size=16 if preset.device == "cpu" else None,
             max_num_batched_tokens=max(preset.rollout.max_batched_tokens, longest),
             limit_mm_per_prompt={"video": 1, "audio": 1, "image": 0},
             # The forms of a clip share one run of vLLM's processor. As in conf/ppo.yaml, not with the audio inside the
@@ -123,7 +150,7 @@ class Rollout:
         )
 
     def __call__(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer a batch.
+        """Answer a batch, in its order.
 
         Raises:
             MediaError: a clip is missing or cannot be decoded.
@@ -132,7 +159,38 @@ class Rollout:
         prompts = [self._prompt(request) for request in requests]
         sampling = [self._sampling(request) for request in requests]
         outputs = self.llm.generate(prompts, sampling, use_tqdm=False)
-        return [self._reply(request, output.outputs[0]) for request, output in zip(requests, outputs, strict=True)]
+        return [self._reply(request, output) for request, output in zip(requests, outputs, strict=True)]
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Reply | Failure]]:
+        """Answer any number of requests; each is yielded when it is done, so in another order.
+
+        vLLM's queue is filled as places come free, and a thread decodes what comes next. Requests of one clip should
+        follow one another: it is decoded once for them.
+        """
+        prepared = ahead(self._prepare, requests, _AHEAD)
+        waiting: dict[str, Request] = {}
+        more = True
+        while more or waiting:
+            if more and len(waiting) < self.in_flight:
+                item = next(prepared, None)
+                more = item is not None
+                if item is not None and isinstance(item[1], Failure):
+                    yield item[0], item[1]
+                elif item is not None:
+                    key = self.llm.enqueue([item[1]], [self._sampling(item[0])], use_tqdm=False)[0]
+                    # vLLM appends a random part to the id that its outputs bear.
+                    waiting[key.partition("-")[0]] = item[0]
+            if waiting:
+                for output in self.llm.llm_engine.step():
+                    if output.finished:
+                        request = waiting.pop(output.request_id)
+                        yield request, self._reply(request, output)
+
+    def _prepare(self, request: Request) -> tuple[Request, dict[str, Any] | Failure]:
+        try:
+            return request, self._prompt(request)
+        except (MediaError, TooLongError) as error:
+            return request, Failure(str(error))
 
     def trace(self, request: Request) -> Trace:
         """One answer in numbers, to be compared with those of transformers. Raises as a call does."""
@@ -175,5 +233,23 @@ class Rollout:
         )
 
     def _reply(self, request: Request, output: Any) -> Reply:
-        text = self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
-        return Reply(request.prefix + text, len(output.token_ids), output.finish_reason == "stop")
+        answer = output.outputs[0]
+        return Reply(
+            text=request.prefix + self.tokenizer.decode(answer.token_ids, skip_special_tokens=True),
+            tokens=len(answer.token_ids),
+            finished=answer.finish_reason == "stop",
+            prompt_tokens=len(output.prompt_token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+        )
+
+
+def ahead(make: Callable[[Item], Made], items: Iterable[Item], depth: int) -> Iterator[Made]:
+    """`map(make, items)`, computed in one thread up to `depth` items ahead of the consumer."""
+    with ThreadPoolExecutor(1) as pool:
+        running: deque[Future[Made]] = deque()
+        for item in items:
+            running.append(pool.submit(make, item))
+            if len(running) > depth:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()

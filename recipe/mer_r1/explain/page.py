@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from html import escape
 
 from recipe.mer_r1.explain.trace import Trace, Word
@@ -19,32 +18,16 @@ from recipe.mer_r1.explain.wording import (
     verdict,
     visible,
 )
+from recipe.mer_r1.html_page import document, table
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2329; --back: #fff; --soft: #67717c; --line: #d9dee3; --card: #f5f7f9;
-  --good: #187a3c; --bad: #b3261e; --mixed: #8a5a00; --unknown: #7b3fa0; --slow: #2b6cb0; --fast: #d98324; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e2e6ea; --back: #14181c; --soft: #98a2ad; --line: #343b42;
-  --card: #1c2228; --good: #5fc884; --bad: #ff8a80; --mixed: #e3b341; --unknown: #c792ea; --slow: #6cb0f5;
-  --fast: #f0a951; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); max-width: 62rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.25rem; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-h3 { font-size: .95rem; margin: 1.2rem 0 .4rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; }
-th, td { padding: .2rem .7rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--soft); font-weight: 500; } .n { text-align: right; font-variant-numeric: tabular-nums; }
-tr.here td, tr.sum td { font-weight: 650; } .soft { color: var(--soft); }
-.response { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card); padding: .8rem 1rem;
-  border-radius: .4rem; }
-.correct { color: var(--good); font-weight: 650; } .incorrect { color: var(--bad); font-weight: 650; }
-.mixed { color: var(--mixed); font-weight: 650; } .unknown { color: var(--unknown); font-weight: 650; }
 .wheels { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .6rem; }
 .wheel { background: var(--card); border-radius: .4rem; padding: .5rem .7rem; font-size: .85rem; }
 .category { display: grid; grid-template-columns: 5.5rem 1fr 6.5rem; gap: .5rem; align-items: center; }
 .bar { height: .35rem; margin: .1rem 0; border-radius: 2px; } .slow { background: var(--slow); }
 .fast { background: var(--fast); } .key { display: inline-block; width: .8rem; height: .5rem; border-radius: 2px; }
 .verdict { border-left: .3rem solid var(--good); background: var(--card); padding: .5rem .9rem; }
-.verdict.differs { border-color: var(--bad); } .note { border-left: .3rem solid var(--mixed); padding: .2rem .9rem; }
+.verdict.differs { border-color: var(--bad); }
 """
 _VERDICTS = ("correct", "incorrect", "mixed", "unknown")
 
@@ -56,12 +39,7 @@ def page(found: Trace) -> str:
     if found.names:
         parts += [_readings(found), _bars(found)]
     parts += [_group(found), _advantage(found)]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        f'content="width=device-width"><title>{uid}</title><style>{_STYLE}</style></head>\n<body>\n'
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
+    return document(uid, _STYLE, parts)
 
 
 def _head(found: Trace, uid: str) -> str:
@@ -91,8 +69,8 @@ def _response(found: Trace) -> str:
 
 def _paths(found: Trace) -> str:
     rows = [[escape(cell) for cell in row] for row in paths(found)]
-    table = _table(("word", "wheels", "form", "candidate", "category"), (), rows)
-    return "<h2>From word to category</h2>" + (table if rows else "<p>The answer has no words.</p>")
+    shown = table(("word", "wheels", "form", "candidate", "category"), (), rows)
+    return "<h2>From word to category</h2>" + (shown if rows else "<p>The answer has no words.</p>")
 
 
 def _scores(found: Trace) -> str:
@@ -109,8 +87,8 @@ def _scores(found: Trace) -> str:
         rows.append([wheel, escape(", ".join(sorted(truth))) or "– (takes no part)", said, *numbers])
     scores = found.scores
     rows.append(["mean", "", "", *map(figure, (scores.recall, scores.precision, scores.f1))])
-    table = _table(("wheel", "true", "answered"), ("R", "P", "F1"), rows, marked={len(rows) - 1: "sum"})
-    return f"<h2>Recall and precision (Eq. 4)</h2>{table}<p>Format {scores.format:g}</p>"
+    shown = table(("wheel", "true", "answered"), ("R", "P", "F1"), rows, marked={len(rows) - 1: "sum"})
+    return f"<h2>Recall and precision (Eq. 4)</h2>{shown}<p>Format {scores.format:g}</p>"
 
 
 def _readings(found: Trace) -> str:
@@ -130,12 +108,12 @@ def _readings(found: Trace) -> str:
     ]
     return (
         "<h2>Confidence of each word's category, in nats (Eq. 1, 9, 10)</h2>"
-        + _table(("word", "wheel", "category", "set"), ("slow", "fast", "Δ", "Δ word"), rows)
+        + table(("word", "wheel", "category", "set"), ("slow", "fast", "Δ", "Δ word"), rows)
         + notes
         + "<h3>Calibration rewards (Eq. 11)</h3>"
-        + _table(("",), ("R⁺", "R⁻"), rewards)
+        + table(("",), ("R⁺", "R⁻"), rewards)
         + "<h3>Margin at the first word, in nats (Eq. 2)</h3>"
-        + _table(("",), ("true", "3 likeliest others", "margin"), margins)
+        + table(("",), ("true", "3 likeliest others", "margin"), margins)
     )
 
 
@@ -183,8 +161,8 @@ def _group(found: Trace) -> str:
         numbers = ["–" if value is None else figure(value) for value in values]
         rows.append([str(index + 1), escape(answer_of(row["output"])), *numbers])
     heads = [SHORT.get(name, name) for name in names]
-    table = _table(("", "answer"), (*heads, "file's A"), rows, marked={found.position: "here"})
-    return f"<h2>The group's signals</h2>{table}"
+    shown = table(("", "answer"), (*heads, "file's A"), rows, marked={found.position: "here"})
+    return f"<h2>The group's signals</h2>{shown}"
 
 
 def _advantage(found: Trace) -> str:
@@ -202,19 +180,6 @@ def _advantage(found: Trace) -> str:
     ]
     rows.append(["advantage", *[""] * 5, figure(found.advantage, signed=True)])
     heads = ("value", "group mean", "std", "normalised", "weight", "adds")
-    table = _table(("term",), heads, rows, marked={len(rows) - 1: "sum"})
+    shown = table(("term",), heads, rows, marked={len(rows) - 1: "sum"})
     after = "<p>It is whitened over the batch's tokens afterwards.</p>" if found.whitened else ""
-    return f"<h2>Advantage of {escape(found.experiment)} (Eq. 12)</h2>{table}{after}"
-
-
-def _table(
-    texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]], marked: dict[int, str] | None = None
-) -> str:
-    """A table of cells that are HTML already; ``marked``: classes of rows."""
-    heads = "".join(f"<th>{name}</th>" for name in texts) + "".join(f'<th class="n">{name}</th>' for name in numbers)
-    lines = []
-    for index, row in enumerate(rows):
-        cells = "".join(f"<td>{cell}</td>" for cell in row[: len(texts)])
-        cells += "".join(f'<td class="n">{cell}</td>' for cell in row[len(texts) :])
-        lines.append(f'<tr class="{(marked or {}).get(index, "")}">{cells}</tr>')
-    return f'<div class="scroll"><table><tr>{heads}</tr>{"".join(lines)}</table></div>'
+    return f"<h2>Advantage of {escape(found.experiment)} (Eq. 12)</h2>{shown}{after}"

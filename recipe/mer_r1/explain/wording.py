@@ -6,20 +6,10 @@ import math
 
 from recipe.mer_r1.advantage import Term
 from recipe.mer_r1.explain.trace import TermShare, Trace
-
-_HIDDEN = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"} | dict.fromkeys(
-    # Delete, C1 controls, changes of direction, halves of surrogate pairs.
-    [0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)],
-    "\ufffd",
-)
+from recipe.mer_r1.visible import visible
 
 SHORT = {"calib_pos": "R⁺", "calib_neg": "R⁻", "calib_pos_word": "R⁺ word", "calib_neg_word": "R⁻ word"}
 """Signals as the paper writes them."""
-
-
-def visible(text: str) -> str:
-    """Text that can do nothing to a terminal or page but be read: controls as signs, one for one."""
-    return text.translate(_HIDDEN)
 
 
 def figure(value: float, signed: bool = False) -> str:

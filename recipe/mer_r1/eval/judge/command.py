@@ -1,11 +1,12 @@
 """Judge the answers to MME-Emotion by a language model, in two calls an answer.
 
     OPENAI_API_KEY=… python -m recipe.mer_r1.main_eval judge --answers slow.jsonl --shard test.parquet \\
-        --clues DIR --endpoint URL --judge-model NAME --out DIR
+        --clues DIR --endpoint URL --judge-model NAME
 
 Writes OUT/replies.jsonl as replies come, so that the same command goes on where it was; then OUT/verdicts.jsonl, a line
-an answer, and OUT/results.json. Exits with 1 where answers had no reply (the same command asks for them again), with 2
-where the input is at fault or the endpoint refuses everything, and with 130 when interrupted.
+an answer, and OUT/results.json. OUT is slow.judge beside slow.jsonl, where `main_eval report` looks, unless --out says
+otherwise. Exits with 1 where answers had no reply (the same command asks for them again), with 2 where the input is at
+fault or the endpoint refuses everything, and with 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from data_prep.files import write_whole
 from recipe.mer_r1.eval.judge import client, frames, questions
 from recipe.mer_r1.eval.judge.cache import ReplyCache
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key
+from recipe.mer_r1.eval.judge.files import judge_folder
 from recipe.mer_r1.eval.judge.judging import Judge
 from recipe.mer_r1.eval.judge.limiter import Limiter
 from recipe.mer_r1.eval.judge.prompts import prompt_hash
@@ -39,7 +41,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("--answers", required=True, type=Path, help="slow.jsonl or fast.jsonl of `main_eval generate`")
+    result.add_argument("--answers", required=True, type=Path, help="slow.jsonl or fast.jsonl of `main_eval run`")
     result.add_argument("--shard", required=True, type=Path, help="the shard that was answered")
     result.add_argument("--media-root", type=Path, help="folder of the shard's relative paths; default: its own")
     result.add_argument("--clues", required=True, nargs="+", type=Path, help="audio clue files, or folders of them")
@@ -47,7 +49,9 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result.add_argument("--judge-model", required=True, help="the model that rates the steps; it must see images")
     result.add_argument("--extractor-model", help="the model that splits answers into steps; default: the judge")
     result.add_argument("--key-env", default="OPENAI_API_KEY", metavar="NAME", help="variable that holds the key")
-    result.add_argument("--out", required=True, type=Path, help="folder for replies, verdicts and results.json")
+    result.add_argument(
+        "--out", type=Path, help="folder for replies, verdicts and results.json; default: slow.judge beside slow.jsonl"
+    )
     result.add_argument("--concurrency", type=positive, default=8, help="answers at a time (default 8)")
     result.add_argument("--requests-per-minute", type=positive, metavar="N", help="at most; default: no limit")
     result.add_argument("--seed", type=int, help="sent with each request; default: none, as some endpoints refuse it")
@@ -58,6 +62,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
 def app(arguments: Sequence[str], prog_name: str = "main_eval judge") -> None:
     """The subcommand; the exit codes are in the module's text."""
     chosen = parser(prog_name).parse_args(arguments)
+    chosen.out = chosen.out or judge_folder(chosen.answers)
     try:
         results = run(chosen)
     except (ValueError, OSError) as error:  # InputError, ShardError and the like are ValueErrors

@@ -1,4 +1,4 @@
-"""What is to be judged: answers of `main_eval generate` joined with their shard's rows and the audio clues."""
+"""What is to be judged: answers of `main_eval run` joined with their shard's rows and the audio clues."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
         try:
             answer = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{where}: is not JSON ({error}); let `main_eval generate` finish") from error
+            raise InputError(f"{where}: is not JSON ({error}); let `main_eval run` finish") from error
         wanted = {"index": int, "name": str, "labels": list, "response": str}
         if not isinstance(answer, dict) or any(type(answer.get(key)) is not kind for key, kind in wanted.items()):
-            raise InputError(f"{where}: needs {', '.join(wanted)}, as `main_eval generate` writes them")
+            raise InputError(f"{where}: needs {', '.join(wanted)}, as `main_eval run` writes them")
         if answer["index"] in answers:
             raise InputError(f"{where}: row {answer['index']} is answered twice")
         answers[answer["index"]] = answer

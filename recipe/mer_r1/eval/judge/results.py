@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,6 +64,13 @@ class Results(_Model):
     overall: Summary
     """Over all answers, each counting alike."""
     tasks: dict[str, Summary]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree for two results to be compared. Without a reply, nobody knows what model served."""
+        served = {"served as": ", ".join(sorted(self.served_models))} if self.served_models else {}
+        models = {"model": self.judge_model, "extractor": self.extractor_model, **served}
+        return {**models, "prompt": self.prompt_sha256[:12], "frames": self.frames, "temperature": self.temperature}
 
 
 def summarize(verdicts: Iterable[Verdict]) -> Summary:

@@ -1,11 +1,12 @@
-"""One of positive, negative and neutral for each answer's emotion words; `main_eval score --task waf` scores them.
+"""One of positive, negative and neutral for each answer's emotion words; `main_eval report` makes WAF of them.
 
-    python -m recipe.mer_r1.main_eval sentiment --answers slow.jsonl --out FILE.jsonl --mapper lexicon
-    OPENAI_API_KEY=… python -m recipe.mer_r1.main_eval sentiment --answers slow.jsonl --out FILE.jsonl \\
+    python -m recipe.mer_r1.main_eval sentiment --answers RESULT_DIR --mapper lexicon
+    OPENAI_API_KEY=… python -m recipe.mer_r1.main_eval sentiment --answers RESULT_DIR \\
         --mapper llm --endpoint URL --model NAME
 
-Writes FILE.jsonl, a line an answer, and FILE.meta.json. A model's replies go to FILE.replies.jsonl as they come, so
-that the same command goes on where it was. Exits with 1 where answers had no reply (the same command asks for them
+Of a folder every mode's answers are mapped: slow.jsonl to slow.sentiment.jsonl, a line an answer, and
+slow.sentiment.meta.json. A model's replies go to slow.sentiment.replies.jsonl as they come, so that the same command
+goes on where it was. Exits with 1 where answers had no reply (the same command asks for them
 again), with 2 where the input is at fault or the endpoint refuses everything, and with 130 when interrupted.
 """
 
@@ -14,15 +15,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.files import write_whole
+from recipe.mer_r1.eval.answers import MODES
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.files import Source, read
 from recipe.mer_r1.eval.judge import client
@@ -30,9 +29,10 @@ from recipe.mer_r1.eval.judge.cache import ReplyCache
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key
 from recipe.mer_r1.eval.judge.limiter import Limiter
 from recipe.mer_r1.eval.judge.workers import for_each
-from recipe.mer_r1.eval.sentiment import lexicon
+from recipe.mer_r1.eval.provenance import git_state, versions
+from recipe.mer_r1.eval.sentiment import files, lexicon
 from recipe.mer_r1.eval.sentiment.mapped import Mapped
-from recipe.mer_r1.eval.sentiment.meta import ModelFacts, counts, lexicon_facts, meta
+from recipe.mer_r1.eval.sentiment.meta import Mapper, Meta, ModelMapper, counts, lexicon_mapper
 from recipe.mer_r1.eval.sentiment.model import Model
 from recipe.mer_r1.eval.sentiment.prompts import WORDINGS, wording_hash
 
@@ -45,9 +45,15 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     result.add_argument(
-        "--answers", required=True, type=Path, help="slow.jsonl or fast.jsonl, or word lists as `score --pred` reads"
+        "--answers",
+        required=True,
+        type=Path,
+        metavar="DIR|FILE",
+        help="folder of `main_eval run`, one of its files, or word lists as `score --pred` reads",
     )
-    result.add_argument("--out", required=True, type=Path, metavar="FILE.jsonl", help="sentiments, a line an answer")
+    result.add_argument(
+        "--out", type=Path, metavar="FILE.jsonl", help="of a file of answers; default: its name with .sentiment.jsonl"
+    )
     result.add_argument("--mapper", required=True, choices=("lexicon", "llm"), help="who tells the sentiment of words")
     llm = result.add_argument_group("with --mapper llm")
     llm.add_argument("--endpoint", help="base URL of an OpenAI-compatible server, such as …/v1")
@@ -71,53 +77,65 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval sentiment") -> Non
     except KeyboardInterrupt:
         print(f"{prog_name}: interrupted; the same command goes on where it was", file=sys.stderr)
         raise SystemExit(130) from None
-    print(", ".join(f"{name.removeprefix('n_')} {count}" for name, count in found["counts"].items()))
-    if found["failures"]:
-        name, reason = next(iter(found["failures"].items()))
-        print(
-            f"{prog_name}: {len(found['failures'])} answers had no reply and are not in {chosen.out}; the same command "
-            f"asks for them again. The first, {name!r}: {reason}",
-            file=sys.stderr,
-        )
+    for out, meta in found.items():
+        print(f"{out}:", ", ".join(f"{name.removeprefix('n_')} {count}" for name, count in meta.counts.items()))
+    for out, meta in found.items():
+        if meta.failures:
+            name, reason = next(iter(meta.failures.items()))
+            print(
+                f"{prog_name}: {len(meta.failures)} answers had no reply and are not in {out}; the same command asks "
+                f"for them again. The first, {name!r}: {reason}",
+                file=sys.stderr,
+            )
+    if any(meta.failures for meta in found.values()):
         raise SystemExit(1)
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check, map, write the files; returns the content of FILE.meta.json.
+def run(arguments: argparse.Namespace) -> dict[Path, Meta]:
+    """Check, map, write the files; returns what was written and the content of its FILE.meta.json.
 
     Raises:
         InputError: something that was given cannot be used.
     """
-    _check(arguments)
-    words = read(Source(arguments.answers, "words", predictions=True))
-    failures: dict[str, str] = {}
-    if arguments.mapper == "lexicon":
-        table = lexicon.load()
-        mapped = [lexicon.map_words(name, listed, table) for name, listed in words.items()]
-        facts: dict[str, Any] = lexicon_facts(table)
-    else:
-        mapped, failures, facts = _by_model(arguments, words)
-    found = meta(
-        answers=str(arguments.answers.resolve()),
-        answers_sha256=hashlib.sha256(arguments.answers.read_bytes()).hexdigest(),
-        mapper=facts,
-        counts=counts(mapped, len(words)),
-        failures=failures,
-    )
-    lines = (json.dumps(one.line(), ensure_ascii=False) + "\n" for one in mapped)
-    write_whole(arguments.out, "".join(lines).encode())
-    write_whole(
-        arguments.out.with_suffix(".meta.json"), json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n"
-    )
+    _check_mapper(arguments)
+    words = {answers: _read(answers) for answers in _answers(arguments.answers)}
+    found = {}
+    for answers, (digest, listed) in words.items():
+        out = arguments.out or files.sentiment_path(answers)
+        _check_out(out, answers)
+        mapped, failures, mapper = _map(arguments, out, listed)
+        found[out] = Meta(
+            answers=str(answers.resolve()),
+            answers_sha256=digest,
+            mapper=mapper,
+            counts=counts(mapped, len(listed)),
+            failures=failures,
+            git=git_state(),
+            versions=versions("mer-r1", "openai", lexicon.PACKAGE),
+        )
+        files.write(out, mapped, found[out])
     return found
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.out.suffix != ".jsonl":
-        raise InputError(f"--out {arguments.out}: its name must end in .jsonl, as `main_eval score` reads it")
-    if arguments.out.resolve() == arguments.answers.resolve():
-        raise InputError("--out is the file of the answers; choose another name")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+def _answers(given: Path) -> list[Path]:
+    """The files to map: the one given, or all modes of a folder."""
+    if not given.is_dir():
+        return [given]
+    found = [path for mode in MODES if (path := given / f"{mode}.jsonl").is_file()]
+    if not found:
+        raise InputError(f"--answers {given}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
+    return found
+
+
+def _read(answers: Path) -> tuple[str, Words]:
+    """The file's sha256, taken before its words so that a file that grows meanwhile shows as changed; its words."""
+    digest = hashlib.sha256(answers.read_bytes()).hexdigest() if answers.is_file() else ""
+    return digest, read(Source(answers, "words", predictions=True))
+
+
+def _check_mapper(arguments: argparse.Namespace) -> None:
+    if arguments.out and arguments.answers.is_dir():
+        raise InputError("--out is for one file of answers; a folder's sentiments are written into it")
     given = [option for option in ("endpoint", "model") if getattr(arguments, option) is not None]
     if arguments.mapper == "lexicon" and given:
         raise InputError(f"--{given[0]} has no meaning for --mapper lexicon")
@@ -125,12 +143,29 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--mapper llm needs --endpoint and --model")
 
 
-def _by_model(arguments: argparse.Namespace, words: Words) -> tuple[list[Mapped], dict[str, str], dict[str, Any]]:
-    """The mapped answers in the file's order, why the others have no reply, and who was asked."""
+def _check_out(out: Path, answers: Path) -> None:
+    if out.suffix != ".jsonl":
+        raise InputError(f"--out {out}: its name must end in .jsonl, as `main_eval score` reads it")
+    if out.resolve() == answers.resolve():
+        raise InputError("--out is the file of the answers; choose another name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _map(arguments: argparse.Namespace, out: Path, words: Words) -> tuple[list[Mapped], dict[str, str], Mapper]:
+    """The mapped answers in the file's order, why the others have no reply, and who mapped."""
+    if arguments.mapper == "lexicon":
+        table = lexicon.load()
+        return [lexicon.map_words(name, listed, table) for name, listed in words.items()], {}, lexicon_mapper(table)
+    return _by_model(arguments, out, words)
+
+
+def _by_model(
+    arguments: argparse.Namespace, out: Path, words: Words
+) -> tuple[list[Mapped], dict[str, str], ModelMapper]:
     endpoint, key = check_endpoint(arguments.endpoint), read_key(arguments.key_env)
-    with ReplyCache(arguments.out.with_suffix(".replies.jsonl")) as cache:
+    with ReplyCache(out.with_suffix(".replies.jsonl")) as cache:
         mapped, failures, served = asyncio.run(_ask(arguments, endpoint, key, cache, words))
-    facts = ModelFacts(
+    mapper = ModelMapper(
         endpoint=endpoint,
         model=arguments.model,
         served_models=served,
@@ -139,7 +174,7 @@ def _by_model(arguments: argparse.Namespace, words: Words) -> tuple[list[Mapped]
         temperature=arguments.temperature,
         seed=arguments.seed,
     )
-    return mapped, failures, {"name": "llm", **facts}
+    return mapped, failures, mapper
 
 
 async def _ask(

@@ -7,17 +7,38 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, TypedDict, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from recipe.mer_r1.eval.provenance import git_state, versions
+from pydantic import BaseModel, ConfigDict, Field
+
 from recipe.mer_r1.eval.sentiment.lexicon import PACKAGE
 from recipe.mer_r1.eval.sentiment.mapped import Mapped, Status
 from recipe.mer_r1.eval.sentiment.prompts import SENTIMENTS
 
 
-class ModelFacts(TypedDict):
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LexiconMapper(_Model):
+    """Which lexicon it was; its hash is over the sorted words and valences."""
+
+    name: Literal["lexicon"] = "lexicon"
+    package: str
+    version: str
+    words: int
+    sha256: str
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree for two WAFs to be compared."""
+        return {"mapper": f"lexicon {self.package} {self.version} ({self.sha256[:12]})"}
+
+
+class ModelMapper(_Model):
     """Everything that decides a model's replies, as far as it is known here."""
 
+    name: Literal["llm"] = "llm"
     endpoint: str
     model: str
     served_models: dict[str, int]
@@ -27,17 +48,39 @@ class ModelFacts(TypedDict):
     temperature: float
     seed: int | None
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must agree for two WAFs to be compared. Without a reply, nobody knows what model served."""
+        served = {"served as": ", ".join(sorted(self.served_models))} if self.served_models else {}
+        prompt = f"{self.prompt} ({self.prompt_sha256[:12]})"
+        return {"mapper": f"llm {self.model}", **served, "prompt": prompt, "temperature": self.temperature}
 
-def lexicon_facts(lexicon: Mapping[str, float]) -> dict[str, Any]:
-    """Which lexicon it was; its hash is over the sorted words and valences."""
+
+Mapper = Annotated[LexiconMapper | ModelMapper, Field(discriminator="name")]
+
+
+class Meta(_Model):
+    """A run of the mapper on one file of answers; `failures` are the answers without a reply, and why."""
+
+    version: Literal[1] = 1
+    answers: str
+    answers_sha256: str
+    mapper: Mapper
+    counts: dict[str, int]
+    failures: dict[str, str]
+    git: str | None
+    versions: dict[str, str]
+
+
+def lexicon_mapper(lexicon: Mapping[str, float]) -> LexiconMapper:
+    """The mapper that a lexicon is, with the installed package's version."""
     content = json.dumps(dict(lexicon), sort_keys=True).encode()
-    return {
-        "name": "lexicon",
-        "package": PACKAGE,
-        "version": version(PACKAGE),
-        "words": len(lexicon),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    return LexiconMapper(
+        package=PACKAGE,
+        version=version(PACKAGE),
+        words=len(lexicon),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
 
 
 def counts(mapped: Sequence[Mapped], answers: int) -> dict[str, int]:
@@ -50,8 +93,3 @@ def counts(mapped: Sequence[Mapped], answers: int) -> dict[str, int]:
         **{f"n_{sentiment}": sentiments[sentiment] for sentiment in SENTIMENTS},
         **{f"n_{status}": statuses[status] for status in get_args(Status) if status != "mapped"},
     }
-
-
-def meta(**facts: Any) -> dict[str, Any]:
-    """The facts of a run, with the git state and the versions of what computed it."""
-    return {"version": 1, **facts, "git": git_state(), "versions": versions("mer-r1", "openai", PACKAGE)}

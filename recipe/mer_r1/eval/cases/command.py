@@ -1,0 +1,97 @@
+"""The paper's kinds of cases (Appendix E) in the answers of two models, as one page.
+
+Clips where slow thinking of MER_R1 keeps what the baseline's drops, leaves out what the baseline's fast thinking adds,
+or finds what that misses. Both folders are what `main_eval` wrote for the same clips, slow and fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from data_prep.files import write_whole
+from recipe.mer_r1.eval.cases.inputs import Comparison, compare, read_rows
+from recipe.mer_r1.eval.cases.kinds import KINDS, find
+from recipe.mer_r1.eval.cases.page import Picture, Section, Shown, page
+from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.judge.frames import data_urls
+from recipe.mer_r1.eval.score import load_wheels
+from recipe.mer_r1.wheel import EmotionWheels
+from verl_ext.omni.source import MediaError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+_FPS, _FRAMES, _SIDE = 2.0, 4, 400
+"""Of a clip's strip: frames a second at least where it is short, number at most, pixels of a frame's longest side."""
+
+
+@app.command(help=__doc__)
+def cases(
+    baseline: Annotated[str, typer.Argument(metavar="[NAME=]BASELINE_DIR", help="answers of the baseline")],
+    mer_r1: Annotated[str, typer.Argument(metavar="[NAME=]MER_R1_DIR", help="answers of the model to show")],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="the page")],
+    count: Annotated[int, typer.Option(min=1, help="cases of each kind, at most")] = 3,
+    wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files; default: the embedded")] = None,
+    builtin_wheels: Annotated[
+        bool, typer.Option("--builtin-wheels", help="the embedded wheels for answers of a run with others")
+    ] = False,
+    shard: Annotated[Path | None, typer.Option(help="where the answered shard is now; default: where it was")] = None,
+    media_root: Annotated[
+        Path | None, typer.Option(help="folder of the shard's relative paths; default: the baseline's own")
+    ] = None,
+) -> None:
+    """Exit code 2 says that the input is at fault."""
+    try:
+        if wheels and builtin_wheels:
+            raise InputError("--wheels and --builtin-wheels are two answers to one question; give one")
+        if out.is_dir():
+            raise InputError(f"--out {out}: is a folder; name a file, such as {out / 'cases.html'}")
+        (first, baseline_dir), (second, mer_r1_dir) = _named(baseline, "Baseline"), _named(mer_r1, "MER-R1")
+        if first == second:
+            raise InputError(f"both models are called {first!r}; give them two names")
+        table = load_wheels(wheels, None)
+        named = builtin_wheels or wheels is not None
+        comparison = compare(baseline_dir, mer_r1_dir, table, wheels_named=named)
+        sections = look(comparison, table)
+        chosen = [case.clip for section in sections for case in section.cases[:count]]
+        settings = comparison.settings
+        rows = read_rows(chosen, shard or settings.shard, media_root or settings.media_root)
+        pictures = {index: picture(row) for index, row in rows.items()}
+        shown = Shown(comparison, (first, second), table, sections, count, rows, pictures)
+        write_whole(out, page(shown).encode())
+    except (ValueError, OSError) as error:  # InputError, WheelError and ShardError are ValueErrors
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    for section in sections:
+        found, shown_here = len(section.cases), min(count, len(section.cases))
+        typer.echo(
+            f"{section.kind.title:30} {found:5} of {len(comparison.clips)} clips, {shown_here} shown "
+            f"({section.exchanged} with the models exchanged)"
+        )
+    if missing := [each.missing for each in pictures.values() if each.missing]:
+        typer.echo(f"{len(missing)} of {len(pictures)} clips have no picture on the page: {missing[0]}", err=True)
+    typer.echo(f"page: {out}")
+
+
+def look(comparison: Comparison, wheels: EmotionWheels) -> list[Section]:
+    """All cases of all kinds."""
+    exchanged = [clip.exchanged() for clip in comparison.clips]
+    return [Section(kind, find(kind, comparison.clips, wheels), len(find(kind, exchanged, wheels))) for kind in KINDS]
+
+
+def picture(row: Mapping[str, Any]) -> Picture:
+    """Some frames of a row's clip, decoded as for the models; a clip that cannot be decoded says why."""
+    if not row["videos"]:
+        return Picture(missing="the row has no video")
+    try:
+        return Picture(data_urls(row["videos"][0], _FPS, _FRAMES, _SIDE))
+    except MediaError as error:
+        return Picture(missing=str(error))
+
+
+def _named(text: str, default: str) -> tuple[str, Path]:
+    name, _, place = text.rpartition("=")
+    return name or default, Path(place)

@@ -1,0 +1,155 @@
+"""Category log-confidence (Eq. 1, 2) of the answers of a folder, for `main_eval report`'s figures.
+
+    python -m recipe.mer_r1.main_eval confidence RESULT_DIR …
+
+Reads RESULT_DIR/slow.jsonl and fast.jsonl, and with the model that answered, named in settings.json, how sure it was of
+every category where each answer begins. Writes slow.confidence.jsonl and fast.confidence.jsonl, a line a clip, as they
+come; the same command goes on where it was. The preset says where the model runs and how precisely; clips are decoded
+with the settings of the answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipe.mer_r1 import launch
+from recipe.mer_r1.eval import records
+from recipe.mer_r1.eval.answers import Answer, Answers, read_answers, result_folders
+from recipe.mer_r1.eval.clip_sets import load_clip_sets
+from recipe.mer_r1.eval.confidence_files import FORMS, Line, Meta, check, claim, confidence_path, line
+from recipe.mer_r1.eval.corpora import task_of
+from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.fingerprints import weights_sha256
+from recipe.mer_r1.eval.generate import load_preset
+from recipe.mer_r1.eval.progress import progress
+from recipe.mer_r1.eval.results import Reading
+from recipe.mer_r1.wheel import EmotionWheels
+
+
+@dataclass(frozen=True)
+class Job:
+    """A folder whose answers can be read; `todo` are form and answer of those that were not yet, clip by clip."""
+
+    answers: Answers
+    preset: DictConfig
+    rows: Any
+    todo: list[tuple[str, Answer]]
+    done: int
+
+
+def parser(prog_name: str) -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("folders", nargs="+", type=Path, metavar="RESULT_DIR", help="what `main_eval run` wrote")
+    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument(
+        "--shared-tokens", choices=("drop", "keep"), default="drop", help="mer_r1.confidence.shared_tokens in RL"
+    )
+    result.add_argument("--floor", type=float, default=-20.0, help="lowest log-confidence, nats (default -20)")
+    result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: device, attention, mixed_precision")
+    result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys of the preset: device=cuda …")
+    return result
+
+
+def app(arguments: Sequence[str], prog_name: str = "main_eval confidence") -> None:
+    """The subcommand. Exits with 2 and a message where the input is at fault."""
+    chosen = parser(prog_name).parse_args(arguments)
+    try:
+        run(chosen)
+    except (ValueError, OSError, FloatingPointError) as error:  # InputError, MediaError and the like are ValueErrors
+        print(f"{prog_name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{prog_name}: interrupted; the same command goes on where it was", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check all folders, then read one after the other."""
+    preset = load_preset(arguments.preset, arguments.set)
+    launch.prepare_environment(preset.device, ".")  # offline: every model is a folder here
+    wheels = EmotionWheels.load(arguments.wheels) if arguments.wheels else EmotionWheels.builtin()
+    folders = [inside for folder in arguments.folders for inside in result_folders(folder)]
+    jobs = [prepare(folder, preset, wheels, arguments.shared_tokens, arguments.floor) for folder in folders]
+    for job in jobs:
+        _read(job, wheels, arguments)
+
+
+def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_tokens: str, floor: float) -> Job:
+    """Check a folder, its model and its clips, and find what is still to read.
+
+    Raises:
+        InputError: the folder cannot be read, its answers were made anew, its model is gone or another now, or its
+            corpus has no emotion labels.
+    """
+    answers = read_answers(folder)
+    settings = answers.settings
+    forms = {form: answers.modes[form] for form in FORMS if form in answers.modes}
+    if not forms:
+        raise InputError(f"{folder}: holds no slow.jsonl or fast.jsonl; `main_eval run` writes them")
+    if task_of(settings.corpus) not in ("ew", "hit"):
+        raise InputError(f"{folder}: clips of {settings.corpus} have no emotion categories to read; leave it out")
+    if weights_sha256(Path(settings.model)) != settings.weights_sha256:
+        raise InputError(
+            f"{folder}: the weights of {settings.model} are gone or others than those that answered; put them back, or "
+            "answer again with `main_eval run`"
+        )
+    preset = preset.copy()
+    preset.media = OmegaConf.merge(preset.media, settings.media)
+    (clips,) = load_clip_sets([settings.shard], settings.media_root, preset.media.use_audio_in_video, None)
+    if clips.sha256 != settings.clips_sha256:
+        raise InputError(f"{settings.shard}: was built anew with other clips since {folder} was made; answer again")
+    meta = Meta(
+        wheels=wheels.identity,
+        weights_sha256=settings.weights_sha256,
+        reading=Reading(shared_tokens=shared_tokens, floor=floor, precision=preset.mixed_precision.param_dtype),
+    )
+    todo, done = [], 0
+    for form, lines in forms.items():
+        path = folder / f"{form}.jsonl"
+        claim(path, meta)
+        there = {index: Line(**found) for index, found in records.read(confidence_path(path)).items()}
+        done += len(check(there, lines, confidence_path(path)))
+        todo += [(form, answer) for answer in lines if answer.index not in there and answer.failed is None]
+    # Both forms of a clip one after the other: it is decoded once.
+    return Job(answers, preset, clips.rows, sorted(todo, key=lambda one: one[1].index), done)
+
+
+def _read(job: Job, wheels: EmotionWheels, arguments: argparse.Namespace) -> None:
+    folder = job.answers.folder
+    if not job.todo:
+        print(f"{folder}: all {job.done} answers are read")
+        return
+    from recipe.mer_r1.eval.category_confidence import ConfidenceReader
+
+    reader = ConfidenceReader(job.answers.settings.model, job.preset, wheels, arguments.shared_tokens, arguments.floor)
+    print(f"{folder}: {reader.sets}", flush=True)
+    respelt = 0
+    with progress(str(folder), job.done + len(job.todo), job.done) as tell:
+        for form, answer in job.todo:
+            found = reader(job.rows[answer.index], answer.response)
+            respelt += _is_respelt(reader.tokens(answer.response), form, answer, reader)
+            kept = line(answer, found.own, found.emptied, found.signals)
+            records.append(confidence_path(folder / f"{form}.jsonl"), [kept.model_dump()])
+            tell()
+    print(f"{folder}: {len(job.todo)} answers read, {job.done} were there")
+    if respelt:
+        print(
+            f"{folder}: {respelt} answers are kept as text that was sampled in other tokens than the tokenizer gives "
+            "it; they are read in the tokenizer's"
+        )
+
+
+def _is_respelt(ids: Sequence[int], form: str, answer: Answer, reader: Any) -> bool:
+    """Whether the number of tokens gives away that other ones were sampled; one of them ended the turn."""
+    prefix = len(reader.prefix_ids) if form == "fast" else 0
+    return len(ids) - prefix + answer.finished != answer.tokens

@@ -1,0 +1,136 @@
+"""Slow and fast answers of a model to the clips of one or more shards, scored on the emotion wheels.
+
+    python -m recipe.mer_r1.main_eval run --model DIR --data SHARD.parquet … --mode slow,fast --out DIR
+
+Each shard has a folder, OUT/CORPUS, with a file a mode (slow.jsonl and the like, a line a clip) and scores.json with
+the means; `main_eval report` makes tables and figures of such folders. Answers are written as they come: the same
+command goes on where it was cut off, with more clips, modes or shards too. A clip that cannot be decoded, or whose
+prompt is too long, is a line with the reason under "failed", and counts as wrong. Clips are decoded, encoded and
+sampled as in RL, with the preset's media settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recipe.mer_r1 import launch
+from recipe.mer_r1.eval import records
+from recipe.mer_r1.eval.clip_sets import folder_names, load_clip_sets
+from recipe.mer_r1.eval.fingerprints import weights_sha256
+from recipe.mer_r1.eval.generate import MODES, PREFIXES, Generation, load_preset, settings
+from recipe.mer_r1.eval.progress import progress
+
+
+def parser(prog_name: str) -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog=prog_name,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("--model", required=True, help="folder of a full-Omni model, as main_sft and main_ppo write it")
+    result.add_argument("--data", required=True, nargs="+", type=Path, metavar="SHARD", help="parquet (verl's columns)")
+    result.add_argument("--media-root", type=Path, help="folder of the shards' relative paths; default: their own")
+    result.add_argument("--out", required=True, type=Path, help="folder; every shard has one of its own in it")
+    result.add_argument(
+        "--mode",
+        type=modes,
+        default=(*PREFIXES,),
+        help=f"of {', '.join(MODES)} (default slow,fast); those that end in _sampled have temperature 1",
+    )
+    result.add_argument("--temperature", type=float, default=0.0, help="of slow and fast; 0 (default) is greedy")
+    result.add_argument("--max-tokens", type=int, help="of a response; default: the preset's max_response_length")
+    result.add_argument("--limit", type=int, help="only the first N clips of each shard")
+    result.add_argument("--retry-failed", action="store_true", help="ask again for clips that failed")
+    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
+    result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys of the preset: media.fps=1 …")
+    return result
+
+
+def modes(text: str) -> tuple[str, ...]:
+    """The modes of a list with commas."""
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    unknown = [mode for mode in found if mode not in MODES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(map(repr, unknown))}: the modes are {', '.join(MODES)}")
+    return found
+
+
+def app(arguments: Sequence[str], prog_name: str = "main_eval run") -> None:
+    """The subcommand. Exits with 2 and a message where the input is at fault."""
+    chosen = parser(prog_name).parse_args(arguments)
+    try:
+        run(chosen)
+    except (ValueError, OSError) as error:  # ShardError, WheelError and the like are ValueErrors
+        print(f"{prog_name}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything, make what is missing, write the scores, print them."""
+    from recipe.mer_r1.preflight import check_model_folder
+    from recipe.mer_r1.wheel import EmotionWheels
+
+    preset = load_preset(arguments.preset, arguments.set)
+    check_model_folder(arguments.model, "--model")
+    launch.prepare_environment(preset.device, arguments.model)
+    wheels = EmotionWheels.load(arguments.wheels) if arguments.wheels else EmotionWheels.builtin()
+    sets = load_clip_sets(arguments.data, arguments.media_root, preset.media.use_audio_in_video, arguments.limit)
+    weights = weights_sha256(Path(arguments.model))
+    todo = []
+    for name, clips in zip(folder_names(sets), sets, strict=True):
+        chosen = settings(arguments, preset, wheels.identity, weights, clips)
+        records.claim(arguments.out / name, chosen)
+        made = Generation(arguments.out / name, clips, arguments.mode, arguments.temperature, preset.seed, wheels)
+        todo.append((name, made, chosen))
+    if arguments.retry_failed:
+        print(f"asking again for {sum(made.forget_failures() for _, made, _ in todo)} answers that failed")
+    seconds = _generate(arguments, preset, [made for _, made, _ in todo])
+    for name, made, chosen in todo:
+        scores = made.write_scores(chosen, seconds)
+        print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
+        _say_failed(made)
+
+
+def _generate(arguments: argparse.Namespace, preset: Any, todo: Sequence[Generation]) -> float:
+    """Seconds that it took, the model's start included; no model is started where nothing is missing."""
+    total, missing = sum(made.total for made in todo), sum(len(made.missing()) for made in todo)
+    print(f"answers {total - missing}/{total}", flush=True)
+    if not missing:
+        return 0.0
+    from recipe.mer_r1.eval.rollout import Rollout
+
+    start = time.perf_counter()
+    rollout = Rollout(arguments.model, preset, arguments.max_tokens or preset.max_response_length)
+    with progress("answers", total, total - missing) as tell:
+        for made in todo:
+            made(rollout, tell)
+    return time.perf_counter() - start
+
+
+def _say_failed(made: Generation) -> None:
+    for mode, lines in made.lines():
+        failed = [line for line in lines if "failed" in line]
+        if failed:
+            first = failed[0]
+            print(
+                f"{mode}: {len(failed)} of {len(lines)} clips failed and count as wrong, first {first['name']!r}: "
+                f"{first['failed']}. Mend them, then --retry-failed.",
+                file=sys.stderr,
+            )
+
+
+def table(scores: dict[str, dict[str, Any]]) -> str:
+    """The means as text, a line a mode."""
+    names = ("recall", "precision", "f1", "format", "num_words", "categories")
+    lines = [f"{'':13}" + "".join(f"{name:>12}" for name in (*names, "clips"))]
+    for mode, mean in scores.items():
+        cells = "".join(f"{mean[name]:12.3f}" if mean[name] is not None else f"{'-':>12}" for name in names)
+        lines.append(f"{mode:13}{cells}{mean['n']:12d}")
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+"""mode=separate_async by its real command: vLLM and the actor on workers of their own, four steps of two updates."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_mer_r1 import PROMPTS, RESPONSES, train
+from test_rl_run import nothing_stays  # noqa: F401  a fixture
+
+from recipe.mer_r1 import steps
+
+pytestmark = pytest.mark.e2e
+STEPS, UPDATES, MAX_VERSIONS = 4, 2, 2
+# Half a step is sent ahead: each step then trains on responses of the last version and on stale ones.
+MODE = (
+    "mode=separate_async",
+    f"mode.updates_per_sync={UPDATES}",
+    "mode.prefetch=0.5",
+    f"mode.max_versions={MAX_VERSIONS}",
+)
+
+
+def shard_with_a_broken_clip(corpus: Path, folder: Path) -> Path:
+    """The RL shard with its second clip cut off: the first checks decode every few rows, and this is none of them."""
+    from verl_ext.omni.dataset import load_shard
+
+    rows = load_shard(corpus / "shards" / "rl.parquet").to_list()
+    broken = folder / "broken.mp4"
+    broken.write_bytes(Path(rows[1]["videos"][0]).read_bytes()[:1500])
+    rows[1]["videos"] = [str(broken)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "broken.parquet")
+    return folder / "broken.parquet"
+
+
+def test_weights_reach_the_rollout_and_staleness_is_bounded_and_logged(
+    answering_model,
+    micro_corpus,
+    tmp_path,
+    nothing_stays,  # noqa: F811
+) -> None:
+    out = tmp_path / "run"
+    shard = shard_with_a_broken_clip(micro_corpus, tmp_path)
+    clips = (f"preset.train_files={shard}", "mer_r1.max_missing_share=0.5")
+    sizes = (f"preset.steps={STEPS}", f"preset.save_every={STEPS}")
+    train(out, answering_model, micro_corpus, "experiment=mer_r1", *MODE, *sizes, *clips)
+    taken = steps.read(out / "metrics.jsonl")
+    assert sorted(taken) == [1, 2, 3, 4]
+    for data in taken.values():
+        # In both updates: the second takes its log-probs of the weights that the step began with, too.
+        assert data["rollout_actor_log_prob_diff/lag_0/max"] < 1e-4
+        assert data["training/off_policy/trajectory_staleness_worst/max"] < MAX_VERSIONS
+        assert math.isfinite(data["confidence/calib_pos/mean"])
+        assert math.isfinite(data["advantage/calib_neg/std"])
+    stale = [data for data in taken.values() if "rollout_actor_log_prob_diff/lag_1/max" in data]
+    assert stale, "nothing was generated while the actor trained"
+    for data in stale:
+        assert data["training/off_policy/trajectory_staleness_worst/max"] == 1
+        assert data["rollout_actor_log_prob_diff/lag_1/max"] > 1e-3  # the policy moved on meanwhile
+        assert data["rollout_corr/rollout_is_max"] != 1
+    # verl sends another prompt in the place of the one whose clip is broken; that it did is counted.
+    assert any(data["reward/missing"] > 0 for data in taken.values())
+    rows = (out / "rollouts" / f"{STEPS}.jsonl").read_text().splitlines()
+    assert len(rows) == UPDATES * PROMPTS * RESPONSES
+    assert (out / "model" / "config.json").exists()
+    nothing_stays()
