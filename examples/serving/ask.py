@@ -1,7 +1,7 @@
 """Ask a served model about one clip: picture and sound go with the request, as data URLs.
 
-    vllm serve DIR …                       (docs/serving.md)
-    python examples/serving/ask.py CLIP.mp4 [--audio CLIP.wav] [--subtitle TEXT] [--fast] [--preset tiny]
+vllm serve DIR …                       (docs/serving.md)
+python examples/serving/ask.py CLIP.mp4 [--audio CLIP.wav] [--subtitle TEXT] [--fast] [--preset tiny]
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from openai import OpenAI
 
 from recipe.mer_r1.answer import FAST_PREFIX, build_prompt
 from recipe.mer_r1.eval.generate import load_preset
-
-_MARKS = ("<video>", "<audio>", "<image>")
 
 
 def data_url(path: Path) -> str:
@@ -37,9 +35,7 @@ def request(video: Path, audio: Path, subtitle: str, preset: str, fast: bool = F
         fast: begin the reply with an emptied thought (Eq. 8).
     """
     media = load_preset(preset, []).media
-    text = build_prompt(subtitle, None)
-    for mark in _MARKS:
-        text = text.replace(mark, "")
+    text = build_prompt(subtitle).removeprefix("<video><audio>")
     messages = [
         {
             "role": "user",
