@@ -16,8 +16,8 @@ _THINKER = """The Thinker alone, in the layout of Qwen2.5-Omni (`thinker.*` tens
 `Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained` (not by `Qwen2_5OmniForConditionalGeneration`, which asks
 for speakers), vLLM by `vllm serve`."""
 _FULL = f"""A complete Qwen2.5-Omni. Only the Thinker was trained. **Talker and token2wav are untouched**, bit for bit
-those of the folder it was put back into; the talker was trained on the *original* Thinker's hidden states, and nobody has
-checked what it says, or how it sounds, with this one's. transformers loads it by
+those of the folder it was put back into; the talker was trained on the *original* Thinker's hidden states, and nobody
+has checked what it says, or how it sounds, with this one's. transformers loads it by
 `Qwen2_5OmniForConditionalGeneration.from_pretrained`, vLLM (text only) by `vllm serve`. `{BASE_CARD}` is the original
 card, where there was one."""
 
