@@ -19,7 +19,6 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, Qwe
 from verl_ext.omni.checkpoint import PREFIX
 
 SPEAKERS = "spk_dict.pt"
-BASE_CARD = "README.base.md"
 _PARTS = (PREFIX, "talker.", "token2wav.")
 _INDEX = "model.safetensors.index.json"
 # Of a config: what says how a model is held, initialised or ended, but changes no shape and no number of a forward.
@@ -90,16 +89,19 @@ def check(
         raise FullOmniError(f"{omni} has another tokenizer: tokens with other ids: {_some(other)}")
 
 
-def put_back(out: str | Path, omni: str | Path, state: Mapping[str, torch.Tensor]) -> Path:
+def put_back(
+    out: str | Path, omni: str | Path, state: Mapping[str, torch.Tensor], renamed: Mapping[str, str] | None = None
+) -> Path:
     """Write the complete folder: the Thinker's tensors ours, all else copied; to be called after :func:`check`.
 
-    Each of our tensors takes the dtype of the one in its place, so that config and index stay true. The folder's own
-    model card is kept as ``README.base.md``.
+    Each of our tensors takes the dtype of the one in its place, so that config and index stay true. Hidden
+    files are left out.
 
     Args:
         out: folder, made if absent.
         omni: the complete folder.
         state: the Thinker's tensors, named with the prefix ``thinker.``.
+        renamed: files that get another name in `out`, such as a model card that makes room for another.
     """
     out, omni = Path(out), Path(omni)
     out.mkdir(parents=True, exist_ok=True)
@@ -107,7 +109,7 @@ def put_back(out: str | Path, omni: str | Path, state: Mapping[str, torch.Tensor
     for source in sorted(path for path in omni.rglob("*") if path.is_file() and path not in weights):
         relative = source.relative_to(omni)
         if not any(part.startswith(".") for part in relative.parts):
-            target = out / (BASE_CARD if str(relative) == "README.md" else relative)
+            target = out / (renamed or {}).get(str(relative), relative)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     for source in sorted(weights):

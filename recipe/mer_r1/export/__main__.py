@@ -86,7 +86,7 @@ def export(options: argparse.Namespace) -> None:
     shutil.rmtree(part, ignore_errors=True)  # of an export that was cut off
     print("writing", flush=True)
     if options.full:
-        full_omni.put_back(part, options.full, state)
+        full_omni.put_back(part, options.full, state, {"README.md": card.BASE_CARD})
     else:
         save_full_omni(part, state, config, processor, getattr(torch, options.dtype) if options.dtype else None)
     found = lineage.gather(checkpoint)

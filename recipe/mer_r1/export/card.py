@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from verl_ext.omni.full_omni import BASE_CARD
-
+BASE_CARD = "README.base.md"
+"""Where the card of the complete Omni is kept."""
 _MISSING = "not found in the run's folder"
 _TAGS = ["qwen2_5_omni", "emotion-recognition", "multimodal", "video", "audio", "mer-r1"]
 _THINKER = """The Thinker alone, in the layout of Qwen2.5-Omni (`thinker.*` tensors, a full config with
