@@ -152,6 +152,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
+        key = str(key)  # numbers of labels are ints where a config was loaded
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         elif not key.startswith("_"):
