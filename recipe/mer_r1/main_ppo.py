@@ -10,7 +10,7 @@ import os
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch
+from recipe.mer_r1 import launch, run_record
 
 
 def main(config: DictConfig) -> None:
@@ -22,6 +22,7 @@ def main(config: DictConfig) -> None:
     from recipe.mer_r1 import preflight
 
     preflight.check_ppo(config)
+    run_record.write(config, "ppo")
     os.environ["VERL_FILE_LOGGER_PATH"] = os.path.abspath(f"{config.run_dir}/metrics.jsonl")
     os.environ["TENSORBOARD_DIR"] = os.path.abspath(f"{config.run_dir}/tensorboard")
     from recipe.mer_r1.task_runner import run

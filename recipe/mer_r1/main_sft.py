@@ -12,7 +12,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch
+from recipe.mer_r1 import launch, run_record
 
 
 def main(config: DictConfig) -> None:
@@ -30,6 +30,8 @@ def main(config: DictConfig) -> None:
     if os.environ["RANK"] == "0":
         print("verl_ext\n  " + "\n  ".join(plugin.report()))
     sft_preflight.check_rows(config)
+    if os.environ["RANK"] == "0":
+        run_record.write(config, "sft")
     from recipe.mer_r1.sft_trainer import run
 
     out = run(config)

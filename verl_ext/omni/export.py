@@ -11,6 +11,10 @@ import re
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig, AutoProcessor, Qwen2_5OmniConfig, Qwen2_5OmniProcessor
+
+from verl_ext.omni.adapters import has_adapters, merge_adapters, read_scale
+from verl_ext.omni.checkpoint import save_full_omni
 
 _SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
 
@@ -65,10 +69,30 @@ def _merge(parts: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(local, dim=placement.dim)
 
 
-def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = None) -> Path:
-    """Write the full-Omni folder of an ``actor`` checkpoint; its ``huggingface/`` brings config and processor.
+def read_checkpoint(checkpoint: str | Path) -> tuple[dict[str, torch.Tensor], Qwen2_5OmniConfig, Qwen2_5OmniProcessor]:
+    """Merged weights (LoRA's adapters among them), full Omni config and processor of a checkpoint's folder of shards.
 
-    LoRA's adapters are merged into the weights.
+    Args:
+        checkpoint: the ``actor`` folder of a ``global_step_N``, or that folder itself after SFT; its ``huggingface/``
+            brings config and processor.
+
+    Raises:
+        FileNotFoundError: there is no ``huggingface/config.json``, or a rank's shard or LoRA's rank is missing.
+        ValueError: the config is not a full Omni one, or the shards are of several runs.
+    """
+    source = Path(checkpoint) / "huggingface"
+    if not (source / "config.json").is_file():
+        raise FileNotFoundError(f"no {source / 'config.json'}: is {checkpoint} the `actor` folder of a checkpoint?")
+    if not json.loads((source / "config.json").read_text(encoding="utf-8")).get("thinker_config"):
+        raise ValueError(f"{source} is not a Qwen2.5-Omni checkpoint: its config has no thinker_config")
+    state = merge_shards(checkpoint)
+    if has_adapters(state):
+        state = merge_adapters(state, read_scale(Path(checkpoint)))
+    return state, AutoConfig.from_pretrained(source), AutoProcessor.from_pretrained(source)
+
+
+def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """Write the full-Omni folder of a checkpoint's folder of shards (see :func:`read_checkpoint`, also for errors).
 
     Args:
         checkpoint: the ``actor`` folder of a ``global_step_N``.
@@ -78,27 +102,8 @@ def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = 
 
     Returns:
         The folder ``out``.
-
-    Raises:
-        FileNotFoundError: there is no ``huggingface/config.json``, or a rank's shard or LoRA's rank is missing.
-        ValueError: the config is not a full Omni one, or the shards are of several runs.
     """
-    from transformers import AutoConfig, AutoProcessor
-
-    from verl_ext.omni.adapters import has_adapters, merge_adapters, read_scale
-    from verl_ext.omni.checkpoint import save_full_omni
-
-    source = Path(checkpoint) / "huggingface"
-    if not (source / "config.json").is_file():
-        raise FileNotFoundError(f"no {source / 'config.json'}: is {checkpoint} the `actor` folder of a checkpoint?")
-    if not json.loads((source / "config.json").read_text(encoding="utf-8")).get("thinker_config"):
-        raise ValueError(f"{source} is not a Qwen2.5-Omni checkpoint: its config has no thinker_config")
-    config = AutoConfig.from_pretrained(source)
-    processor = AutoProcessor.from_pretrained(source)
-    state = merge_shards(checkpoint)
-    if has_adapters(state):
-        state = merge_adapters(state, read_scale(Path(checkpoint)))
-    return save_full_omni(out, state, config, processor, dtype)
+    return save_full_omni(out, *read_checkpoint(checkpoint), dtype)
 
 
 def main() -> None:

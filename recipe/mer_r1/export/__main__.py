@@ -1,0 +1,100 @@
+"""A checkpoint as a folder that transformers and vLLM load, with a model card.
+
+    python -m recipe.mer_r1.export RUN_DIR|CHECKPOINT --out DIR [--step N] [--full OMNI_DIR] [--dtype …] [--check]
+
+Exits with 0, with 1 where --check finds a fault, with 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipe.mer_r1 import launch
+from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.export import places
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m recipe.mer_r1.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("source", type=Path, metavar="RUN_DIR|CHECKPOINT", help="of RL or SFT")
+    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that is not there yet")
+    result.add_argument("--step", type=int, metavar="N", help="which checkpoint (default: the newest complete one)")
+    result.add_argument("--full", type=Path, metavar="OMNI_DIR", help="put the Thinker into this complete Qwen2.5-Omni")
+    result.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: what the checkpoint's config says")
+    result.add_argument("--check", action="store_true", help="load it in transformers, compare vLLM's answer to a clip")
+    result.add_argument("--preset", default="tiny", metavar="NAME", help="of the check's clip (default: tiny)")
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Export, check; returns the exit code."""
+    options = parser().parse_args(arguments)
+    for name, value in launch.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        export(options)
+    except (InputError, ValueError, FileNotFoundError, NotImplementedError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: written; its README.md is the model card")
+    if not options.check:
+        return 0
+    from recipe.mer_r1.export.check import check
+
+    return 0 if check(options.out, options.preset) else 1
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write the folder under another name and rename it when it is whole.
+
+    Raises:
+        InputError: no such checkpoint, or ``--out`` is in use.
+        ValueError, FileNotFoundError, NotImplementedError: the shards or the complete Omni cannot be used.
+    """
+    out = options.out
+    if out.exists():
+        raise InputError(f"--out {out}: is there already; name a new folder, or remove it")
+    if options.full and options.dtype:
+        raise InputError("--dtype with --full: the Thinker takes the dtype of the one it replaces; leave --dtype out")
+    if options.full and not options.full.is_dir():
+        raise InputError(f"--full {options.full}: no such folder")
+    checkpoint = places.find(options.source, options.step)
+    print(f"step {checkpoint.step} of {checkpoint.run_dir}: reading the shards", flush=True)
+
+    import torch
+
+    from recipe.mer_r1.export import card, lineage
+    from verl_ext.omni import full_omni
+    from verl_ext.omni.checkpoint import save_full_omni
+    from verl_ext.omni.export import read_checkpoint
+
+    state, config, processor = read_checkpoint(checkpoint.shards)
+    if options.full:
+        full_omni.check(options.full, state, config, processor.tokenizer)
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of an export that was cut off
+    print("writing", flush=True)
+    if options.full:
+        full_omni.put_back(part, options.full, state, {"README.md": card.BASE_CARD})
+    else:
+        save_full_omni(part, state, config, processor, getattr(torch, options.dtype) if options.dtype else None)
+    found = lineage.gather(checkpoint)
+    (part / "lineage.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    dtype = json.loads((part / "config.json").read_text(encoding="utf-8"))["thinker_config"].get("dtype")
+    (part / "README.md").write_text(card.text(found, bool(options.full), dtype or "as the base's"), encoding="utf-8")
+    part.rename(out)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""The model card: README.md of the exported folder, with the front matter that model hubs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+BASE_CARD = "README.base.md"
+"""Where the card of the complete Omni is kept."""
+_MISSING = "not found in the run's folder"
+_TAGS = ["qwen2_5_omni", "emotion-recognition", "multimodal", "video", "audio", "mer-r1"]
+_THINKER = """The Thinker alone, in the layout of Qwen2.5-Omni (`thinker.*` tensors, a full config with
+`enable_audio_output: false`); no talker, no token2wav: it writes text and does not speak. transformers loads it by
+`Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained` (not by `Qwen2_5OmniForConditionalGeneration`, which asks
+for speakers), vLLM by `vllm serve`."""
+_FULL = f"""A complete Qwen2.5-Omni. Only the Thinker was trained. **Talker and token2wav are untouched**, bit for bit
+those of the folder it was put back into; the talker was trained on the *original* Thinker's hidden states, and nobody
+has checked what it says, or how it sounds, with this one's. transformers loads it by
+`Qwen2_5OmniForConditionalGeneration.from_pretrained`, vLLM (text only) by `vllm serve`. `{BASE_CARD}` is the original
+card, where there was one."""
+
+
+def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
+    """The card.
+
+    Args:
+        lineage: of :func:`recipe.mer_r1.export.lineage.gather`.
+        full: whether talker and token2wav are in the folder.
+        dtype: of the Thinker's weights.
+    """
+    stages = lineage["stages"]
+    root = stages[-1]["started_from"]
+    # A hub's name, not a folder on the trainer's disk: hubs link to it.
+    named = bool(root) and root.count("/") == 1 and not root.startswith((".", "outputs")) and not Path(root).exists()
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "any-to-any" if full else "video-text-to-text",
+        "license": "other",
+        "license_name": "see-base-model",
+        **({"base_model": root} if named else {}),
+        "tags": _TAGS,
+    }
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).rstrip(),
+        "---",
+        f"# {stages[0]['run']}, step {lineage['step']}",
+        "",
+        _FULL if full else _THINKER,
+        "",
+        f"Weights of the Thinker: {dtype}. It names a person's emotions in open vocabulary from picture, sound and "
+        "subtitle, as `<think>reason</think><answer>words</answer>`.",
+        "",
+        "**License**: that of the base model and of the data hold. Check them before you publish: this card was made "
+        "by a program, which knows neither.",
+        "",
+        "## Lineage",
+        "",
+        f"Base model: {f'`{root}`' if root else _MISSING}. Everything below is also in `lineage.json`, with the whole "
+        "configurations.",
+    ]
+    for stage in stages:
+        lines += ["", *_stage(stage)]
+    exported = lineage["exported_with"]
+    used = ", ".join(f"{name} {number}" for name, number in exported["versions"].items())
+    return "\n".join([*lines, "", f"Exported with {used}; code {exported['git'] or 'not in a git checkout'}.", ""])
+
+
+def _stage(stage: dict[str, Any]) -> list[str]:
+    starts = stage["starts"]
+    lines = [f"### {stage['run']}", "", f"Started from: {_code(stage['started_from'])}", ""]
+    lines += [f"- `{start['command']}`; code {start['git'] or 'not in a git checkout'}" for start in starts]
+    if not starts:
+        lines.append(f"- command, code and versions: {_MISSING}")
+    if stage["config"] is None:
+        lines.append(f"- configuration and data: {_MISSING}")
+    else:
+        digest = starts[-1]["config_sha256"] if starts else _MISSING
+        lines.append(f"- configuration of the last start: sha256 {digest}")
+    if stage["data"]:
+        lines += ["", "| data (hashes of the day of export) | corpus | sha256 | manifest sha256 |", "|---|---|---|---|"]
+        lines += [
+            f"| `{data['shard']}` | {data['corpus'] or 'not found'} | {_hash(data['sha256'])} | "
+            f"{_hash(data['manifest_sha256'])} |"
+            for data in stage["data"]
+        ]
+    if stage["scores"] is None:
+        return [*lines, "", f"Scores: {_MISSING}."]
+    lines += ["", f"| at step {stage['scores']['step']} | |", "|---|---|"]
+    # The card's readers want the headline; every category's score is in lineage.json.
+    shown = {name: value for name, value in stage["scores"]["values"].items() if "/category/" not in name}
+    return [*lines, *(f"| {name} | {value:.4g} |" for name, value in shown.items())]
+
+
+def _code(value: str | None) -> str:
+    return f"`{value}`" if value else _MISSING
+
+
+def _hash(value: str | None) -> str:
+    return value or "not found"
