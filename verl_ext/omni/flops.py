@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+
 def text_forward(config: Any, lengths: Iterable[int], head_positions: int | None = None) -> float:
     """Of the text model on sequences.
 

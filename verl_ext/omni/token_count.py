@@ -14,7 +14,6 @@ from typing import Any
 from verl_ext.omni.encode import MediaConfig
 from verl_ext.omni.media import sample_indices
 
-
 _FRAMES_A_PATCH = 2
 """temporal_patch_size of the vision tower."""
 
@@ -113,7 +112,9 @@ class PromptCounter:
         return len(self._processor.tokenizer(rendered)["input_ids"])
 
 
-def video_grid(video: VideoFacts, media: MediaConfig, patch_size: int = 14, merge_size: int = 2) -> tuple[int, int, int]:
+def video_grid(
+    video: VideoFacts, media: MediaConfig, patch_size: int = 14, merge_size: int = 2
+) -> tuple[int, int, int]:
     """Patches of the kept and scaled frames: pairs of frames, rows, columns. merge_size² of them become a token.
 
     Args:
@@ -139,5 +140,5 @@ def video_grid(video: VideoFacts, media: MediaConfig, patch_size: int = 14, merg
 
 
 def audio_tokens(mel_frames: int) -> int:
-    """Tokens of a sound: a convolution and a pooling, each of stride 2 (the model's _get_feat_extract_output_lengths)."""
+    """Tokens of a sound, after a convolution and a pooling of stride 2 (as the model computes its output lengths)."""
     return max(0, ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1)
