@@ -1,34 +1,29 @@
-"""Qwen2.5-Omni's published shapes, as its config.json has them, and the published numbers of parameters.
-
-Shapes: the `thinker_config` of huggingface.co/Qwen/Qwen2.5-Omni-3B and -7B, as their fine-tuned Thinkers repeat it
-(OpenMOSS-Team/RoboOmni-LIBERO-Object for 3B, VoiceNet/voiceclap-large for 7B). Counts: see each number.
-"""
+"""The published numbers of parameters of Qwen2.5-Omni; see each number."""
 
 from dataclasses import dataclass
-from typing import Any
+
+from verl_ext.omni.published import TEXT, published_config
 
 
 @dataclass(frozen=True)
 class Published:
-    """One size: the text model's shape, and parameters in billions (what is published, to the digits published)."""
+    """One size: parameters in billions (what is published, to the digits published)."""
 
-    text: dict[str, Any]
+    model: str
     thinker: tuple[float, float]
     """Between these, in billions."""
     without_embedding: float
     """Of the text model, in billions, to two digits."""
 
+    @property
+    def text(self):
+        """The text model's shape."""
+        return TEXT[self.model]
+
 
 PUBLISHED = {
     "omni3b": Published(
-        text={
-            "hidden_size": 2048,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
-            "intermediate_size": 11_008,
-            "vocab_size": 151_936,
-        },
+        model="Qwen/Qwen2.5-Omni-3B",
         # "5B params" of a Thinker taken out of it (huggingface.co/ytaek-oh/Qwen2.5-Omni-3B-Thinker). With the head tied
         # to the embedding it would be 4.4.
         thinker=(4.5, 5.5),
@@ -36,14 +31,7 @@ PUBLISHED = {
         without_embedding=2.77,
     ),
     "omni7b": Published(
-        text={
-            "hidden_size": 3584,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "intermediate_size": 18_944,
-            "vocab_size": 152_064,
-        },
+        model="Qwen/Qwen2.5-Omni-7B",
         # Safetensors in bf16 of 4.99 + 4.99 + 4.99 + 2.90 GB of a fine-tuned Thinker
         # (huggingface.co/gijs/audsemthinker-qa-grpo): 8.935 billion within the rounding of four files.
         thinker=(8.925, 8.945),
@@ -59,23 +47,5 @@ AUDIO_MILLIONS = 637
 
 
 def config(name: str):
-    """The full Omni config of a published size, a talker left out."""
-    from transformers import Qwen2_5OmniConfig
-
-    text = PUBLISHED[name].text
-    rope = {"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1_000_000.0}
-    thinker = {
-        "text_config": {**text, "rope_parameters": rope, "tie_word_embeddings": False},
-        # The library's default width of the vision tower, 3584, is not the published one.
-        "vision_config": {"hidden_size": 1280, "depth": 32, "num_heads": 16, "out_hidden_size": text["hidden_size"]},
-        "audio_config": {"d_model": 1280, "encoder_layers": 32, "output_dim": text["hidden_size"]},
-        "vision_start_token_id": 151_652,
-        "vision_end_token_id": 151_653,
-        "tie_word_embeddings": False,
-    }
-    return Qwen2_5OmniConfig(
-        thinker_config=thinker,
-        talker_config={"vocab_size": 200_000},
-        tie_word_embeddings=False,
-        attn_implementation="sdpa",
-    )
+    """The full Omni config of a preset's model."""
+    return published_config(PUBLISHED[name].model)

@@ -140,5 +140,5 @@ def video_grid(
 
 
 def audio_tokens(mel_frames: int) -> int:
-    """Tokens of a sound: a convolution and a pooling, each of stride 2 (the model's _get_feat_extract_output_lengths)."""
+    """Tokens of a sound, after a convolution and a pooling of stride 2 (as the model computes its output lengths)."""
     return max(0, ((mel_frames - 1) // 2 + 1 - 2) // 2 + 1)

@@ -1,0 +1,133 @@
+"""What an RL run will take: `python -m recipe.mer_r1.estimate preset=… cluster=… [experiment=…] [key=value …]`.
+
+Tokens of a clip, operations and memory of each phase, seconds of a step and GPU hours, beside the paper's. The run's
+configuration is that of main_ppo with the same overrides; what is assumed beside it stands in conf/estimate.yaml, and
+is changed as estimate.KEY=VALUE. These are estimates: no number was measured on a GPU.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from recipe.mer_r1 import launch
+
+PROG = "python -m recipe.mer_r1.estimate"
+_PREFIX = "estimate."
+_WIDE = 120
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Estimate and print; the exit code, 2 where the configuration is at fault."""
+    if {"-h", "--help"} & {*arguments}:
+        print(__doc__)
+        return 0
+    from recipe.mer_r1.estimate.workload import EstimateError
+
+    try:
+        assumed = assumptions([text for text in arguments if text.startswith(_PREFIX)])
+        config = launch.compose("ppo", [text for text in arguments if not text.startswith(_PREFIX)])
+        show(config, assumed, Console() if Console().is_terminal else Console(width=_WIDE))
+    except (EstimateError, HydraException, OmegaConfBaseException) as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def assumptions(overrides: Sequence[str]) -> DictConfig:
+    """conf/estimate.yaml with estimate.KEY=VALUE put in; an unknown key is an OmegaConfBaseException."""
+    found = OmegaConf.load(launch.CONF / "estimate.yaml")
+    OmegaConf.set_struct(found, True)
+    for text in overrides:
+        key = text.removeprefix(_PREFIX).partition("=")[0]
+        OmegaConf.select(found, key, throw_on_missing=True)
+        found.merge_with_dotlist([text.removeprefix(_PREFIX)])
+    return found
+
+
+def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
+    """Compute and print.
+
+    Raises:
+        EstimateError: the run is not on GPUs, or clips, responses or the model cannot be used.
+    """
+    from recipe.mer_r1.estimate import memory, phases, workload
+
+    preset = config.preset
+    if preset.device == "cpu":
+        raise workload.EstimateError(
+            f"preset={preset.name} runs on a CPU, and estimates are for GPUs; choose cluster=…, or see "
+            "docs/results/demo.md for measured times of a CPU"
+        )
+    model = workload.load_model(config, assumed.model)
+    clip = workload.clip(model, preset, assumed)
+    _facts(config, assumed, model, clip, console)
+    found = list(phases.phases(config, assumed, model, clip))
+    _times(found, assumed, console)
+    _total(config, assumed, sum(phase.seconds for phase in found) + assumed.other_seconds, console)
+    _memory("update", memory.update(config, assumed, model, clip), assumed, console)
+    _memory("generation", memory.generation(config, assumed, model), assumed, console)
+    room, needed = preset.rollout.memory_utilization * assumed.gpu.memory_gb, memory.vllm_needs(config, model)
+    if needed > room:
+        console.print(f"[red]vLLM's weights alone need {needed:.0f} GB of its {room:.0f}: raise tensor_parallel[/]")
+    console.print("assumed (conf/estimate.yaml):", highlight=False)
+    for key, value in OmegaConf.to_container(assumed).items():
+        console.print(f"  estimate.{key} = {value}", highlight=False, soft_wrap=True)
+
+
+def _facts(config: DictConfig, assumed: DictConfig, model: object, clip: object, console: Console) -> None:
+    preset = config.preset
+    gpus = preset.nnodes * preset.ranks_per_node
+    console.print(
+        f"{model.name}: {model.all / 1e9:.2f} billion parameters (text {model.text / 1e9:.2f}, towers "
+        f"{model.towers / 1e9:.2f}), {model.trained / 1e9:.2f} trained",
+        f"a clip of {assumed.clip.seconds:g} s: {clip.video_tokens} video + {clip.audio_tokens} audio + "
+        f"{clip.text_tokens} text = {clip.prompt} tokens; a response of {assumed.response_tokens}",
+        f"a step: {preset.prompts_per_step} prompts × {preset.responses_per_prompt} responses on {preset.nnodes} × "
+        f"{preset.ranks_per_node} {assumed.gpu.name}: "
+        f"{preset.prompts_per_step * preset.responses_per_prompt / gpus:g} responses a GPU",
+        sep="\n",
+        highlight=False,
+    )
+
+
+def _times(found: Sequence[object], assumed: DictConfig, console: Console) -> None:
+    table = Table("phase", "TFLOP", "GB", "compute s", "move s", "seconds", title="a step of one GPU")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for phase in found:
+        numbers = (phase.flops / 1e12, phase.gb, phase.compute, phase.move, phase.seconds)
+        table.add_row(phase.name, *(f"{number:,.1f}" for number in numbers))
+    table.add_row("other", "", "", "", "", f"{assumed.other_seconds:,.1f}")
+    console.print(table)
+
+
+def _total(config: DictConfig, assumed: DictConfig, step: float, console: Console) -> None:
+    preset, paper = config.preset, assumed.paper
+    steps = preset.steps or assumed.clips * preset.epochs // preset.prompts_per_step
+    hours, gpus = steps * step / 3600, preset.nnodes * preset.ranks_per_node
+    console.print(
+        f"[bold]{step:.1f} s a step, {steps:,} steps: {hours:.1f} h, {hours * gpus:,.0f} GPU hours[/] "
+        f"(the paper: {paper.hours} h on {paper.gpus} GPUs, {paper.hours * paper.gpus} GPU hours)",
+        highlight=False,
+    )
+
+
+def _memory(phase: str, parts: dict[str, float], assumed: DictConfig, console: Console) -> None:
+    total = sum(parts.values())
+    text = " + ".join(f"{name} {gb:.1f}" for name, gb in parts.items() if gb)
+    colour = "red" if total > assumed.gpu.memory_gb else "green"
+    verdict = "does not fit" if total > assumed.gpu.memory_gb else "fits"
+    console.print(
+        f"memory, {phase}: {text} = [{colour}]{total:.1f} GB, {verdict} in {assumed.gpu.memory_gb}[/]", highlight=False
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
