@@ -44,5 +44,6 @@ def run_ranks(script: str, ranks: int, arguments: Iterable[object]) -> list[str]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0] * ranks, logs[-1][-6000:]
+    ends = "\n".join(log[-4000:] for log in logs)
+    assert [process.returncode for process in processes] == [0] * ranks, ends
     return logs

@@ -79,7 +79,8 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
             input_ids: ``(batch, length)``.
             inputs: as for ``Qwen2_5OmniThinkerForConditionalGeneration``.
         """
-        if "inputs_embeds" not in inputs and dist.is_initialized() and dist.get_world_size() > 1:
+        # LoRA's wrapper hands over inputs_embeds=None.
+        if inputs.get("inputs_embeds") is None and dist.is_initialized() and dist.get_world_size() > 1:
             inputs["inputs_embeds"] = self._embed_in_fixed_order(input_ids, inputs)
         output = self.thinker(input_ids=input_ids, **inputs)
         banned = torch.tensor(self._media_token_ids, device=output.logits.device)
