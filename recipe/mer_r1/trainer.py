@@ -18,6 +18,7 @@ from recipe.mer_r1.confidence_pass import ConfidencePass
 from recipe.mer_r1.experiments import estimator_of
 from recipe.mer_r1.rollout_file import RolloutRows
 from recipe.mer_r1.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, stack
+from recipe.mer_r1.stop import StopMixin
 from recipe.mer_r1.wheel import load_wheels
 from verl_ext.omni.export import export
 
@@ -30,12 +31,13 @@ class MissingResponsesError(RuntimeError):
     """Clips failed in the agent loop; verl would pad the batch and go on."""
 
 
-class MerTrainerMixin:
+class MerTrainerMixin(StopMixin):
     """For any of verl's V1 trainers.
 
     Gives the registered estimator the signals it combines (Eq. 5, 12), with the slow-fast confidence of Eq. 9 to 11
     read in the actor's log-prob pass where a term needs it; adds the reward's components and the rollout-actor gap to
-    the metrics, counts responses that are missing, keeps the metrics of a resumed run, and writes the final model.
+    the metrics, counts responses that are missing, keeps the metrics of a resumed run, stops when asked to, and writes
+    the final model.
     """
 
     _confidence: ConfidencePass | None = None
@@ -65,7 +67,8 @@ class MerTrainerMixin:
         run_dir = Path(self.config.run_dir)
         steps.keep_until(run_dir / "metrics.jsonl", self.global_steps)
         super().fit(agent_loop_manager)
-        self._export(run_dir / "model")
+        if not self.stopped:
+            self._export(run_dir / "model")
 
     def _export(self, out: Path) -> None:
         """Write the newest checkpoint as a folder that transformers and vLLM load, unless that was done."""
