@@ -16,6 +16,7 @@ from recipe.mer_r1 import checkpoint, estimator, steps
 from recipe.mer_r1.confidence import Calibration, batch_metrics
 from recipe.mer_r1.confidence_pass import ConfidencePass
 from recipe.mer_r1.experiments import estimator_of
+from recipe.mer_r1.order import OrderMixin
 from recipe.mer_r1.rollout_file import RolloutRows
 from recipe.mer_r1.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, stack
 from recipe.mer_r1.stop import StopMixin
@@ -31,7 +32,7 @@ class MissingResponsesError(RuntimeError):
     """Clips failed in the agent loop; verl would pad the batch and go on."""
 
 
-class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin):
+class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
     """For any of verl's V1 trainers.
 
     Gives the registered estimator the signals it combines (Eq. 5, 12), with the slow-fast confidence of Eq. 9 to 11
