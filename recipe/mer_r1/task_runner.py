@@ -70,4 +70,7 @@ def stop_rollout_servers() -> None:
 
 
 def _shut_engine_down(server: Any) -> None:
-    server.engine.shutdown(timeout=ENGINE_SECONDS)
+    # The attribute goes: an engine that was asked to end has not died (`watch`), nor is it asked twice.
+    engine, server.engine = getattr(server, "engine", None), None
+    if engine is not None:
+        engine.shutdown(timeout=ENGINE_SECONDS)
