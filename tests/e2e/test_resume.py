@@ -1,6 +1,6 @@
 """What a run survives: its vLLM engine killed, a stop by signal, itself killed; and it then equals one left in peace.
 
-Under ``+profile=deterministic``: weights, optimizer, random states, data order, answers and metrics, bit by bit.
+Under ``+profile=deterministic``: weights, optimizer, schedule, data order, answers and metrics, bit by bit.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ def test_killed_stopped_and_resumed_a_run_equals_one_left_in_peace(
 
 
 def checkpoint(out: Path) -> dict[str, Any]:
-    """Every tensor and number of the last step's checkpoint, by its place: tensors as bytes."""
+    """Every tensor and number of the last step's checkpoint, by its place: tensors as bytes.
+
+    Without the random states of the actor's process: verl seeds none of them, and nothing there draws from them.
+    """
     import torch
 
     def leaves(value: Any, path: str) -> dict[str, Any]:
