@@ -12,7 +12,7 @@ from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from recipe.mer_r1 import launch
+from recipe.mer_r1 import launch, stop, watch
 from verl_ext import plugin
 
 # vLLM kills an engine that takes longer, and Ray a server; on a busy machine vLLM's own 5 s are too few.
@@ -38,17 +38,23 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
 
 def run(config: DictConfig) -> None:
-    """Validate as verl does, start Ray, train, stop vLLM and Ray."""
+    """Validate as verl does, start Ray, train, stop vLLM and Ray; SystemExit(75) after a stop by signal.
+
+    Raises:
+        DeadProcessError: a process of the run has died.
+    """
     # Workers of a cluster that is already up do not inherit this process' environment.
     environment = launch.forwarded_environment()
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", environment, force_add=True)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    try:
-        run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))
-    finally:
-        if ray.is_initialized():
-            stop_rollout_servers()  # after Ctrl-C, which this process gets and the trainer's does not
-            ray.shutdown()
+    with stop.on_signal(config.run_dir):
+        try:
+            with watch.deaths(config.mer_r1.dead_process_seconds):
+                run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))
+        finally:
+            if ray.is_initialized():
+                stop_rollout_servers()  # after Ctrl-C, which this process gets and the trainer's does not
+                ray.shutdown()
 
 
 def stop_rollout_servers() -> None:
@@ -64,4 +70,7 @@ def stop_rollout_servers() -> None:
 
 
 def _shut_engine_down(server: Any) -> None:
-    server.engine.shutdown(timeout=ENGINE_SECONDS)
+    # The attribute goes: an engine that was asked to end has not died (`watch`), nor is it asked twice.
+    engine, server.engine = getattr(server, "engine", None), None
+    if engine is not None:
+        engine.shutdown(timeout=ENGINE_SECONDS)

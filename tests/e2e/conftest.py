@@ -1,10 +1,33 @@
-"""A policy that answers: the tiny Thinker, taught a handful of responses by heart in seconds."""
+"""A policy that answers (the tiny Thinker, taught a handful of responses by heart); a check that nothing stays."""
 
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
+from rl_runs import children, rings
+
+from recipe.mer_r1.demo import process
+
+
+@pytest.fixture
+def nothing_stays() -> Iterator[Callable[..., None]]:
+    """A check that all processes and rings which came since the test began are gone; it waits some seconds for them."""
+    process.adopt_orphans()
+    processes, rings_before = children(), rings()
+
+    def check(files: bool = True) -> None:
+        deadline = time.monotonic() + 20
+        while (children() - processes or (files and rings() - rings_before)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert {child.pid: child.cmdline() for child in children() - processes} == {}
+        assert not files or rings() - rings_before == set()
+
+    yield check
+    for child in children() - processes:  # not into the next test
+        child.kill()
 
 
 @pytest.fixture(scope="session")

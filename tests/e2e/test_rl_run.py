@@ -3,103 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rl_runs import END_SECONDS, ROOT, START_SECONDS, Run, shards_of
 
 from data_prep import readers
 from data_prep.build import Options, build
 from data_prep.places import Root
 from recipe.mer_r1 import steps
-from recipe.mer_r1.demo import process
 
 pytestmark = pytest.mark.e2e
-ROOT = Path(__file__).parents[2]
-START_SECONDS, END_SECONDS = 900, 90
-SHARED_MEMORY = Path("/dev/shm")
-
-
-def children() -> set[psutil.Process]:
-    """Living processes below this one. Orphans are, too: see `nothing_stays`."""
-    found = set()
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if child.status() != psutil.STATUS_ZOMBIE:
-                found.add(child)
-    return found
-
-
-def rings() -> set[str]:
-    """vLLM's shared-memory rings that no process uses; other runs on this machine may have some in use."""
-    used = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        with suppress(OSError):
-            used |= {line.split("/dev/shm/")[1].split()[0] for line in maps.read_text().split("\n") if "/psm_" in line}
-    return {file.name for file in SHARED_MEMORY.glob("psm_*")} - used
-
-
-@pytest.fixture
-def nothing_stays() -> Iterator[Callable[[], None]]:
-    """A check that all processes and rings which came since the test began are gone; it waits some seconds for them."""
-    process.adopt_orphans()
-    processes, files = children(), rings()
-
-    def check() -> None:
-        deadline = time.monotonic() + 20
-        while (children() - processes or rings() - files) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert {child.pid: child.cmdline() for child in children() - processes} == {}
-        assert rings() - files == set()
-
-    yield check
-    for child in children() - processes:  # not into the next test
-        child.kill()
-
-
-class Run:
-    """`main_ppo` with two prompts a step, or what the overrides say; its output goes to a file."""
-
-    def __init__(self, run_dir: Path, model: Path, shards: dict[str, Path], *overrides: str):
-        run_dir.mkdir(exist_ok=True)
-        self.log = run_dir / "log"
-        command = [
-            *(sys.executable, "-m", "recipe.mer_r1.main_ppo", "preset=tiny", "experiment=baseline"),
-            *(f"run_dir={run_dir}", f"preset.model_path={model}"),
-            *(f"preset.train_files={shards['rl']}", f"preset.val_files={shards['test']}"),
-            *("preset.prompts_per_step=2", "preset.micro_batch_size=4", "trainer.val_before_train=false"),
-            *("preset.validate_every=-1", *overrides),
-        ]
-        with self.log.open("w") as out:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-            )
-
-    def wait(self, seconds: float) -> int:
-        """Exit status; the end of the log is shown when the test fails."""
-        try:
-            return self.process.wait(seconds)
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-            print(self.text[-6000:])
-
-    @property
-    def text(self) -> str:
-        return self.log.read_text(errors="replace")
-
-
-def shards_of(corpus: Path) -> dict[str, Path]:
-    return {split: corpus / "shards" / f"{split}.parquet" for split in ("rl", "test")}
 
 
 def test_ctrl_c_leaves_nothing_and_the_run_goes_on(micro_corpus, tiny_model, tmp_path, nothing_stays) -> None:

@@ -31,11 +31,11 @@ def loop(processor, monkeypatch):
     monkeypatch.setattr(OmniAgentLoop, "_encoder", None)
     server = Server()
 
-    def make(prompt_length=192, response_length=8):
+    def make(prompt_length=192, response_length=8, seed=0):
         made = OmniAgentLoop.__new__(OmniAgentLoop)
         made.server_manager, made.processor, made.tokenizer = server, processor, processor.tokenizer
         made.apply_chat_template_kwargs = {}
-        made.rollout_config = SimpleNamespace(prompt_length=prompt_length, response_length=response_length)
+        made.rollout_config = SimpleNamespace(prompt_length=prompt_length, response_length=response_length, seed=seed)
         made.data_config = OmegaConf.create({"media": {**MEDIA, "use_audio_in_video": False}, "prompt_cache_size": 8})
         return made
 
@@ -89,6 +89,25 @@ def test_the_worker_hands_the_loops_tensors_to_the_actor(loop, rows):
     kept = output.multi_modal_data["actor_inputs"]
     assert set(inputs) == set(kept)
     assert inputs is not kept, "verl takes keys out of it; the cached encoding must stay whole"
+
+
+def test_each_response_has_a_seed_of_its_own_and_the_same_one_again(loop, rows):
+    def seed(row_index=0, run_seed=0, **place):
+        made = loop(seed=run_seed)
+        run(made, **row(rows, row_index), **{"global_steps": 3, "session_id": 0} | place)
+        return made.server_manager.asked[-1]["sampling_params"]["seed"]
+
+    first = seed()
+    assert first == seed(uid="another") == 1573802692  # in every process: a run that is resumed asks for it again
+    others = [seed(1), seed(run_seed=1), seed(global_steps=4), seed(session_id=1), seed(response_prefix="<think>")]
+    assert len({first, *others}) == 6
+    assert all(0 <= value < 2**32 for value in (first, *others))
+
+
+def test_greedy_answers_need_no_seed(loop, rows):
+    made = loop()
+    asyncio.run(made.run({"temperature": 0.0}, **row(rows)))
+    assert "seed" not in made.server_manager.asked[0]["sampling_params"]
 
 
 def test_the_prefix_belongs_to_the_prompt(loop, rows, processor):

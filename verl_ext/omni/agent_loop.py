@@ -3,12 +3,14 @@
 verl's own loop runs the processor three times for every response (for the tokens, for the reward, for the actor). Here
 a worker keeps the encoding (:class:`verl_ext.omni.encode.PromptEncoder`), and the reply can be made to begin with a
 given text (``response_prefix`` of the row), which then belongs to the prompt: it is neither trained on nor scored as
-sampled tokens.
+sampled tokens. Each response is sampled with a seed of its own: vLLM's other source of chance, one generator for all,
+depends on what else is in the batch, and begins anew where a run is resumed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from typing import Any
 from uuid import uuid4
@@ -22,6 +24,16 @@ from verl_ext.omni.encode import EncodedPrompt, MediaConfig, PromptEncoder
 
 # Key of the actor's tensors inside AgentLoopOutput.multi_modal_data, which verl drops before it stores the output.
 ACTOR_INPUTS = "actor_inputs"
+
+
+def response_seed(run_seed: int, step: int, row: dict[str, Any]) -> int:
+    """The seed of one response: of the run's seed, the step, the row of the shard, its form, and which response it is.
+
+    Returns:
+        32 bits, the same in every process and Python.
+    """
+    identity = (run_seed, step, row.get("extra_info"), row.get("response_prefix"), row.get("session_id"))
+    return int.from_bytes(hashlib.blake2b(repr(identity).encode(), digest_size=4).digest(), "big")
 
 
 class PromptTooLongError(ValueError):
@@ -53,7 +65,8 @@ class OmniAgentLoop(AgentLoopBase):
 
         Args:
             sampling_params: vLLM's.
-            row: of :class:`verl_ext.omni.dataset.OmniDataset`; ``raw_prompt`` and ``response_prefix`` are used.
+            row: of :class:`verl_ext.omni.dataset.OmniDataset`; ``raw_prompt`` and ``response_prefix`` are used, and
+                for the seed ``extra_info`` and verl's ``global_steps`` and ``session_id``.
 
         Raises:
             MediaError: a clip cannot be decoded.
@@ -68,6 +81,9 @@ class OmniAgentLoop(AgentLoopBase):
                 f"data.max_prompt_length={self.rollout_config.prompt_length}. Raise it, or lower data.media.fps, "
                 "max_frames or max_pixels."
             )
+        if sampling_params.get("temperature"):
+            seed = response_seed(self.rollout_config.seed, row.get("global_steps", 0), row)
+            sampling_params = {**sampling_params, "seed": seed}
         metrics: dict[str, Any] = {}
         with simple_timer("generate_sequences", metrics):
             output = await self.server_manager.generate(

@@ -1,0 +1,117 @@
+"""Ends a run in which a process has died: named aloud, in bounded time, whatever waits for it.
+
+Most deaths end the run at once through Ray's own errors, which however say little of the cause (a dead vLLM engine
+shows as "no materializable trajectories"). Others are waited for without an end: verl's replay buffer polls for the
+answers of an agent loop that is gone, a weight transfer for an engine that no longer reads.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray._private import state  # the public state API needs Ray's dashboard, which runs here do without
+
+POLL_SECONDS = 3
+SERVERS = "vllm_server"
+"""How the names of verl's actors that hold a vLLM engine begin."""
+
+
+class DeadProcessError(RuntimeError):
+    """A process of the run has died; names each."""
+
+
+@contextmanager
+def deaths(seconds: float) -> Iterator[None]:
+    """While inside (in the main thread), look on for actors and vLLM engines of this job that die.
+
+    Args:
+        seconds: that the run may take after a death to end by itself; then it is interrupted.
+
+    Raises:
+        DeadProcessError: instead of any error that follows a death.
+    """
+    looker = _Looker(seconds)
+    looker.start()
+    try:
+        yield
+    except BaseException as error:
+        looker.ended.set()
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if not interrupted and ray.is_initialized():
+            looker.look()  # the error may have been faster
+        if looker.found and (looker.overdue or not interrupted):
+            raise DeadProcessError(looker.text()) from error
+        raise
+    finally:
+        looker.ended.set()
+
+
+class _Looker(threading.Thread):
+    def __init__(self, seconds: float):
+        super().__init__(name="deaths", daemon=True)
+        self.seconds, self.ended = seconds, threading.Event()
+        self.found: dict[str, str] = {}
+        self.overdue = False
+
+    def run(self) -> None:
+        since = None
+        while not self.ended.wait(POLL_SECONDS):
+            if ray.is_initialized():
+                self.look()
+            if self.found and since is None:
+                since = time.monotonic()
+            if since and time.monotonic() - since > self.seconds and not self.ended.is_set():
+                self.overdue = True
+                _thread.interrupt_main()
+                return
+
+    def look(self) -> None:
+        for who, how in (_dead_actors() | _dead_engines()).items():
+            if who not in self.found:
+                self.found[who] = how
+                print(f"main_ppo: {who} has died: {how}", file=sys.stderr, flush=True)
+
+    def text(self) -> str:
+        lines = [f"{who} has died: {how}" for who, how in self.found.items()]
+        if self.overdue:
+            lines.append(f"The run had not ended {self.seconds:g} s later (mer_r1.dead_process_seconds).")
+        return "\n".join([*lines, "The same command goes on from the last checkpoint."])
+
+
+def _dead_actors() -> dict[str, str]:
+    """Actors of this job whose process ended though nobody had asked it to: who → how."""
+    found = {}
+    job = ray.JobID(bytes.fromhex(ray.get_runtime_context().get_job_id()))
+    for actor in state.actors(job_id=job, actor_state_name="DEAD").values():
+        cause = actor["DeathCause"].actor_died_error_context
+        if cause.Reason.Name(cause.reason) in ("WORKER_DIED", "NODE_DIED"):
+            who = f"{actor['Name'] or actor['ActorClassName']} (process {actor['Pid']})"
+            found[who] = cause.error_message.strip().partition(" Some common causes")[0].partition("\n")[0]
+    return found
+
+
+def _dead_engines() -> dict[str, str]:
+    calls = {}
+    for name in ray.util.list_named_actors():
+        if name.startswith(SERVERS):
+            with suppress(ValueError):  # it has ended since it was listed
+                calls[ray.get_actor(name).__ray_call__.remote(_errored)] = name
+    done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=POLL_SECONDS) if calls else ([], [])
+    found = {}
+    for call in done:
+        with suppress(ray.exceptions.RayActorError):  # its actor is dead, too
+            if ray.get(call):
+                found[f"the vLLM engine of {calls[call]}"] = "vLLM's own log stands above"
+    return found
+
+
+def _errored(server: Any) -> bool:
+    engine = getattr(server, "engine", None)  # none while it starts
+    return engine is not None and engine.errored

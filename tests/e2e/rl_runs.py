@@ -1,0 +1,70 @@
+"""Runs of `main_ppo` in processes of their own, and what they leave behind; used by several end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS, END_SECONDS = 900, 90
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def children() -> set[psutil.Process]:
+    """Living processes below this one. Orphans are, too: see `nothing_stays`."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                found.add(child)
+    return found
+
+
+def rings() -> set[str]:
+    """vLLM's shared-memory rings that no process uses; other runs on this machine may have some in use."""
+    used = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            used |= {line.split("/dev/shm/")[1].split()[0] for line in maps.read_text().split("\n") if "/psm_" in line}
+    return {file.name for file in SHARED_MEMORY.glob("psm_*")} - used
+
+
+class Run:
+    """`main_ppo` with two prompts a step, or what the overrides say; its output goes to a file."""
+
+    def __init__(self, run_dir: Path, model: Path, shards: dict[str, Path], *overrides: str):
+        run_dir.mkdir(exist_ok=True)
+        self.log = run_dir / "log"
+        command = [
+            *(sys.executable, "-m", "recipe.mer_r1.main_ppo", "preset=tiny", "experiment=baseline"),
+            *(f"run_dir={run_dir}", f"preset.model_path={model}"),
+            *(f"preset.train_files={shards['rl']}", f"preset.val_files={shards['test']}"),
+            *("preset.prompts_per_step=2", "preset.micro_batch_size=4", "trainer.val_before_train=false"),
+            *("preset.validate_every=-1", *overrides),
+        ]
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            )
+
+    def wait(self, seconds: float) -> int:
+        """Exit status; the end of the log is shown when the test fails."""
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+            print(self.text[-6000:])
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def shards_of(corpus: Path) -> dict[str, Path]:
+    return {split: corpus / "shards" / f"{split}.parquet" for split in ("rl", "test")}

@@ -1,0 +1,121 @@
+"""What a run survives: its vLLM engine killed, a stop by signal, itself killed; and it then equals one left in peace.
+
+Under ``+profile=deterministic``: weights, optimizer, schedule, data order, answers and metrics, bit by bit.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rl_runs import END_SECONDS, SHARED_MEMORY, START_SECONDS, Run, rings, shards_of
+
+from recipe.mer_r1 import steps
+
+pytestmark = pytest.mark.e2e
+STEPS = 4
+CLOCK = ("timing", "perf/", "actor/perf/")
+"""Metrics of time and memory; all others must be equal."""
+
+
+def runs_of(out: Path, model: Path, corpus: Path, last: int = STEPS) -> Run:
+    return Run(
+        *(out, model, shards_of(corpus), "+profile=deterministic", "experiment=mer_r1", f"preset.steps={last}"),
+        *("preset.save_every=1", "trainer.max_actor_ckpt_to_keep=null", f"trainer.rollout_data_dir={out / 'rollouts'}"),
+        *("preset.max_response_length=32", "mer_r1.dead_process_seconds=30"),
+    )
+
+
+def await_step(run: Run, out: Path, step: int) -> None:
+    """Until the step's metrics are written, which is after it was saved."""
+    metrics = out / "metrics.jsonl"
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and run.process.poll() is None:
+        if metrics.exists() and step in steps.read(metrics):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"step {step} was not reached:\n{run.text[-6000:]}")
+
+
+def newest(out: Path) -> int:
+    return int((out / "checkpoints" / "latest_checkpointed_iteration.txt").read_text())
+
+
+def test_killed_stopped_and_resumed_a_run_equals_one_left_in_peace(
+    micro_corpus, answering_model, tmp_path, nothing_stays
+) -> None:
+    peace, war = tmp_path / "peace", tmp_path / "war"
+    assert runs_of(peace, answering_model, micro_corpus).wait(START_SECONDS) == 0
+    nothing_stays()
+    before = rings()
+
+    run = runs_of(war, answering_model, micro_corpus)
+    await_step(run, war, 1)
+    [engine, *_] = [child for child in psutil.Process(run.process.pid).children(True) if "EngineCore" in child.name()]
+    engine.kill()
+    assert run.wait(30 + END_SECONDS) not in (0, 75)
+    assert "DeadProcessError: the vLLM engine of vllm_server_0_0 has died" in run.text
+    nothing_stays(files=False)  # a killed engine cannot remove its rings
+    assert newest(war) in (1, 2)
+
+    run = runs_of(war, answering_model, micro_corpus)
+    await_step(run, war, 2)
+    run.process.send_signal(signal.SIGUSR1)
+    assert run.wait(2 * END_SECONDS) == 75
+    stopped = newest(war)
+    assert f"stopped as asked at step {stopped}; the same command goes on" in run.text
+    assert stopped < STEPS
+    assert max(steps.read(war / "metrics.jsonl")) == stopped
+    nothing_stays(files=False)
+
+    run = runs_of(war, answering_model, micro_corpus, last=500)
+    await_step(run, war, STEPS)
+    run.process.kill()
+    run.wait(END_SECONDS)
+    nothing_stays(files=False)  # Ray and vLLM end with the driver
+    for ring in rings() - before:
+        (SHARED_MEMORY / ring).unlink()
+    assert newest(war) >= STEPS
+
+    assert checkpoint(peace) == checkpoint(war)
+    for step in range(1, STEPS + 1):
+        assert answers(peace, step) == answers(war, step)
+        assert metrics(peace, step) == metrics(war, step)
+    assert len({row["input"] for step in range(1, STEPS + 1) for row in answers(peace, step)}) > 2  # data does move on
+
+
+def checkpoint(out: Path) -> dict[str, Any]:
+    """Every tensor and number of the last step's checkpoint, by its place: tensors as bytes.
+
+    Without the random states of the actor's process: verl seeds none of them, and nothing there draws from them.
+    """
+    import torch
+
+    def leaves(value: Any, path: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for key, inner in value.items() for k, v in leaves(inner, f"{path}/{key}").items()}
+        if isinstance(value, list | tuple):
+            return leaves(dict(enumerate(value)), path)
+        value = value.to_local() if hasattr(value, "to_local") else value
+        return {path: value.numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value)}
+
+    folder = out / "checkpoints" / f"global_step_{STEPS}"
+    files = sorted(folder.rglob("*.pt"))
+    assert [file.name.split("_world")[0] for file in files] == ["extra_state", "model", "optim", "data.pt"]
+    return {
+        name: value for file in files for name, value in leaves(torch.load(file, weights_only=False), file.name).items()
+    }
+
+
+def metrics(out: Path, step: int) -> dict[str, float]:
+    found = steps.read(out / "metrics.jsonl").get(step, {})
+    return {name: value for name, value in found.items() if not name.startswith(CLOCK)}
+
+
+def answers(out: Path, step: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "rollouts" / f"{step}.jsonl").read_text().splitlines()]
