@@ -7,6 +7,7 @@
 # Uses PYTHON (with Ray beside it), LOGS (a folder that every node sees) and SLURM's variables.
 
 RAY_NODES_TIMEOUT=${RAY_NODES_TIMEOUT:-300}
+RAY_END_SECONDS=20
 NODES=()
 RAY_STEPS=() # process ids of the sruns, one a node
 
@@ -20,7 +21,9 @@ ray_up() {
     local deadline=$((SECONDS + RAY_NODES_TIMEOUT)) node
     mkdir -p "$LOGS"
     RAY_ADDRESS=$("$PYTHON" -m recipe.mer_r1.ray_cluster address)
-    export RAY_ADDRESS
+    # Only who knows the job's secret can use its Ray: on a shared machine others could run code as this user.
+    RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
+    export RAY_ADDRESS RAY_AUTH_TOKEN RAY_AUTH_MODE=token
     echo "Ray: head ${NODES[0]} ($RAY_ADDRESS), ${#NODES[@]} nodes; logs in $LOGS"
     _ray_step head "${NODES[0]}" "$@"
     _ray_wait "$deadline" "${NODES[0]}" || return 1
@@ -64,13 +67,26 @@ _ray_wait() {
     fi
 }
 
+# SLURM sends TERM to the steps' processes: Ray ends and its logs are kept. What is still there after RAY_END_SECONDS,
+# or has never begun, is killed through its srun.
 ray_down() {
-    local step
-    for step in "${RAY_STEPS[@]}"; do
-        kill -TERM "$step" 2>/dev/null || true # srun passes it on to the step's processes
+    local line deadline=$((SECONDS + RAY_END_SECONDS))
+    ((${#RAY_STEPS[@]})) || return 0
+    squeue --steps --noheader --jobs="$SLURM_JOB_ID" --format="%i %j" | while read -r line; do
+        [[ $line != *" ray-"* ]] || scancel --signal=TERM "${line%% *}" || true
     done
-    for step in "${RAY_STEPS[@]}"; do
-        wait "$step" || true
+    while ((SECONDS < deadline)) && _any_alive "${RAY_STEPS[@]}"; do
+        sleep 0.5
     done
+    kill -TERM "${RAY_STEPS[@]}" 2>/dev/null || true
+    wait "${RAY_STEPS[@]}" 2>/dev/null || true
     RAY_STEPS=()
+}
+
+_any_alive() {
+    local process
+    for process; do
+        ! kill -0 "$process" 2>/dev/null || return 0
+    done
+    return 1
 }
