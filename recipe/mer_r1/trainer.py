@@ -12,12 +12,13 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync, PPOTrainerSync, register_trainer
 
-from recipe.mer_r1 import estimator, steps
+from recipe.mer_r1 import checkpoint, estimator, steps
 from recipe.mer_r1.confidence import Calibration, batch_metrics
 from recipe.mer_r1.confidence_pass import ConfidencePass
 from recipe.mer_r1.experiments import estimator_of
 from recipe.mer_r1.rollout_file import RolloutRows
 from recipe.mer_r1.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, stack
+from recipe.mer_r1.stop import StopMixin
 from recipe.mer_r1.wheel import load_wheels
 from verl_ext.omni.export import export
 
@@ -30,12 +31,13 @@ class MissingResponsesError(RuntimeError):
     """Clips failed in the agent loop; verl would pad the batch and go on."""
 
 
-class MerTrainerMixin:
+class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin):
     """For any of verl's V1 trainers.
 
     Gives the registered estimator the signals it combines (Eq. 5, 12), with the slow-fast confidence of Eq. 9 to 11
     read in the actor's log-prob pass where a term needs it; adds the reward's components and the rollout-actor gap to
-    the metrics, counts responses that are missing, keeps the metrics of a resumed run, and writes the final model.
+    the metrics, counts responses that are missing, keeps the metrics of a resumed run, stops when asked to, and writes
+    the final model.
     """
 
     _confidence: ConfidencePass | None = None
@@ -65,15 +67,15 @@ class MerTrainerMixin:
         run_dir = Path(self.config.run_dir)
         steps.keep_until(run_dir / "metrics.jsonl", self.global_steps)
         super().fit(agent_loop_manager)
-        self._export(run_dir / "model")
+        if not self.stopped:
+            self._export(run_dir / "model")
 
     def _export(self, out: Path) -> None:
         """Write the newest checkpoint as a folder that transformers and vLLM load, unless that was done."""
-        checkpoints = Path(self.config.trainer.default_local_dir)
-        newest = checkpoints / "latest_checkpointed_iteration.txt"
+        newest = checkpoint.newest(Path(self.config.trainer.default_local_dir))
         written = out / "config.json"
         if not written.exists() or written.stat().st_mtime < newest.stat().st_mtime:
-            export(checkpoints / f"global_step_{newest.read_text().strip()}" / "actor", out)
+            export(newest / "actor", out)
         print(f"model: {out}")
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
