@@ -1,4 +1,4 @@
-"""The scripts of examples/slurm/ under a real SLURM of two nodes: pre-empted and requeued, a sweep, a node that is gone."""
+"""examples/slurm/ under a real SLURM of two nodes: pre-empted and requeued, a sweep, a node that is gone."""
 
 from __future__ import annotations
 
