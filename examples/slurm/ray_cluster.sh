@@ -73,7 +73,7 @@ ray_down() {
     local line deadline=$((SECONDS + RAY_END_SECONDS))
     ((${#RAY_STEPS[@]})) || return 0
     squeue --steps --noheader --jobs="$SLURM_JOB_ID" --format="%i %j" | while read -r line; do
-        [[ $line != *" ray-"* ]] || scancel --signal=TERM "${line%% *}" || true
+        [[ $line != *" ray-"* ]] || scancel --quiet --signal=TERM "${line%% *}" || true
     done
     while ((SECONDS < deadline)) && _any_alive "${RAY_STEPS[@]}"; do
         sleep 0.5
