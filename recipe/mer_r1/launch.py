@@ -46,7 +46,7 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     _prepare_hydra()
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if len(overrides) == len(sys.argv) - 1:
-        _check_overrides(config_name, overrides)
+        check_overrides(config_name, overrides)
 
     # Also where a parent shell ignores Ctrl-C for its background jobs; SLURM and docker stop with SIGTERM.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -91,9 +91,10 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     return config
 
 
-def _check_overrides(config_name: str, overrides: list[str]) -> None:
+def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
+    """As :func:`compose`; wrong overrides end the program with exit code 2 and suggest the right ones."""
     try:
-        compose(config_name, overrides)
+        return compose(config_name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         print(f"main_{config_name}: {error}", file=sys.stderr)
         known = _keys(compose(config_name, []))

@@ -12,7 +12,7 @@ from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from recipe.mer_r1 import launch, stop, watch
+from recipe.mer_r1 import launch, ray_cluster, stop, watch
 from verl_ext import plugin
 
 # vLLM kills an engine that takes longer, and Ray a server; on a busy machine vLLM's own 5 s are too few.
@@ -46,6 +46,7 @@ def run(config: DictConfig) -> None:
     # Workers of a cluster that is already up do not inherit this process' environment.
     environment = launch.forwarded_environment()
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", environment, force_add=True)
+    ray_cluster.join_where_named(config)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     with stop.on_signal(config.run_dir):
         try:

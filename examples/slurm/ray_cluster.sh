@@ -1,0 +1,92 @@
+# shellcheck shell=bash
+# A Ray cluster of a job's own, over all its nodes: the head on the first, where the batch script runs too. To source.
+#   cluster_nodes         sets NODES, the array of the job's nodes
+#   ray_up [OPTION …]     starts Ray on them with these options of `ray start`, and waits until Ray counts them all;
+#                         sets and exports RAY_ADDRESS; fails with a message after RAY_NODES_TIMEOUT seconds
+#   ray_down              ends this job's Ray, and no other
+# Uses PYTHON (with Ray beside it), LOGS (a folder that every node sees) and SLURM's variables.
+
+RAY_NODES_TIMEOUT=${RAY_NODES_TIMEOUT:-300}
+RAY_END_SECONDS=35 # a worker node with actors on it drains for 30 s before it ends
+NODES=()
+RAY_STEPS=() # process ids of the sruns, one a node
+
+cluster_nodes() {
+    local names
+    names=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+    mapfile -t NODES <<<"$names"
+}
+
+ray_up() {
+    local deadline=$((SECONDS + RAY_NODES_TIMEOUT)) node
+    mkdir -p "$LOGS"
+    RAY_ADDRESS=$("$PYTHON" -m recipe.mer_r1.ray_cluster address)
+    # Only who knows the job's secret can use its Ray: on a shared machine others could run code as this user.
+    RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
+    export RAY_ADDRESS RAY_AUTH_TOKEN RAY_AUTH_MODE=token
+    echo "Ray: head ${NODES[0]} ($RAY_ADDRESS), ${#NODES[@]} nodes; logs in $LOGS"
+    _ray_step head "${NODES[0]}" "$@"
+    _ray_wait "$deadline" "${NODES[0]}" || return 1
+    for node in "${NODES[@]:1}"; do
+        _ray_step worker "$node" "$@"
+    done
+    _ray_wait "$deadline" "${NODES[@]}"
+}
+
+# _ray_step ROLE NODE [OPTION …]: a step beside the others of the job, with all of the job's CPUs and GPUs on the node
+# (srun no longer takes --cpus-per-task from sbatch).
+_ray_step() {
+    local role=$1 node=$2
+    shift 2
+    srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+        --job-name="ray-$node" --output="$LOGS/ray-$node.log" --open-mode=append \
+        bash examples/slurm/ray_node.sh "$role" "$RAY_ADDRESS" "$node" "/tmp/ray-$SLURM_JOB_ID-$node" "$LOGS" "$@" &
+    RAY_STEPS+=($!)
+}
+
+# _ray_wait DEADLINE NODE …: 0 when Ray counts these nodes; 1 when the time is over, or as soon as a step has ended.
+_ray_wait() {
+    local left=$(($1 - SECONDS)) step waiter
+    shift
+    "$PYTHON" -m recipe.mer_r1.ray_cluster wait "$RAY_ADDRESS" "$left" "$@" &
+    waiter=$!
+    while kill -0 "$waiter" 2>/dev/null; do
+        for step in "${RAY_STEPS[@]}"; do
+            if ! kill -0 "$step" 2>/dev/null; then
+                kill "$waiter"
+                echo "Ray: a node's step has ended by itself" >&2
+                break 2
+            fi
+        done
+        sleep 0.5
+    done
+    if ! wait "$waiter"; then
+        echo "Ray: not all of $* came. The last lines of each node's log:" >&2
+        tail -n 5 "$LOGS"/ray-*.log >&2
+        return 1
+    fi
+}
+
+# SLURM sends TERM to the steps' processes: Ray ends and its logs are kept. What is still there after RAY_END_SECONDS,
+# or has never begun, is killed through its srun.
+ray_down() {
+    local line deadline=$((SECONDS + RAY_END_SECONDS))
+    ((${#RAY_STEPS[@]})) || return 0
+    squeue --steps --noheader --jobs="$SLURM_JOB_ID" --format="%i %j" | while read -r line; do
+        [[ $line != *" ray-"* ]] || scancel --quiet --signal=TERM "${line%% *}" || true
+    done
+    while ((SECONDS < deadline)) && _any_alive "${RAY_STEPS[@]}"; do
+        sleep 0.5
+    done
+    kill -TERM "${RAY_STEPS[@]}" 2>/dev/null || true
+    wait "${RAY_STEPS[@]}" 2>/dev/null || true
+    RAY_STEPS=()
+}
+
+_any_alive() {
+    local process
+    for process; do
+        ! kill -0 "$process" 2>/dev/null || return 0
+    done
+    return 1
+}

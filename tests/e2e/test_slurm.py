@@ -1,0 +1,114 @@
+"""examples/slurm/ under a real SLURM of two nodes: pre-empted and requeued, a sweep, a node that is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import slurm_cluster
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "SLURM is here"),
+]
+ROOT = Path(__file__).parents[2]
+SECONDS = 900
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory) -> Iterator[slurm_cluster.Slurm]:
+    cluster = slurm_cluster.Slurm(tmp_path_factory.mktemp("slurm") / "state")
+    yield cluster
+    cluster.stop()
+
+
+def submit(slurm: slurm_cluster.Slurm, out: Path, options: list[str], script: str, *overrides: str) -> str:
+    """The job's number. It prints to ``out/*.out``; nodes are CPUs, so the scripts' GPUs are taken back."""
+    settings = {"PYTHON": sys.executable, "LOGS": str(out / "logs"), "SWEEP_DIR": str(out)}
+    slurm.environment |= settings
+    resources = ("--gpus-per-node=0", "--cpus-per-task=1", f"--chdir={ROOT}", f"--output={out}/%a.out")
+    command = ("sbatch", "--parsable", *resources, *options, f"examples/slurm/{script}", "preset=tiny", *overrides)
+    return slurm.call(*command).strip()
+
+
+def nothing_of_ray_stays(job: str) -> None:
+    """No process and no folder of the job's Ray, ten seconds after its end."""
+    deadline = time.monotonic() + 10
+    while True:
+        left = [process.pid for process in psutil.process_iter() if is_of(process, f"/tmp/ray-{job}-")]
+        if not left:
+            break
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+    assert not list(Path("/tmp").glob(f"ray-{job}-*"))
+
+
+def is_of(process: psutil.Process, folder: str) -> bool:
+    try:
+        return any(folder in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_a_run_on_two_nodes_is_preempted_requeued_and_finishes(slurm, micro_corpus, tiny_model, tmp_path) -> None:
+    steps, shards = 8, micro_corpus / "shards"
+    small = ("preset.prompts_per_step=2", "preset.micro_batch_size=4", f"preset.steps={steps}", "preset.save_every=100")
+    inputs = (f"preset.train_files={shards}/rl.parquet", f"preset.val_files={shards}/test.parquet")
+    no_validation = ("trainer.val_before_train=false", "preset.validate_every=-1")
+    run_dir = (f"run_dir={tmp_path}/run", f"preset.model_path={tiny_model}")
+    job = submit(slurm, tmp_path, ["--nodes=2"], "train.sbatch", *small, *inputs, *no_validation, *run_dir)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    text = lambda: "".join(file.read_text(errors="replace") for file in tmp_path.glob("*.out"))  # noqa: E731
+    try:
+        ended = lambda: slurm.job(job)["JobState"] in ("FAILED", "COMPLETED")  # noqa: E731
+        slurm.wait_until(lambda: (metrics.exists() and metrics.read_text()) or ended(), SECONDS)
+        urgent = slurm.call("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "-o", "/dev/null", "--wrap=true")
+        slurm.wait_until(lambda: slurm.job(job)["Restarts"] == "1" or ended(), 120)
+        slurm.wait_until(lambda: slurm.job(urgent.strip())["JobState"] == "COMPLETED", 60)
+        slurm.wait_until(ended, SECONDS)
+    finally:
+        print(text()[-8000:])
+    assert slurm.job(job)["JobState"] == "COMPLETED"
+    assert slurm.job(job)["Restarts"] == "1"
+    assert "requeued, and the same command goes on" in text()
+    assert "Setting global step to" in text()
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [*range(1, steps + 1)]
+    assert (tmp_path / "run" / "model" / "config.json").exists()
+    for node in ("n1", "n2"):
+        assert "Ray runtime started" in (tmp_path / "logs" / f"ray-{node}.log").read_text()
+        assert (tmp_path / "logs" / f"ray-{node}" / "raylet.out").exists()
+    nothing_of_ray_stays(job)
+
+
+def test_the_rows_of_a_sweep_share_a_node_and_have_a_folder_each(slurm, tmp_path) -> None:
+    """Both rows' jobs start a Ray of their own on n1; main_ppo then prints what it would run."""
+    job = submit(slurm, tmp_path, ["--array=0,3", "--nodelist=n1"], "sweep.sbatch", "preset.steps=7", "--cfg=job")
+    slurm.wait_until(lambda: not slurm.call("squeue", "-h", "-j", job), 180)
+    for index, row in ((0, "baseline"), (3, "mer_r1")):
+        text = (tmp_path / f"{index}.out").read_text()
+        assert "JobState=COMPLETED" in slurm.call("scontrol", "show", "job", f"{job}_{index}"), text
+        lines = text.splitlines()
+        assert f"run_dir: {tmp_path}/{row}" in lines
+        assert f"  name: {row}" in lines
+        assert "  steps: 7" in lines
+    assert not list(Path("/tmp").glob(f"ray-{job}-*"))
+
+
+def test_a_node_that_does_not_come_is_named_in_time(slurm, tmp_path) -> None:
+    os.kill(int((slurm.folder / "slurmd-n2.pid").read_text()), signal.SIGKILL)
+    start = time.monotonic()
+    job = submit(slurm, tmp_path, ["--nodes=2", "--export=ALL,RAY_NODES_TIMEOUT=30"], "train.sbatch")
+    slurm.wait_until(lambda: slurm.job(job)["JobState"] in ("FAILED", "COMPLETED"), 150)
+    assert time.monotonic() - start < 120
+    text = next(tmp_path.glob("*.out")).read_text()
+    assert "not there: n2" in text
+    assert slurm.job(job)["JobState"] == "FAILED"
+    assert slurm.job(job)["Restarts"] == "0"
+    nothing_of_ray_stays(job)
