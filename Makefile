@@ -12,7 +12,7 @@ START  := $(shell date +%s)
 WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-fast cluster-packages lint format smol bench clean
+.PHONY: setup demo test test-fast test-packages lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,9 +45,9 @@ test: setup ## the whole suite, end-to-end run included (under 30 minutes on two
 test-fast: setup ## pure logic only (under 2 minutes)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not seam and not e2e"
 
-cluster-packages: ## Debian's SLURM, for the tests of examples/slurm (root; without it they are skipped)
+test-packages: ## Debian's SLURM and Chromium, for the tests of examples/slurm and of the demo page (root; else these are skipped)
 	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge chromium
 
 lint: setup ## ruff and its formatter
 	$(PY) -m ruff check .

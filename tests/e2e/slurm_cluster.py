@@ -55,7 +55,7 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "slurmd starts jobs as their user, which only root can"
     absent = [program for program in PROGRAMS if shutil.which(program) is None]
-    return f"no {', '.join(absent)} here: run `make cluster-packages`" if absent else ""
+    return f"no {', '.join(absent)} here: run `make test-packages`" if absent else ""
 
 
 class Slurm:
