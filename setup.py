@@ -41,6 +41,7 @@ setup(
         "gpu": GPU,
         "eval": ["matplotlib", "openai", "pillow", "scikit-learn", "vaderSentiment==3.3.2"],
         "demo": ["espeakng-loader==0.2.4", "matplotlib", "pillow"],
+        "track": ["swanlab==0.10.3", "trackio==0.43.0", "wandb==0.31.0"],
         "dev": ["dashscope==2.0.2", "hypothesis", "lemminflect>=0.2.3", "pytest", "pytest-xdist", "ruff"],
     },
     entry_points={

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_form, check_model_folder
+from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_form, check_loggers, check_model_folder
 
 
 def check_cheap(config: DictConfig) -> None:
@@ -26,6 +26,7 @@ def check_cheap(config: DictConfig) -> None:
     if not 0 <= config.data.fast_fraction <= 1:
         raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} is not a share between 0 and 1.")
     check_form(config.data.form, "data.form")
+    check_loggers(config)
 
 
 def check_rows(config: DictConfig) -> None:

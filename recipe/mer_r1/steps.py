@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+_WINDOW = 9
 
 
 def step_of(line: str) -> float:
@@ -30,6 +33,13 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
             entry = json.loads(line)
             steps.setdefault(entry["step"], {}).update(entry["data"])
     return dict(sorted(steps.items()))
+
+
+def running_mean(values: Sequence[float], window: int = _WINDOW) -> list[float]:
+    """Centred mean over ``window`` steps; at the ends over those that there are."""
+    half = window // 2
+    parts = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
 
 
 def _lines(path: Path) -> list[str]:
