@@ -41,7 +41,7 @@ def main() -> int:
         out = next(iter(names.values())) / "live.html"
     if arguments.every <= 0:
         parser.error(f"--every {arguments.every:g}: seconds, more than 0")
-    if not out.parent.is_dir():
+    if arguments.out and not out.parent.is_dir():
         parser.error(f"--out {out}: no such folder {out.parent}")
     try:
         going_on = write(names, out, arguments.every)

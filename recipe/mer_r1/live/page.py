@@ -27,7 +27,9 @@ polyline.faint { stroke-width: 1; opacity: .35; } polyline.dots { stroke-width: 
 .frame line { stroke: var(--line); } .frame text { fill: var(--soft); font-size: 12px; }
 .legend { list-style: none; padding: 0; margin: 0 0 .2rem; font-size: .85rem; } .legend li { display: inline-block;
   margin-right: 1rem; } .legend b { display: inline-block; width: .7rem; height: .7rem; border-radius: .15rem;
-  margin-right: .35rem; } .legend i { font-style: normal; color: var(--soft); font-variant-numeric: tabular-nums; }
+  margin-right: .35rem; } .legend b.line { height: .3rem; vertical-align: .2rem; }
+.legend b.dots { border-radius: 50%; }
+.legend i { font-style: normal; color: var(--soft); font-variant-numeric: tabular-nums; }
 section table { font-size: .85rem; margin-top: .4rem; } .slowest { color: var(--bad); }
 .state { font-weight: 650; } .running { color: var(--good); } .failed, .died { color: var(--bad); }
 .bar { height: .4rem; background: var(--line); border-radius: .2rem; margin: .4rem 0; }

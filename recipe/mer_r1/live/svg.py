@@ -55,7 +55,7 @@ class Axis:
         """Round values between the ends."""
         if self.log:
             return [10.0**power for power in range(round(math.log10(self.low)), round(math.log10(self.high)) + 1)]
-        rough = (self.high - self.low) / 4
+        rough = (self.high - self.low) / 5
         magnitude = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough)
         first = math.ceil(self.low / step - 1e-9)
@@ -118,7 +118,7 @@ def stacked(
                 below += value
         named = ", ".join(f"{name} {parts[name]:.3g}{unit}" for name in colours if parts.get(name, 0.0) > 0)
         body.append(f"<g><title>step {span}: {escape(named)}</title>{''.join(rectangles)}</g>")
-    legend = [(name, colour, shown[-1][1].get(name)) for name, colour in colours.items()]
+    legend = [(name, colour, shown[-1][1].get(name), "line") for name, colour in colours.items()]
     return _figure(what, steps, heights, "".join(body), legend, unit)
 
 
@@ -137,12 +137,17 @@ def _curves(drawn: Sequence[Curve], what: str, values: Axis) -> str:
         body.append(f'<polyline class="{curve.look}" stroke="{curve.colour}" points="{path}"/>')
         if curve.look == "dots" or len(points) == 1:
             body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{curve.colour}"/>' for x, y in points]
-    legend = [(curve.label, curve.colour, curve.points[-1][1]) for curve in drawn if curve.label]
+    legend = [(curve.label, curve.colour, curve.points[-1][1], curve.look) for curve in drawn if curve.label]
     return _figure(what, steps, values, "".join(body), legend)
 
 
 def _figure(
-    what: str, steps: Axis, values: Axis, body: str, legend: Sequence[tuple[str, str, float | None]], unit: str = ""
+    what: str,
+    steps: Axis,
+    values: Axis,
+    body: str,
+    legend: Sequence[tuple[str, str, float | None, str]],
+    unit: str = "",
 ) -> str:
     """The frame, with the legend as text above it: each name with its last value."""
     frame = []
@@ -153,9 +158,9 @@ def _figure(
     for tick in (tick for tick in steps.ticks() if tick == round(tick)):
         frame.append(f'<text x="{steps(tick):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{tick:.0f}</text>')
     items = "".join(
-        f'<li><b style="background:{colour}"></b>{escape(label)}'
+        f'<li><b class="{look}" style="background:{colour}"></b>{escape(label)}'
         f"{f' <i>{value:.3g}{unit}</i>' if value is not None else ''}</li>"
-        for label, colour, value in legend
+        for label, colour, value, look in legend
     )
     return (
         f'<ul class="legend">{items}</ul><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">'
