@@ -29,9 +29,11 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
     """All metrics by step; several lines of one step (training, validation) are merged, a later one wins."""
     steps: dict[int, dict[str, Any]] = {}
     for line in _lines(path):
-        if step_of(line) != float("inf"):
+        try:
             entry = json.loads(line)
-            steps.setdefault(entry["step"], {}).update(entry["data"])
+        except ValueError:
+            continue  # cut off by a kill, or being written
+        steps.setdefault(entry["step"], {}).update(entry["data"])
     return dict(sorted(steps.items()))
 
 

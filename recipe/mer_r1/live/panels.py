@@ -8,7 +8,7 @@ from html import escape
 
 from recipe.mer_r1.html_page import table
 from recipe.mer_r1.live import series, svg
-from recipe.mer_r1.live.series import Steps
+from recipe.mer_r1.live.series import Steps, Validated
 from recipe.mer_r1.live.svg import Curve
 from recipe.mer_r1.steps import running_mean
 
@@ -41,15 +41,16 @@ def all_of(steps: Steps) -> list[str]:
         return []
     if any("train/loss" in data for data in steps.values()):
         return [_sft_loss(steps)]
+    validated = series.validation(steps)
     return [
-        _score(steps, "recall"),
-        _score(steps, "precision"),
+        _score(steps, validated, "recall"),
+        _score(steps, validated, "precision"),
         _margin(steps),
         _terms(steps),
         _phase_times(steps),
         _reward(steps),
         _rollout_gap(steps),
-        _validation_now(steps),
+        _validation_now(validated),
     ]
 
 
@@ -60,12 +61,11 @@ def _smooth(label: str, points: Sequence[tuple[int, float]], colour: str) -> lis
     return [Curve("", points, colour, "faint"), Curve(label, list(zip(numbers, means, strict=True)), colour)]
 
 
-def _score(steps: Steps, score: str) -> str:
-    found = series.validation(steps)
+def _score(steps: Steps, validated: Validated, score: str) -> str:
     drawn = [
         *_smooth("slow, sampled (training)", series.curve(steps, f"reward/{score}"), SLOW),
-        Curve("slow, greedy (validation)", series.over_sources(found, "slow", score), SLOW, "dots"),
-        Curve("fast, greedy (validation)", series.over_sources(found, "fast", score), FAST, "dots"),
+        Curve("slow, greedy (validation)", series.over_sources(validated, "slow", score), SLOW, "dots"),
+        Curve("fast, greedy (validation)", series.over_sources(validated, "fast", score), FAST, "dots"),
     ]
     title = score.capitalize()
     if not any(len(curve.points) for curve in drawn):
@@ -161,15 +161,14 @@ def _rollout_gap(steps: Steps) -> str:
     return panel(title, svg.log_curves(drawn, "Difference of log-probs over steps"), note)
 
 
-def _validation_now(steps: Steps) -> str:
-    found = series.validation(steps)
-    if not found:
+def _validation_now(validated: Validated) -> str:
+    if not validated:
         return panel("Validation", "", "None yet.")
-    last = max(points[-1][0] for points in found.values())
+    last = max(points[-1][0] for points in validated.values())
     scores = ("recall", "precision", "f1", "format")
     rows = []
-    for source, mode in sorted({key[:2] for key in found}, key=lambda pair: (pair[0], pair[1] != "slow")):
-        values = [dict(found.get((source, mode, score), [])).get(last, math.nan) for score in scores]
+    for source, mode in sorted({key[:2] for key in validated}, key=lambda pair: (pair[0], pair[1] != "slow")):
+        values = [dict(validated.get((source, mode, score), [])).get(last, math.nan) for score in scores]
         rows.append((escape(source), mode, *(f"{value:.3f}" for value in values)))
     return panel(f"Validation after step {last}", table(["clips of", "answers"], list(scores), rows), "Greedy answers.")
 

@@ -13,6 +13,9 @@ from typing import Any
 Steps = Mapping[int, Mapping[str, Any]]
 """Metrics by step, as :func:`recipe.mer_r1.steps.read` gives them."""
 
+Validated = Mapping[tuple[str, str, str], list[tuple[int, float]]]
+"""Curves of greedy answers by (source, "slow" or "fast", score)."""
+
 LATEST = 10  # steps that a "now" is the mean of
 _VALIDATION = re.compile(r"val-aux/(.+)/(slow|fast)/(recall|precision|f1|format)/mean@\d+")
 _TERM = re.compile(r"advantage/([^/]+)/std")
@@ -26,17 +29,17 @@ def curve(steps: Steps, key: str) -> list[tuple[int, float]]:
     return [(number, float(data[key])) for number, data in steps.items() if _is_number(data.get(key))]
 
 
-def validation(steps: Steps) -> dict[tuple[str, str, str], list[tuple[int, float]]]:
-    """Curves of greedy answers by (source, "slow" or "fast", score)."""
+def validation(steps: Steps) -> Validated:
+    """What the run's validations found."""
     found: dict[tuple[str, str, str], list[tuple[int, float]]] = defaultdict(list)
     for number, data in steps.items():
         for key, value in data.items():
-            if (match := _VALIDATION.fullmatch(key)) and _is_number(value):
+            if key.startswith("val-aux/") and (match := _VALIDATION.fullmatch(key)) and _is_number(value):
                 found[match.groups()].append((number, float(value)))
     return dict(found)
 
 
-def over_sources(found: Mapping[tuple[str, str, str], list[tuple[int, float]]], mode: str, score: str) -> list:
+def over_sources(found: Validated, mode: str, score: str) -> list[tuple[int, float]]:
     """The plain mean over the sources of validation, (step, value)."""
     values: dict[int, list[float]] = defaultdict(list)
     for (_, of_mode, of_score), points in found.items():
@@ -71,7 +74,7 @@ def term_shares(steps: Steps) -> list[tuple[int, dict[str, float]]]:
         stds = {
             match[1]: float(value)
             for key, value in data.items()
-            if (match := _TERM.fullmatch(key)) and _is_number(value)
+            if key.startswith("advantage/") and (match := _TERM.fullmatch(key)) and _is_number(value)
         }
         if stds:
             total = sum(stds.values()) or 1.0
