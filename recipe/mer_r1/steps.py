@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_WINDOW = 9
+WINDOW = 9
+"""Steps that a running mean is taken over."""
 
 
 def step_of(line: str) -> float:
@@ -37,7 +38,7 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
     return dict(sorted(steps.items()))
 
 
-def running_mean(values: Sequence[float], window: int = _WINDOW) -> list[float]:
+def running_mean(values: Sequence[float], window: int = WINDOW) -> list[float]:
     """Centred mean over ``window`` steps; at the ends over those that there are."""
     half = window // 2
     parts = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]

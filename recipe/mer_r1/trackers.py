@@ -7,6 +7,7 @@ verl logs to all that ``trainer.logger`` names; TensorBoard, wandb, trackio and 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,3 +61,9 @@ def prepare(run_dir: str) -> None:
     here.mkdir(parents=True, exist_ok=True)  # wandb would store in /tmp where its folder is missing
     for name in NAMES:
         os.environ.setdefault(name, str(settings[name]))
+
+
+def close() -> None:
+    """Let wandb end its service process while that still answers: at the exit of a Ray actor it is gone before."""
+    if wandb := sys.modules.get("wandb"):
+        wandb.teardown()

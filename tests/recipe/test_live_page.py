@@ -121,7 +121,7 @@ def test_answers_of_the_newest_validation_are_text_whatever_the_model_wrote(tmp_
 @pytest.mark.parametrize(
     ("error", "state", "said"),
     [
-        (None, "finished", "all its steps"),
+        (None, "finished", "step 12 of 12"),
         (RuntimeError("a trace\nValueError: <no clip>\n"), "failed", "ValueError: <no clip>"),
         (KeyboardInterrupt(), "interrupted", "goes on from its last checkpoint"),
     ],

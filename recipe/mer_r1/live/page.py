@@ -37,7 +37,6 @@ section table { font-size: .85rem; margin-top: .4rem; } .slowest { color: var(--
 .said { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 _ENDED = {
-    run_record.FINISHED: "The run has taken all its steps.",
     run_record.INTERRUPTED: "The run was interrupted; the same command goes on from its last checkpoint.",
     run_record.DIED: "Its process is gone and left no word: killed, or out of memory (dmesg). "
     "The same command goes on from its last checkpoint.",

@@ -10,7 +10,7 @@ from recipe.mer_r1.html_page import table
 from recipe.mer_r1.live import series, svg
 from recipe.mer_r1.live.series import Steps, Validated
 from recipe.mer_r1.live.svg import Curve
-from recipe.mer_r1.steps import running_mean
+from recipe.mer_r1.steps import WINDOW, running_mean
 
 SLOW, FAST = "var(--slow)", "var(--fast)"
 # Okabe and Ito's colours as the page's variables, which differ in a dark theme.
@@ -55,7 +55,9 @@ def all_of(steps: Steps) -> list[str]:
 
 
 def _smooth(label: str, points: Sequence[tuple[int, float]], colour: str) -> list[Curve]:
-    """The steps faint, their running mean on top."""
+    """The steps faint, their running mean on top; the steps alone while they are too few for one."""
+    if len(points) < WINDOW:
+        return [Curve(label, points, colour)]
     means = running_mean([value for _, value in points])
     numbers = [number for number, _ in points]
     return [Curve("", points, colour, "faint"), Curve(label, list(zip(numbers, means, strict=True)), colour)]
