@@ -64,15 +64,16 @@ def _smooth(label: str, points: Sequence[tuple[int, float]], colour: str) -> lis
 
 
 def _score(steps: Steps, validated: Validated, score: str) -> str:
+    fast = series.over_sources(validated, "fast", score)
     drawn = [
         *_smooth("slow, sampled (training)", series.curve(steps, f"reward/{score}"), SLOW),
         Curve("slow, greedy (validation)", series.over_sources(validated, "slow", score), SLOW, "dots"),
-        Curve("fast, greedy (validation)", series.over_sources(validated, "fast", score), FAST, "dots"),
+        Curve("fast, greedy (validation)", fast, FAST, "dots"),
     ]
     title = score.capitalize()
     if not any(len(curve.points) for curve in drawn):
         return panel(title, "", "Neither training nor validation has scored an answer yet.")
-    note = "" if len(drawn[3].points) else "Fast answers are measured when the run validates (preset.validate_every)."
+    note = "" if fast else "Fast answers are measured when the run validates (preset.validate_every)."
     return panel(title, svg.curves(drawn, f"{title} over steps"), note)
 
 
