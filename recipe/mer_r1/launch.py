@@ -20,6 +20,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipe.mer_r1 import trackers
+
 CONF = Path(__file__).parents[2] / "conf"
 
 # Read by libraries at import; a value that the user has set wins.
@@ -118,7 +120,7 @@ def _keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 def forwarded_environment() -> dict[str, str]:
     """The variables set here, for Ray's workers."""
-    names = [*ENVIRONMENT, *CPU_ENVIRONMENT, "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR"]
+    names = [*ENVIRONMENT, *CPU_ENVIRONMENT, "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH", *trackers.NAMES]
     return {name: os.environ[name] for name in names if name in os.environ}
 
 

@@ -7,10 +7,12 @@ manager, the trainer's overridden steps, and an agent loop that encodes each cli
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch, run_record
+from recipe.mer_r1 import launch, run_record, run_state, trackers
 
 
 def main(config: DictConfig) -> None:
@@ -24,10 +26,16 @@ def main(config: DictConfig) -> None:
     preflight.check_ppo(config)
     run_record.write(config, "ppo")
     os.environ["VERL_FILE_LOGGER_PATH"] = os.path.abspath(f"{config.run_dir}/metrics.jsonl")
-    os.environ["TENSORBOARD_DIR"] = os.path.abspath(f"{config.run_dir}/tensorboard")
+    trackers.prepare(config.run_dir)
+    from recipe.mer_r1.live.writer import kept_live
     from recipe.mer_r1.task_runner import run
 
-    run(config)
+    run_dir = Path(config.run_dir)
+    page = kept_live(run_dir) if config.mer_r1.live else nullcontext()
+    with page as file, run_state.recorded(run_dir, config.trainer.total_training_steps or 0):
+        if file:
+            print(f"live: {file}")
+        run(config)
 
 
 if __name__ == "__main__":

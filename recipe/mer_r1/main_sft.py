@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch, run_record
+from recipe.mer_r1 import launch, run_record, run_state, trackers
 
 
 def main(config: DictConfig) -> None:
@@ -23,7 +25,7 @@ def main(config: DictConfig) -> None:
     if "RANK" not in os.environ:  # the first process, not one that torchrun has started
         sft_preflight.check_cheap(config)
         start_ranks(config.trainer.nnodes, config.trainer.n_gpus_per_node)
-    os.environ.setdefault("TENSORBOARD_DIR", os.path.abspath(f"{config.run_dir}/tensorboard"))
+    trackers.prepare(config.run_dir)
     from verl_ext import plugin
 
     plugin.require()
@@ -34,8 +36,10 @@ def main(config: DictConfig) -> None:
         run_record.write(config, "sft")
     from recipe.mer_r1.sft_trainer import run
 
-    out = run(config)
-    if os.environ["RANK"] == "0":
+    first = os.environ["RANK"] == "0"
+    with run_state.recorded(Path(config.run_dir), config.preset.sft.steps or 0) if first else nullcontext():
+        out = run(config)
+    if first:
         print(f"model: {out}")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from recipe.mer_r1 import trackers
 from recipe.mer_r1.advantage import TermError
 from recipe.mer_r1.answer import FORMS, ask_for
 from recipe.mer_r1.experiments import estimator_of, load_estimators
@@ -50,6 +51,15 @@ def check_model_folder(path: str, key: str, way_out: str = "Train one with main_
             f"{key}={path}: the folder has no {', '.join(missing)}. Copy the files of the original checkpoint there, "
             "or make a folder with `python -m verl_ext.omni.export`."
         )
+
+
+def check_loggers(config: DictConfig) -> None:
+    """What ``trainer.logger`` names is known and installed; verl would find out when the model is loaded."""
+    wrong = trackers.check(
+        config.trainer.logger if isinstance(config.trainer.logger, str) else [*config.trainer.logger]
+    )
+    if wrong:
+        raise PreflightError(wrong)
 
 
 def check_form(form: str, key: str) -> None:
@@ -226,6 +236,7 @@ def check_ppo(config: DictConfig) -> None:
         )
     check_form(config.data.form, "experiment.form")
     check_towers(config.preset.frozen_towers)
+    check_loggers(config)
     for module in config.mer_r1.plugins:
         if find_spec(module) is None:
             raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1.preflight import ENCODED_ROWS, PreflightError, check_form, check_model_folder, check_towers
+from recipe.mer_r1.preflight import (
+    ENCODED_ROWS,
+    PreflightError,
+    check_form,
+    check_loggers,
+    check_model_folder,
+    check_towers,
+)
 
 
 def check_cheap(config: DictConfig) -> None:
@@ -26,6 +33,7 @@ def check_cheap(config: DictConfig) -> None:
         raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} is not a share between 0 and 1.")
     check_form(config.data.form, "data.form")
     check_towers(config.preset.frozen_towers)
+    check_loggers(config)
 
 
 def check_length(sft: DictConfig) -> None:

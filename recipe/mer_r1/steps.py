@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+WINDOW = 9
+"""Steps that a running mean is taken over."""
 
 
 def step_of(line: str) -> float:
@@ -26,10 +30,19 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
     """All metrics by step; several lines of one step (training, validation) are merged, a later one wins."""
     steps: dict[int, dict[str, Any]] = {}
     for line in _lines(path):
-        if step_of(line) != float("inf"):
+        try:
             entry = json.loads(line)
-            steps.setdefault(entry["step"], {}).update(entry["data"])
+        except ValueError:
+            continue  # cut off by a kill, or being written
+        steps.setdefault(entry["step"], {}).update(entry["data"])
     return dict(sorted(steps.items()))
+
+
+def running_mean(values: Sequence[float], window: int = WINDOW) -> list[float]:
+    """Centred mean over ``window`` steps; at the ends over those that there are."""
+    half = window // 2
+    parts = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
 
 
 def _lines(path: Path) -> list[str]:

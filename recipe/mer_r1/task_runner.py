@@ -12,7 +12,7 @@ from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from recipe.mer_r1 import launch, ray_cluster, stop, watch
+from recipe.mer_r1 import launch, ray_cluster, stop, trackers, watch
 from verl_ext import plugin
 
 # vLLM kills an engine that takes longer, and Ray a server; on a busy machine vLLM's own 5 s are too few.
@@ -33,6 +33,7 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         try:
             return super().run(config)
         finally:
+            trackers.close()
             # Here, because the servers end with this actor: when it returns, the driver is too late.
             stop_rollout_servers()
 

@@ -24,7 +24,7 @@ def test_help_names_the_keys():
     done = run("--help")
     assert done.returncode == 0
     assert "preset.sft.train_files" in done.stdout
-    assert "preset: tiny" in done.stdout
+    assert "preset: omni3b, omni7b, smol, tiny" in done.stdout
 
 
 def test_a_wrong_key_is_answered_with_its_neighbours():

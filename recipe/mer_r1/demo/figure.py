@@ -13,6 +13,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from recipe.mer_r1.steps import running_mean
+
 # Okabe and Ito's colours, which stay apart for most colour-blind readers.
 _COLOURS = {
     "reward": "#444444",
@@ -24,7 +26,6 @@ _COLOURS = {
     "fast": "#e69f00",
 }
 _NAMES = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
-_WINDOW = 9
 _BAR = 0.21  # width, where groups stand 1 apart
 STYLE = {
     "font.size": 10,
@@ -49,13 +50,6 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
         )
         figure.savefig(path, dpi=150)
         plt.close(figure)
-
-
-def running_mean(values: Sequence[float], window: int = _WINDOW) -> list[float]:
-    """Centred mean over `window` steps; at the ends over those that there are."""
-    half = window // 2
-    parts = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
-    return [sum(part) / len(part) for part in parts]
 
 
 def _curve(axes: Axes, values: Sequence[float], colour: str, label: str) -> None:

@@ -1,0 +1,181 @@
+"""The page's panels: a title that says what is now, a chart, and a note; one function a panel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from recipe.mer_r1.html_page import table
+from recipe.mer_r1.live import series, svg
+from recipe.mer_r1.live.series import Steps, Validated
+from recipe.mer_r1.live.svg import Curve
+from recipe.mer_r1.steps import WINDOW, running_mean
+
+SLOW, FAST = "var(--slow)", "var(--fast)"
+# Okabe and Ito's colours as the page's variables, which differ in a dark theme.
+_PARTS = [f"var(--p{index})" for index in range(8)]
+_PHASES = {
+    "gen": "answers sampled by vLLM",
+    "reward": "reward",
+    "old_log_prob": "the actor's log-probs, with slow–fast confidence where it is read",
+    "ref": "the reference's log-probs",
+    "values": "the critic's values",
+    "adv": "signals and advantage",
+    "update_critic": "update of the critic",
+    "update_actor": "update of the actor",
+    "save_checkpoint": "checkpoint",
+    "update_weights": "weights to vLLM",
+    series.REST: "what no phase counts",
+}
+
+
+def panel(title: str, body: str, note: str = "") -> str:
+    """One cell of the page's grid; all HTML."""
+    return f"<section><h2>{title}</h2>{body}{f'<p class=soft>{note}</p>' if note else ''}</section>"
+
+
+def all_of(steps: Steps) -> list[str]:
+    """The panels of an RL run or, by what it logs, of an SFT run."""
+    if not steps:
+        return []
+    if any("train/loss" in data for data in steps.values()):
+        return [_sft_loss(steps)]
+    validated = series.validation(steps)
+    return [
+        _score(steps, validated, "recall"),
+        _score(steps, validated, "precision"),
+        _margin(steps),
+        _terms(steps),
+        _phase_times(steps),
+        _reward(steps),
+        _rollout_gap(steps),
+        _validation_now(validated),
+    ]
+
+
+def _smooth(label: str, points: Sequence[tuple[int, float]], colour: str) -> list[Curve]:
+    """The steps faint, their running mean on top; the steps alone while they are too few for one."""
+    if len(points) < WINDOW:
+        return [Curve(label, points, colour)]
+    means = running_mean([value for _, value in points])
+    numbers = [number for number, _ in points]
+    return [Curve("", points, colour, "faint"), Curve(label, list(zip(numbers, means, strict=True)), colour)]
+
+
+def _score(steps: Steps, validated: Validated, score: str) -> str:
+    fast = series.over_sources(validated, "fast", score)
+    drawn = [
+        *_smooth("slow, sampled (training)", series.curve(steps, f"reward/{score}"), SLOW),
+        Curve("slow, greedy (validation)", series.over_sources(validated, "slow", score), SLOW, "dots"),
+        Curve("fast, greedy (validation)", fast, FAST, "dots"),
+    ]
+    title = score.capitalize()
+    if not any(len(curve.points) for curve in drawn):
+        return panel(title, "", "Neither training nor validation has scored an answer yet.")
+    note = "" if fast else "Fast answers are measured when the run validates (preset.validate_every)."
+    return panel(title, svg.curves(drawn, f"{title} over steps"), note)
+
+
+def _margin(steps: Steps) -> str:
+    drawn = [
+        *_smooth("slow", series.curve(steps, "confidence/margin_slow/mean"), SLOW),
+        *_smooth("fast", series.curve(steps, "confidence/margin_fast/mean"), FAST),
+    ]
+    title = "Confidence margin (Eq. 2), nats"
+    if not any(len(curve.points) for curve in drawn):
+        return panel(
+            title,
+            "",
+            "This run reads no slow–fast confidence: no term of its experiment weighs it. "
+            "<code>mer_r1.confidence.always=true</code> reads and logs it all the same.",
+        )
+    note = "Mean log-mass of true categories less that of wrong ones, in the same responses with thought and without."
+    return panel(title, svg.curves(drawn, "Confidence margin over steps", low=0.0), note)
+
+
+def _terms(steps: Steps) -> str:
+    rows, now = series.term_shares(steps), series.terms_now(steps)
+    title = "Share of each term in the advantage (Eq. 12)"
+    if not rows:
+        return panel(title, "", "No terms: the advantage is made by an estimator of verl's own, or no step is done.")
+    colours = dict(zip([term.name for term in now], _PARTS * 2, strict=False))
+    chart = svg.stacked(rows, colours, "Shares of terms over steps", "", top=1.0)
+    cells = [
+        (escape(term.name), f"{term.share:.0%}", f"{term.std:.3f}", f"{term.undefined:.0%}", f"{term.constant:.0%}")
+        for term in now
+    ]
+    columns = ["share", "std", "undefined", "constant groups"]
+    note = f"A term's std, weight included, over the sum of the terms'. Table: means of the last {series.LATEST} steps."
+    return panel(title, chart + table(["term"], columns, cells), note)
+
+
+def _phase_times(steps: Steps) -> str:
+    rows = series.phases(steps)
+    slowest = series.slowest(rows)
+    if slowest is None:
+        return panel("Seconds a step", "", "No step is done yet.")
+    share = slowest.seconds / slowest.step_seconds if slowest.step_seconds else 0.0
+    title = (
+        f'Slowest phase: <span class="slowest">{escape(slowest.name)}</span>, {slowest.seconds:.3g} of '
+        f"{slowest.step_seconds:.3g} s a step ({share:.0%})"
+    )
+    seen = {name for _, parts in rows for name in parts}
+    names = [*(name for name in _PHASES if name in seen), *sorted(seen - set(_PHASES))]
+    colours = dict(zip(names, _PARTS * 3, strict=False)) | {series.REST: "var(--line)"}
+    what = _PHASES.get(slowest.name, "a phase of verl's")
+    note = f"{escape(slowest.name)}: {what}; mean of the last {series.LATEST} steps."
+    tested = series.curve(steps, "timing_s/testing")
+    if tested:
+        note += f" Validation comes on top: {tested[-1][1]:.3g} s after step {tested[-1][0]}."
+    return panel(title, svg.stacked(rows, colours, "Seconds of each phase over steps", " s"), note)
+
+
+def _reward(steps: Steps) -> str:
+    drawn = [
+        *_smooth("F1", series.curve(steps, "reward/f1"), "var(--p0)"),
+        *_smooth("format", series.curve(steps, "reward/format"), "var(--p3)"),
+    ]
+    missing = series.curve(steps, "reward/missing")
+    lost = [(number, count) for number, count in missing if count]
+    title = "Reward of sampled answers"
+    if not any(len(curve.points) for curve in drawn):
+        return panel(title, "", "No step is done yet.")
+    if lost:
+        some = ", ".join(f"{count:.0f} at step {number}" for number, count in lost[-5:])
+        note = (
+            f'<span class="incorrect">Missing responses</span> (their clips failed): {some}; {len(lost)} steps in all.'
+        )
+    else:
+        note = "No response is missing." if missing else "The run does not count missing responses."
+    return panel(title, svg.curves(drawn, "F1 and format over steps"), note)
+
+
+def _rollout_gap(steps: Steps) -> str:
+    key = "rollout_actor_log_prob_diff"
+    drawn = [
+        Curve("largest", series.curve(steps, f"{key}/max"), "var(--p1)"),
+        Curve("mean", series.curve(steps, f"{key}/mean"), "var(--p0)"),
+    ]
+    title = "Rollout and actor: |difference of log-probs| of a token"
+    if not any(len(curve.points) for curve in drawn):
+        return panel(title, "", "No step is done yet.")
+    note = "vLLM's against the actor's. It should stay far below 1; where it grows, training is off-policy."
+    return panel(title, svg.log_curves(drawn, "Difference of log-probs over steps"), note)
+
+
+def _validation_now(validated: Validated) -> str:
+    if not validated:
+        return panel("Validation", "", "None yet.")
+    last = max(points[-1][0] for points in validated.values())
+    scores = ("recall", "precision", "f1", "format")
+    rows = []
+    for source, mode in sorted({key[:2] for key in validated}, key=lambda pair: (pair[0], pair[1] != "slow")):
+        values = [dict(validated.get((source, mode, score), [])).get(last, math.nan) for score in scores]
+        rows.append((escape(source), mode, *(f"{value:.3f}" for value in values)))
+    return panel(f"Validation after step {last}", table(["clips of", "answers"], list(scores), rows), "Greedy answers.")
+
+
+def _sft_loss(steps: Steps) -> str:
+    drawn = _smooth("loss", series.curve(steps, "train/loss"), "var(--p1)")
+    return panel("SFT loss", svg.curves(drawn, "Loss over steps", low=0.0))
