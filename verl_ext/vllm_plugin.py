@@ -6,14 +6,18 @@ ARCHITECTURES = ("Qwen2_5OmniModel", "Qwen2_5OmniThinkerForConditionalGeneration
 
 
 def register() -> None:
-    """Register our Thinker class with vLLM and, on a CPU, keep weights loadable. Called once per process by vLLM."""
+    """Register our Thinker class with vLLM and, on a CPU, keep weights loadable; end with the process' parent.
+
+    Called once per process by vLLM.
+    """
     from vllm import ModelRegistry
     from vllm.platforms import current_platform
 
-    from verl_ext import patches
+    from verl_ext import orphans, patches
     from verl_ext.versions import check_versions
 
     check_versions()
+    orphans.end_with_parent()
     for architecture in ARCHITECTURES:
         ModelRegistry.register_model(architecture, "verl_ext.omni.vllm_model:OmniThinker")
     if current_platform.is_cpu():

@@ -18,8 +18,8 @@ def nothing_stays() -> Iterator[Callable[..., None]]:
     process.adopt_orphans()
     processes, rings_before = children(), rings()
 
-    def check(files: bool = True) -> None:
-        deadline = time.monotonic() + 20
+    def check(files: bool = True, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
         while (children() - processes or (files and rings() - rings_before)) and time.monotonic() < deadline:
             time.sleep(0.5)
         assert {child.pid: child.cmdline() for child in children() - processes} == {}
