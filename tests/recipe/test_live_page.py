@@ -185,7 +185,7 @@ def test_a_process_that_is_gone_without_a_word_has_died(tmp_path):
 
 def test_a_long_silence_is_said_but_not_that_of_a_slow_step(tmp_path):
     folder = write_metrics(tmp_path / "run", full())
-    for age, silent in ((100, False), (400, True)):
+    for age, silent in ((130, False), (400, True)):
         os.utime(folder / "metrics.jsonl", (time.time() - age,) * 2)
         with run_state.recorded(folder, steps=40):
             assert ("much longer than any before" in of(folder).text) == silent
