@@ -6,7 +6,6 @@ For those who watch a run from outside: a metrics file alone does not tell a slo
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from data_prep.files import write_whole
 from recipe.mer_r1 import stop
 
 RUNNING, FINISHED, FAILED, INTERRUPTED, DIED, UNKNOWN = (
@@ -108,11 +108,4 @@ def _in_short(error: BaseException) -> str:
 
 
 def _write(record: RunRecord, run_dir: Path) -> None:
-    replace_text(path_in(run_dir), json.dumps(asdict(record)) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file that others may be reading: they see the old text or the new one, never a part."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path_in(run_dir), (json.dumps(asdict(record)) + "\n").encode())

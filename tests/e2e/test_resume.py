@@ -6,7 +6,6 @@ Under ``+profile=deterministic``: weights, optimizer, schedule, data order, answ
 from __future__ import annotations
 
 import json
-import os as _os
 import signal
 import time
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 
 import psutil
 import pytest
-from rl_runs import END_SECONDS, SHARED_MEMORY, START_SECONDS, Run, rings, shards_of
+from rl_runs import END_SECONDS, ON_DEMAND, SHARED_MEMORY, START_SECONDS, Run, rings, shards_of
 
 from recipe.mer_r1 import steps
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, ON_DEMAND]
 STEPS = 4
 CLOCK = ("timing", "perf/", "actor/perf/")
 """Metrics of time and memory; all others must be equal."""
@@ -116,7 +115,3 @@ def metrics(out: Path, step: int) -> dict[str, float]:
 
 def answers(out: Path, step: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "rollouts" / f"{step}.jsonl").read_text().splitlines()]
-
-
-if not _os.environ.get("MER_R1_LONG_TESTS"):
-    pytest.skip("takes long, not seen to pass whole yet: MER_R1_LONG_TESTS=1 runs it", allow_module_level=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import os as _os
 import signal
 import sys
 import time
@@ -14,9 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 import slurm_cluster
+from rl_runs import ON_DEMAND
 
 pytestmark = [
     pytest.mark.e2e,
+    ON_DEMAND,
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "SLURM is here"),
 ]
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,3 @@ def test_a_node_that_does_not_come_is_named_in_time(slurm, tmp_path) -> None:
     assert slurm.job(job)["JobState"] == "FAILED"
     assert slurm.job(job)["Restarts"] == "0"
     nothing_of_ray_stays(job)
-
-
-if not _os.environ.get("MER_R1_LONG_TESTS"):
-    pytest.skip("takes long, not seen to pass whole yet: MER_R1_LONG_TESTS=1 runs it", allow_module_level=True)

@@ -68,3 +68,14 @@ def tiny():
 def tokenizer(request):
     """The real vocabulary and a small one in turn."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def answers(tmp_path):
+    """Make a folder of answers, as `main_eval run` writes it: of a name, to a corpus."""
+    from result_cases import write_answers
+
+    def make(name, corpus, model="model", **changes):
+        return write_answers(tmp_path / name, corpus, model=tmp_path / model, **changes)
+
+    return make

@@ -4,7 +4,6 @@ import csv
 
 import pytest
 from report_cases import map_sentiment
-from result_cases import write_answers
 from typer.testing import CliRunner
 
 from recipe.mer_r1.eval.corpora import COLUMNS, SENTIMENT
@@ -22,14 +21,6 @@ def report(tmp_path):
         return CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "out"), "--bootstrap", "20"])
 
     return run
-
-
-@pytest.fixture
-def answers(tmp_path):
-    def make(name, corpus, model="model", **changes):
-        return write_answers(tmp_path / name, corpus, model=tmp_path / model, **changes)
-
-    return make
 
 
 def test_table_csv_and_picture_are_written(report, answers, tmp_path):

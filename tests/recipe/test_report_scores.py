@@ -5,7 +5,7 @@ import json
 
 import pytest
 from report_cases import judge, map_sentiment, remap
-from result_cases import BUILTIN, SENTIMENTS, write_answers
+from result_cases import BUILTIN, SENTIMENTS
 from typer.testing import CliRunner
 
 from recipe.mer_r1.eval.answers import Answer
@@ -51,14 +51,6 @@ def report(tmp_path):
         return CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "out"), "--bootstrap", "0"])
 
     return run
-
-
-@pytest.fixture
-def answers(tmp_path):
-    def make(name, corpus, model="model", **changes):
-        return write_answers(tmp_path / name, corpus, model=tmp_path / model, **changes)
-
-    return make
 
 
 def scored(folder, bootstrap=0):

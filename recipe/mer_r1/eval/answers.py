@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.errors import InputError, first_fault
 from recipe.mer_r1.eval.records import SETTINGS
 from recipe.mer_r1.eval.results import RESULTS, Origin
 
@@ -120,6 +120,4 @@ def _parse(kind: type[Parsed], text: bytes, where: str) -> Parsed:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        fault = error.errors()[0]
-        what = ".".join(map(str, fault["loc"]))
-        raise InputError(f"{where}: {f'{what}: ' if what else ''}{fault['msg']}") from error
+        raise InputError(f"{where}: {first_fault(error)}") from error

@@ -30,7 +30,7 @@ from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.eval.progress import progress
 from recipe.mer_r1.eval.results import Reading
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.wheel import EmotionWheels, load_wheels
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Check all folders, then read one after the other."""
     preset = load_preset(arguments.preset, arguments.set)
     launch.prepare_environment(preset.device, ".")  # offline: every model is a folder here
-    wheels = EmotionWheels.load(arguments.wheels) if arguments.wheels else EmotionWheels.builtin()
+    wheels = load_wheels(arguments.wheels)
     folders = [inside for folder in arguments.folders for inside in result_folders(folder)]
     jobs = [prepare(folder, preset, wheels, arguments.shared_tokens, arguments.floor) for folder in folders]
     for job in jobs:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_prep.files import write_whole
 from recipe.mer_r1.eval.answers import Answer
-from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.errors import InputError, first_fault
 from recipe.mer_r1.eval.results import Reading
 
 FORMS = ("slow", "fast")
@@ -162,17 +162,12 @@ def _read_meta(answers: Path) -> Meta | None:
     try:
         return Meta.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path}: {_fault(error)}; delete it and the confidences, and read them again") from error
+        raise InputError(f"{path}: {first_fault(error)}; delete it and the confidences, and read them again") from error
 
 
 def _parse(text: bytes, where: str) -> Line:
     try:
         return Line.model_validate(json.loads(text))
     except (ValidationError, ValueError) as error:
-        what = _fault(error) if isinstance(error, ValidationError) else str(error)
+        what = first_fault(error) if isinstance(error, ValidationError) else str(error)
         raise InputError(f"{where}: {what}") from error
-
-
-def _fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"

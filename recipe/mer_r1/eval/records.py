@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_prep.files import write_whole
 from recipe.mer_r1.answer import parse
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.reward import score_response
@@ -91,16 +92,17 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
 
 def replace(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write the whole file anew; a kill leaves the old one or the new one."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    append(new, records)
-    new.replace(path)
+    write_whole(path, "".join(map(_line, records)).encode())
 
 
 def append(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Add lines; they are on disk when this returns."""
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        file.writelines(map(_line, records))
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

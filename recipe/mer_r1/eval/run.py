@@ -75,12 +75,12 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval run") -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Check everything, make what is missing, write the scores, print them."""
     from recipe.mer_r1.preflight import check_model_folder
-    from recipe.mer_r1.wheel import EmotionWheels
+    from recipe.mer_r1.wheel import load_wheels
 
     preset = load_preset(arguments.preset, arguments.set)
     check_model_folder(arguments.model, "--model")
     launch.prepare_environment(preset.device, arguments.model)
-    wheels = EmotionWheels.load(arguments.wheels) if arguments.wheels else EmotionWheels.builtin()
+    wheels = load_wheels(arguments.wheels)
     sets = load_clip_sets(arguments.data, arguments.media_root, preset.media.use_audio_in_video, arguments.limit)
     weights = weights_sha256(Path(arguments.model))
     todo = []

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_prep.files import write_whole
 from recipe.mer_r1.live.page import page
 from recipe.mer_r1.live.status import watch
-from recipe.mer_r1.run_state import replace_text
 
 EVERY = 10.0  # seconds
 _PAUSES = 50  # times what a page took
@@ -25,7 +25,7 @@ _LAST_PAGE = 10.0  # seconds that the end of a run waits for its last page
 def write(names: dict[str, Path], out: Path, every: float) -> bool:
     """Write the page of these runs; whether one of them still runs."""
     runs = [(name, watch(folder)) for name, folder in names.items()]
-    replace_text(out, page(runs, every))
+    write_whole(out, page(runs, every).encode())
     return not all(watched.over for _, watched in runs)
 
 

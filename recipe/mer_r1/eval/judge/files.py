@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.errors import InputError, first_fault
 from recipe.mer_r1.eval.judge.results import Results
 
 
@@ -29,8 +29,7 @@ def read_judged(answers: Path) -> Results | None:
     try:
         found = Results.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}; {again}") from error
+        raise InputError(f"{path}: {first_fault(error)}; {again}") from error
     if found.answers_sha256 != hashlib.sha256(answers.read_bytes()).hexdigest():
         raise InputError(f"{path}: is of other answers than {answers.name} holds now; {again}")
     return found

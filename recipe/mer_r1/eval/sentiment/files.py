@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data_prep.files import write_whole
-from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.eval.errors import InputError, first_fault
 from recipe.mer_r1.eval.files import Source, read
 from recipe.mer_r1.eval.sentiment.mapped import Mapped
 from recipe.mer_r1.eval.sentiment.meta import Meta
@@ -49,8 +49,7 @@ def read_sentiments(answers: Path) -> tuple[dict[str, str], Meta] | None:
     try:
         meta = Meta.model_validate_json(about.read_bytes())
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise InputError(f"{about}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}; {again}") from error
+        raise InputError(f"{about}: {first_fault(error)}; {again}") from error
     if meta.answers_sha256 != hashlib.sha256(answers.read_bytes()).hexdigest():
         raise InputError(f"{path}: is of other answers than {answers.name} holds now; {again}")
     # Without any reply the file is empty, which `read` refuses.
