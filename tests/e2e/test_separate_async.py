@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_mer_r1 import PROMPTS, RESPONSES, train
-from test_rl_run import nothing_stays  # noqa: F401  a fixture
 
 from recipe.mer_r1 import steps
 
@@ -40,7 +39,7 @@ def test_weights_reach_the_rollout_and_staleness_is_bounded_and_logged(
     answering_model,
     micro_corpus,
     tmp_path,
-    nothing_stays,  # noqa: F811
+    nothing_stays,
 ) -> None:
     out = tmp_path / "run"
     shard = shard_with_a_broken_clip(micro_corpus, tmp_path)
