@@ -31,12 +31,13 @@ def loop(processor, monkeypatch):
     monkeypatch.setattr(OmniAgentLoop, "_encoder", None)
     server = Server()
 
-    def make(prompt_length=192, response_length=8, seed=0):
+    def make(prompt_length=192, response_length=8, seed=0, seeded=True):
         made = OmniAgentLoop.__new__(OmniAgentLoop)
         made.server_manager, made.processor, made.tokenizer = server, processor, processor.tokenizer
         made.apply_chat_template_kwargs = {}
         made.rollout_config = SimpleNamespace(prompt_length=prompt_length, response_length=response_length, seed=seed)
-        made.data_config = OmegaConf.create({"media": {**MEDIA, "use_audio_in_video": False}, "prompt_cache_size": 8})
+        media = {**MEDIA, "use_audio_in_video": False}
+        made.data_config = OmegaConf.create({"media": media, "prompt_cache_size": 8, "seeded_responses": seeded})
         return made
 
     return make
@@ -102,6 +103,12 @@ def test_each_response_has_a_seed_of_its_own_and_the_same_one_again(loop, rows):
     others = [seed(1), seed(run_seed=1), seed(global_steps=4), seed(session_id=1), seed(response_prefix="<think>")]
     assert len({first, *others}) == 6
     assert all(0 <= value < 2**32 for value in (first, *others))
+
+
+def test_without_seeds_none_is_sent(loop, rows):
+    made = loop(seeded=False)
+    run(made, **row(rows))
+    assert "seed" not in made.server_manager.asked[-1]["sampling_params"]
 
 
 def test_greedy_answers_need_no_seed(loop, rows):

@@ -81,7 +81,7 @@ class OmniAgentLoop(AgentLoopBase):
                 f"data.max_prompt_length={self.rollout_config.prompt_length}. Raise it, or lower data.media.fps, "
                 "max_frames or max_pixels."
             )
-        if sampling_params.get("temperature"):
+        if self.data_config.seeded_responses and sampling_params.get("temperature"):
             seed = response_seed(self.rollout_config.seed, row.get("global_steps", 0), row)
             sampling_params = {**sampling_params, "seed": seed}
         metrics: dict[str, Any] = {}
