@@ -87,7 +87,7 @@ def test_a_presets_limits_hold(micro_corpus, tiny_model, tmp_path):
     [
         ("media: {frames_per_second: 2}\nmax_prompt_length: 30\n", "frames_per_second"),
         ("media: {fps: 2}\n", "needs media and max_prompt_length"),
-        (None, "known are tiny"),
+        (None, "known are omni3b, omni7b, smol, tiny"),
     ],
 )
 def test_a_preset_that_is_none(text, message, micro_corpus, tiny_model, tmp_path):
