@@ -31,7 +31,8 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         for module in config.mer_r1.plugins:
             importlib.import_module(module)
         try:
-            return super().run(config)
+            with watch.engine_deaths():
+                return super().run(config)
         finally:
             trackers.close()
             # Here, because the servers end with this actor: when it returns, the driver is too late.

@@ -53,6 +53,24 @@ def deaths(seconds: float) -> Iterator[None]:
         looker.ended.set()
 
 
+@contextmanager
+def engine_deaths() -> Iterator[None]:
+    """In the trainer's own process, around its work and inside what ends its servers.
+
+    An engine's death may end the work faster than the driver looks, and a server that has ended says nothing more.
+
+    Raises:
+        DeadProcessError: instead of an error that follows the death of an engine.
+    """
+    try:
+        yield
+    except Exception as error:
+        dead = _dead_engines()
+        if dead:
+            raise DeadProcessError(_text(dead)) from error
+        raise
+
+
 class _Looker(threading.Thread):
     def __init__(self, seconds: float):
         super().__init__(name="deaths", daemon=True)
@@ -79,10 +97,13 @@ class _Looker(threading.Thread):
                 print(f"main_ppo: {who} has died: {how}", file=sys.stderr, flush=True)
 
     def text(self) -> str:
-        lines = [f"{who} has died: {how}" for who, how in self.found.items()]
-        if self.overdue:
-            lines.append(f"The run had not ended {self.seconds:g} s later (mer_r1.dead_process_seconds).")
-        return "\n".join([*lines, "The same command goes on from the last checkpoint."])
+        late = f"The run had not ended {self.seconds:g} s later (mer_r1.dead_process_seconds)."
+        return _text(self.found, *([late] if self.overdue else []))
+
+
+def _text(dead: dict[str, str], *more: str) -> str:
+    lines = [f"{who} has died: {how}" for who, how in dead.items()]
+    return "\n".join([*lines, *more, "The same command goes on from the last checkpoint."])
 
 
 def _dead_actors() -> dict[str, str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+
+from recipe.mer_r1 import steps
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 900, 90
@@ -28,6 +31,13 @@ def children() -> set[psutil.Process]:
             if child.status() != psutil.STATUS_ZOMBIE:
                 found.add(child)
     return found
+
+
+def reap() -> None:
+    """Wait for the dead among this process' children, adopted ones too, as init does."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def rings() -> set[str]:
@@ -65,6 +75,17 @@ class Run:
             if self.process.poll() is None:
                 self.process.kill()
             print(self.text[-6000:])
+
+    def await_step(self, step: int) -> None:
+        """Until the step's metrics are written, which is after it was saved."""
+        metrics = self.log.parent / "metrics.jsonl"
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if metrics.exists() and step in steps.read(metrics):
+                return
+            time.sleep(0.1)
+        self.process.kill()
+        pytest.fail(f"step {step} was not reached:\n{self.text[-6000:]}")
 
     @property
     def text(self) -> str:

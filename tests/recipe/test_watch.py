@@ -45,6 +45,14 @@ def test_an_error_after_a_death_names_the_dead(watch) -> None:
     assert "goes on from the last checkpoint" in str(caught.value)
 
 
+def test_an_error_in_the_trainer_names_the_dead_engine(watch, monkeypatch) -> None:
+    with pytest.raises(RuntimeError, match="its own"), watch.engine_deaths():
+        fail(RuntimeError("its own"))
+    monkeypatch.setattr(watch, "_dead_engines", lambda: {"the vLLM engine of vllm_server_0_0": "see above"})
+    with pytest.raises(watch.DeadProcessError, match="vllm_server_0_0 has died: see above"), watch.engine_deaths():
+        fail(RuntimeError("no materializable trajectories"))
+
+
 def test_a_wait_for_the_dead_is_ended(watch, capsys) -> None:
     watch.dying["vLLM"] = "killed"
     before = time.monotonic()
