@@ -97,9 +97,10 @@ def checkpoint(out: Path) -> dict[str, Any]:
     folder = out / "checkpoints" / f"global_step_{STEPS}"
     files = sorted(folder.rglob("*.pt"))
     assert [file.name.split("_world")[0] for file in files] == ["extra_state", "model", "optim", "data.pt"]
-    return {
-        name: value for file in files for name, value in leaves(torch.load(file, weights_only=False), file.name).items()
-    }
+    found = {}
+    for file in files:
+        found |= leaves(torch.load(file, weights_only=False), file.name)
+    return {name: value for name, value in found.items() if "/rng/" not in name}
 
 
 def metrics(out: Path, step: int) -> dict[str, float]:
