@@ -15,12 +15,13 @@ train() {
     trap 'exit 143' TERM # scancel, or the time limit itself
     trap _end_all EXIT
     cluster_nodes
+    # Overrides of the scripts come first: what follows may end with an option of Hydra's (--cfg=job).
     # Composes the run's configuration: a wrong override ends the job here, in seconds.
-    lines=$("$PYTHON" -m recipe.mer_r1.ray_cluster options "$@" "preset.nnodes=${#NODES[@]}")
+    lines=$("$PYTHON" -m recipe.mer_r1.ray_cluster options "preset.nnodes=${#NODES[@]}" "$@")
     [[ -z $lines ]] || mapfile -t options <<<"$lines"
     ray_up "${options[@]}"
     if [[ -z $STOP_ASKED ]]; then
-        "$PYTHON" -m recipe.mer_r1.main_ppo "$@" "preset.nnodes=${#NODES[@]}" &
+        "$PYTHON" -m recipe.mer_r1.main_ppo "preset.nnodes=${#NODES[@]}" "$@" &
         DRIVER=$!
         # A signal ends `wait` at once, with the driver still at work.
         while kill -0 "$DRIVER" 2>/dev/null; do
