@@ -46,25 +46,30 @@ _ray_step() {
 
 # _ray_wait DEADLINE NODE …: 0 when Ray counts these nodes; 1 when the time is over, or as soon as a step has ended.
 _ray_wait() {
-    local left=$(($1 - SECONDS)) step waiter
+    local left=$(($1 - SECONDS)) waiter ended=
     shift
     "$PYTHON" -m recipe.mer_r1.ray_cluster wait "$RAY_ADDRESS" "$left" "$@" &
     waiter=$!
-    while kill -0 "$waiter" 2>/dev/null; do
-        for step in "${RAY_STEPS[@]}"; do
-            if ! kill -0 "$step" 2>/dev/null; then
-                kill "$waiter"
-                echo "Ray: a node's step has ended by itself" >&2
-                break 2
-            fi
-        done
+    while [[ -z $ended ]] && kill -0 "$waiter" 2>/dev/null; do
         sleep 0.5
+        ended=$(_ended_steps)
     done
+    [[ -z $ended ]] || kill "$waiter" 2>/dev/null || true
     if ! wait "$waiter"; then
-        echo "Ray: not all of $* came. The last lines of each node's log:" >&2
+        echo "Ray: not all of $* came.${ended:+ The step on $ended has ended by itself.}" \
+            "The last lines of each node's log:" >&2
         tail -n 5 "$LOGS"/ray-*.log >&2
         return 1
     fi
+}
+
+# Nodes whose step is no longer there; steps are begun in the order of NODES.
+_ended_steps() {
+    local index names=()
+    for index in "${!RAY_STEPS[@]}"; do
+        kill -0 "${RAY_STEPS[index]}" 2>/dev/null || names+=("${NODES[index]}")
+    done
+    echo "${names[*]}"
 }
 
 # SLURM sends TERM to the steps' processes: Ray ends and its logs are kept. What is still there after RAY_END_SECONDS,
