@@ -17,10 +17,8 @@ from recipe.mer_r1 import steps
 ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 900, 90
 SHARED_MEMORY = Path("/dev/shm")
-ON_DEMAND = pytest.mark.skipif(
-    not os.environ.get("MER_R1_LONG_TESTS"),
-    reason="takes long, not seen to pass whole yet: MER_R1_LONG_TESTS=1 runs it",
-)
+SHARED_MEMORY_GROUP = pytest.mark.xdist_group("shared memory")
+"""Of tests that look for rings left behind: one after the other, since a killed vLLM does leave its own."""
 
 
 def children() -> set[psutil.Process]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
-from rl_runs import END_SECONDS, ON_DEMAND, SHARED_MEMORY, START_SECONDS, Run, rings, shards_of
+from rl_runs import END_SECONDS, SHARED_MEMORY, SHARED_MEMORY_GROUP, START_SECONDS, Run, rings, shards_of
 
 from recipe.mer_r1 import steps
 
-pytestmark = [pytest.mark.e2e, ON_DEMAND]
+pytestmark = [pytest.mark.e2e, SHARED_MEMORY_GROUP]
 STEPS = 5
 CLOCK = ("timing", "perf/", "actor/perf/")
 """Metrics of time and memory; all others must be equal."""

@@ -16,6 +16,7 @@ import slurm_cluster
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "SLURM is here"),
 ]
 ROOT = Path(__file__).parents[2]
