@@ -60,7 +60,7 @@ def is_of(process: psutil.Process, folder: str) -> bool:
 
 
 def test_a_run_on_two_nodes_is_preempted_requeued_and_finishes(slurm, micro_corpus, tiny_model, tmp_path) -> None:
-    steps, shards = 8, micro_corpus / "shards"
+    steps, shards = 12, micro_corpus / "shards"
     small = ("preset.prompts_per_step=2", "preset.micro_batch_size=4", f"preset.steps={steps}", "preset.save_every=100")
     inputs = (f"preset.train_files={shards}/rl.parquet", f"preset.val_files={shards}/test.parquet")
     no_validation = ("trainer.val_before_train=false", "preset.validate_every=-1")
@@ -73,8 +73,8 @@ def test_a_run_on_two_nodes_is_preempted_requeued_and_finishes(slurm, micro_corp
         slurm.wait_until(lambda: (metrics.exists() and metrics.read_text()) or ended(), SECONDS)
         whole_nodes = ("--partition=urgent", "--nodes=2", "--exclusive")
         urgent = slurm.call("sbatch", "--parsable", *whole_nodes, "--output=/dev/null", "--wrap=true")
-        slurm.wait_until(lambda: slurm.job(job)["Restarts"] == "1" or ended(), 120)
-        slurm.wait_until(lambda: slurm.job(urgent.strip())["JobState"] == "COMPLETED", 60)
+        slurm.wait_until(lambda: slurm.job(job)["Restarts"] == "1" or ended(), 300)
+        slurm.wait_until(lambda: slurm.job(urgent.strip())["JobState"] == "COMPLETED", 120)
         slurm.wait_until(ended, SECONDS)
     finally:
         print(text()[-8000:])
