@@ -17,8 +17,6 @@ from recipe.mer_r1 import steps
 ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 900, 90
 SHARED_MEMORY = Path("/dev/shm")
-SHARED_MEMORY_GROUP = pytest.mark.xdist_group("shared memory")
-"""Of tests that look for rings left behind: one after the other, since a killed vLLM does leave its own."""
 
 
 def children() -> set[psutil.Process]:
@@ -40,11 +38,11 @@ def reap() -> None:
 
 def rings() -> set[str]:
     """vLLM's shared-memory rings that no process uses; other runs on this machine may have some in use."""
-    used = set()
+    found, used = {file.name for file in SHARED_MEMORY.glob("psm_*")}, set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with suppress(OSError):
             used |= {line.split("/dev/shm/")[1].split()[0] for line in maps.read_text().split("\n") if "/psm_" in line}
-    return {file.name for file in SHARED_MEMORY.glob("psm_*")} - used
+    return found - used
 
 
 class Run:

@@ -13,7 +13,7 @@ import pytest
 from recipe.mer_r1 import steps
 from recipe.mer_r1.wheel import EmotionWheels
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("mer_r1")]
+pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 STEPS, PROMPTS, RESPONSES = 2, 4, 4
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rl_runs import END_SECONDS, ROOT, SHARED_MEMORY_GROUP, START_SECONDS, Run, shards_of
+from rl_runs import END_SECONDS, ROOT, START_SECONDS, Run, shards_of
 
 from data_prep import readers
 from data_prep.build import Options, build
 from data_prep.places import Root
 from recipe.mer_r1 import steps
 
-pytestmark = [pytest.mark.e2e, SHARED_MEMORY_GROUP]
+pytestmark = pytest.mark.e2e
 
 
 def test_a_clip_that_breaks_stops_the_run_and_is_named(micro_corpus, tiny_model, tmp_path, nothing_stays) -> None:

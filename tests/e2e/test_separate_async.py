@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rl_runs import SHARED_MEMORY_GROUP
 from test_mer_r1 import PROMPTS, RESPONSES, train
 
 from recipe.mer_r1 import steps
 
-pytestmark = [pytest.mark.e2e, SHARED_MEMORY_GROUP]
+pytestmark = pytest.mark.e2e
 STEPS, UPDATES, MAX_VERSIONS = 4, 2, 2
 # Half a step is sent ahead: each step then trains on responses of the last version and on stale ones.
 MODE = (

@@ -16,7 +16,6 @@ import slurm_cluster
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "SLURM is here"),
 ]
 ROOT = Path(__file__).parents[2]
