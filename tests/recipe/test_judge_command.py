@@ -157,6 +157,15 @@ def test_no_more_answers_at_a_time_than_asked_for(server, case):
     assert server.peak == 2
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to SIGINT, which a shell's background job ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_interrupted_it_keeps_what_it_has(server, case, capsys):
     def interrupt(body, nth):
         if len(server.requests) == 4:
