@@ -8,8 +8,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 UV      = $(VENV)/bin/uv pip install --quiet --python $(PY) --no-deps
 STAMP   = $(VENV)/.complete
 START  := $(shell date +%s)
-# Test processes. Two end-to-end runs at a time take up to 22 GB; a run's many processes start one after the other, so that one
-# run alone keeps a second core idle.
+# Test processes. Two end-to-end runs at a time take up to 22 GB; one alone keeps a second core idle, since its many
+# processes start one after the other.
 WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 

@@ -98,7 +98,7 @@ class _Looker(threading.Thread):
 
     def text(self) -> str:
         late = f"The run had not ended {self.seconds:g} s later (mer_r1.dead_process_seconds)."
-        return _text(self.found, *([late] if self.overdue else []))
+        return _text(self.found, late) if self.overdue else _text(self.found)
 
 
 def _text(dead: dict[str, str], *more: str) -> str:
