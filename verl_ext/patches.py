@@ -18,6 +18,8 @@ from typing import Any
 
 import wrapt
 
+from verl_ext import ports
+
 _LOG_PROB_ROWS = 1024
 """Tokens whose logits are normalised in one call; bounds the memory that verl's loop over single tokens is to save."""
 
@@ -175,6 +177,28 @@ def _separate_async_log(module: ModuleType) -> None:
     module.logger = _WithoutFlush(module.logger)
 
 
+def _workers_port(module: ModuleType) -> None:
+    original = module.RayWorkerGroup._get_master_addr_port
+
+    @functools.wraps(original)
+    def _get_master_addr_port(self: Any, pg: Any, bundle_index: int = 0, master_port_range: Any = None) -> None:
+        # verl searches this range on the node of rank 0; its trainers leave the argument None.
+        original(self, pg, bundle_index, master_port_range or ports.port_range())
+
+    module.RayWorkerGroup._get_master_addr_port = _get_master_addr_port
+
+
+def _engines_port(module: ModuleType) -> None:
+    original = module._get_open_port
+
+    @functools.wraps(original)
+    def _get_open_port(*args: Any, **kwargs: Any) -> int:
+        asked = args or kwargs or module.envs.VLLM_PORT is not None
+        return original(*args, **kwargs) if asked else ports.free_port()
+
+    module._get_open_port = _get_open_port
+
+
 def _vllm_keeps_weights(module: ModuleType) -> None:
     import torch
 
@@ -239,6 +263,21 @@ VERL_PATCHES = (
         "verl.trainer.ppo.v1.trainer_separate_async",
         "verl 0.9.1 logs with print's flush=True, a TypeError, where the actor's pool has no rollout of its own",
         _separate_async_log,
+    ),
+    Patch(
+        "workers' port",
+        "verl.single_controller.ray.base",
+        "verl 0.9.1 lets go of the port that its workers meet at long before they open it; another may have it by then",
+        _workers_port,
+    ),
+)
+
+VLLM_PATCHES = (
+    Patch(
+        "engine's port",
+        "vllm.utils.network_utils",
+        "vLLM 0.28.0 lets go of its workers' port long before they open it; another may have it by then",
+        _engines_port,
     ),
 )
 

@@ -6,7 +6,7 @@ ARCHITECTURES = ("Qwen2_5OmniModel", "Qwen2_5OmniThinkerForConditionalGeneration
 
 
 def register() -> None:
-    """Register our Thinker class with vLLM and, on a CPU, keep weights loadable; end with the process' parent.
+    """Register our Thinker class with vLLM and install our patches; end with the process' parent.
 
     Called once per process by vLLM.
     """
@@ -20,5 +20,6 @@ def register() -> None:
     orphans.end_with_parent()
     for architecture in ARCHITECTURES:
         ModelRegistry.register_model(architecture, "verl_ext.omni.vllm_model:OmniThinker")
+    patches.install(patches.VLLM_PATCHES)
     if current_platform.is_cpu():
         patches.install(patches.VLLM_CPU_PATCHES)

@@ -7,7 +7,6 @@ own launcher on several nodes.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from recipe.mer_r1 import launch, run_record, run_state, trackers
+from verl_ext import ports
 
 
 def main(config: DictConfig) -> None:
@@ -54,12 +54,9 @@ def start_ranks(nnodes: int, ranks_per_node: int) -> None:
     if ranks_per_node > 1:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks_per_node}"]
         os.execv(sys.executable, [sys.executable, *launcher, "-m", "recipe.mer_r1.main_sft", *sys.argv[1:]])
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
     alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}
     os.environ.update({name: str(value) for name, value in alone.items()})
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports.free_port()))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, open_dict
 
 from recipe.mer_r1 import launch
+from verl_ext import ports
 
 # What a node of a cluster is started with; who joins it cannot say it again.
 START_KEYS = ("num_cpus", "num_gpus", "object_store_memory")
@@ -43,9 +44,7 @@ def free_address() -> str:
     """``IP:PORT`` of this machine, as other nodes reach it, with a port that is free now."""
     import ray
 
-    with socket.socket() as server:
-        server.bind(("", 0))
-        return f"{ray.util.get_node_ip_address()}:{server.getsockname()[1]}"
+    return f"{ray.util.get_node_ip_address()}:{ports.free_port()}"
 
 
 def wait_for_nodes(address: str, names: Sequence[str], seconds: float) -> list[str]:

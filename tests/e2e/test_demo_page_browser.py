@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import av
 import pytest
+
+from verl_ext import ports
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,7 @@ REFUSED = """() => new Promise(done => {
 @pytest.fixture
 def address(answering_model, micro_corpus, tmp_path):
     """The page of a model that answers; afterwards nothing of it is left, process or upload."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = ports.free_port()
     command = [sys.executable, "-m", "recipe.mer_r1.main_eval", "demo", "--model", str(answering_model)]
     command += ["--shard", str(micro_corpus / "shards" / "test.parquet"), "--port", str(port)]
     temporary = tmp_path / "temporary"

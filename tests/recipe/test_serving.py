@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 from export_cases import run_folder
+
+from verl_ext import ports
 
 pytestmark = pytest.mark.seam
 ROOT = Path(__file__).parents[2]
@@ -28,9 +29,7 @@ def server(tiny_model, tmp_path):
 
     run, out = run_folder(tmp_path / "run", tiny_model, load_file(tiny_model / "model.safetensors")), tmp_path / "out"
     assert main([str(run), "--out", str(out)]) == 0
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = ports.free_port()
     limits = json.dumps({"video": 1, "audio": 1, "image": 0})
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(out), "--dtype", "float32"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "mer", "--enforce-eager"]

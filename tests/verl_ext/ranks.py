@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -11,21 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from verl_ext import ports
+
 HERE = Path(__file__).parent
 SECONDS = 300
 
 
 def run_ranks(script: str, ranks: int, arguments: Iterable[object]) -> list[str]:
     """Run ``python SCRIPT ARGUMENTS…`` a rank; returns each one's output, fails the test on an error."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
     common = {
         **os.environ,
         "PYTHONPATH": str(HERE.parents[1]),
         "WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(ports.free_port()),
     }
     processes = [
         subprocess.Popen(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from omni_cases import encoder, messages
 
-from verl_ext import patches
+from verl_ext import patches, ports
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -27,8 +27,12 @@ PROBED = {
     "log-probs in chunks",
     "saved weights are copies",
     "separate-async log",
+    "workers' port",
+    "engine's port",
     "vllm keeps weights",
 }
+
+VLLM_PATCHES = patches.VLLM_PATCHES + patches.VLLM_CPU_PATCHES
 
 
 def probe(script, *arguments, **environment):
@@ -45,13 +49,13 @@ def probe(script, *arguments, **environment):
 
 
 def test_every_patch_is_tested_here():
-    names = [patch.name for patch in (*patches.VERL_PATCHES, *patches.VLLM_CPU_PATCHES)]
+    names = [patch.name for patch in (*patches.VERL_PATCHES, *VLLM_PATCHES)]
     assert sorted(names) == sorted(PROBED)
 
 
 def test_every_patch_names_the_release_that_it_mends():
     assert all("verl 0.9.1" in patch.mends for patch in patches.VERL_PATCHES)
-    assert all("vLLM 0.28.0" in patch.mends for patch in patches.VLLM_CPU_PATCHES)
+    assert all("vLLM 0.28.0" in patch.mends for patch in VLLM_PATCHES)
 
 
 # -- verl --------------------------------------------------------------------------------------------------------------
@@ -137,6 +141,19 @@ def test_separate_async_log(released, patched):
     assert patched["separate-async log"] is None
 
 
+def kernels_own() -> range:
+    """The ports that the kernel gives out by itself."""
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    return range(first, last + 1)
+
+
+@pytest.mark.seam
+def test_workers_port(released, patched):
+    assert all(port in kernels_own() for port in released["workers' port"])
+    assert all(ports.FIRST <= port < ports.END for port in patched["workers' port"])
+    assert len(set(patched["workers' port"])) == 2
+
+
 # -- vLLM --------------------------------------------------------------------------------------------------------------
 
 
@@ -182,6 +199,15 @@ def patched_vllm(tiny_model, cases):
     found = probe("vllm_probe.py", tiny_model, cases)
     assert found["architecture"] == "verl_ext.omni.vllm_model.OmniThinker"
     return found
+
+
+@pytest.mark.seam
+def test_engines_port(released_vllm, patched_vllm):
+    released, patched = released_vllm["engine's ports"], patched_vllm["engine's ports"]
+    assert all(port in kernels_own() for port in released["default"])
+    assert all(ports.FIRST <= port < ports.END for port in patched["default"])
+    assert len(set(patched["default"])) == 2
+    assert released["asked"] == patched["asked"] == 15000
 
 
 @pytest.mark.seam

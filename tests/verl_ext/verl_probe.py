@@ -7,7 +7,6 @@ With ``VERL_USE_EXTERNAL_PLUGINS=none`` this is verl as released. Prints one lin
 
 import json
 import os
-import socket
 import sys
 import warnings
 from pathlib import Path
@@ -23,10 +22,9 @@ def outcome(call, *arguments, **keywords):
 
 def one_rank():
     """What torch.distributed reads: a process alone, at a free port."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1")
+    from verl_ext import ports
+
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports.free_port()), RANK="0", WORLD_SIZE="1")
 
 
 def gloo_process_group():
@@ -160,6 +158,25 @@ def separate_async_log():
     return outcome(trainer_separate_async.logger.info, "as verl calls it", flush=True)
 
 
+def workers_port():
+    """Of two groups of workers that want a place to meet."""
+    import ray
+    from ray.util.placement_group import placement_group
+    from verl.single_controller.ray import base
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        place = placement_group([{"CPU": 1}])
+        ray.get(place.ready())
+        groups = [object.__new__(base.RayWorkerGroup) for _ in range(2)]
+        for group in groups:
+            group._master_addr = group._master_port = None
+            group._get_master_addr_port(place)
+        return [int(group._master_port) for group in groups]
+    finally:
+        ray.shutdown()
+
+
 def main() -> None:
     model, folder = sys.argv[1:]
     import verl  # noqa: F401  loads the plugin, or not
@@ -180,6 +197,7 @@ def main() -> None:
                 "log-probs in chunks": log_probs_in_chunks(),
                 "saved weights are copies": saved_weights_are_copies(),
                 "separate-async log": separate_async_log(),
+                "workers' port": workers_port(),
             }
         )
     )

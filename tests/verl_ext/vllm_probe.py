@@ -7,6 +7,7 @@ and ``positions`` (3, length), all as transformers has them. Prints one line of 
 """
 
 import json
+import os
 import sys
 
 import torch
@@ -70,6 +71,17 @@ def cached_audio(config, case) -> str:
     return "fine"
 
 
+def engines_ports(named: str = "15000") -> dict:
+    """Where an engine's workers meet, by default and where the user has named a port."""
+    from vllm.utils.network_utils import get_open_port
+
+    default = [get_open_port() for _ in range(2)]
+    os.environ["VLLM_PORT"] = named
+    asked = get_open_port()
+    del os.environ["VLLM_PORT"]
+    return {"default": default, "asked": asked}
+
+
 def main() -> None:
     from vllm.config import ModelConfig, VllmConfig, set_current_vllm_config
     from vllm.model_executor.model_loader import get_model_architecture
@@ -88,6 +100,7 @@ def main() -> None:
         result = {
             "architecture": f"{architecture.__module__}.{architecture.__name__}",
             "packs_on_this_machine": packs_on_this_machine(),
+            "engine's ports": engines_ports(),
             "weight_elements": weight_after_loading(),
             "cached_audio": {name: cached_audio(config, case) for name, case in cases.items()},
             "prompts": {name: prompt(processor, model, case) for name, case in cases.items()},
