@@ -28,6 +28,21 @@ def options(config: DictConfig) -> list[str]:
     return [f"--{key.replace('_', '-')}={asked[key]}" for key in START_KEYS if asked.get(key) is not None]
 
 
+def check_nodes(config: DictConfig, nodes: int) -> None:
+    """Whether a run's pools of workers fit the nodes that a scheduler has given.
+
+    Raises:
+        ValueError: a pool wants more nodes than there are, or all together fewer.
+    """
+    actor, rollout = config.trainer.nnodes, config.actor_rollout_ref.rollout.nnodes
+    pools = f"preset.nnodes={actor}" + (f" and mode.rollout_nodes={rollout}" if rollout else "")
+    way_out = "Give the job as many nodes as the run uses (sbatch --nodes); without preset.nnodes it uses all."
+    if max(actor, rollout) > nodes:
+        raise ValueError(f"{pools}: more than the job's nodes, {nodes}. {way_out}")
+    if actor + rollout < nodes:
+        raise ValueError(f"{pools}: of the job's nodes, {nodes}, some would be idle. {way_out}")
+
+
 def join_where_named(config: DictConfig) -> None:
     """Make a run ready to join the cluster that RAY_ADDRESS or `ray_kwargs.ray_init.address` names, if one does.
 
@@ -93,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("address", help="IP:PORT of this machine for the head, the port free now")
     asked = commands.add_parser("options", help="ray start's options for each node of a run, one a line")
+    asked.add_argument("nodes", type=int, help="that the run is to have")
     asked.add_argument("arguments", nargs=argparse.REMAINDER, help="as for main_ppo")
     wait = commands.add_parser("wait", help="until Ray counts all these nodes; exit status 1 where some do not come")
     wait.add_argument("address", help="IP:PORT of the head")
@@ -103,7 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(free_address())
     elif given.command == "options":
         overrides = [argument for argument in given.arguments if not argument.startswith("-")]
-        print("\n".join(options(launch.check_overrides("ppo", overrides))))
+        config = launch.check_overrides("ppo", overrides)
+        try:
+            check_nodes(config, given.nodes)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+        print("\n".join(options(config)))
     else:
         missing = wait_for_nodes(given.address, given.names, given.seconds)
         if missing:

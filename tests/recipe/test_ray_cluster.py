@@ -36,8 +36,30 @@ def test_an_address_in_the_configuration_joins_too(monkeypatch):
 
 def test_a_wrong_override_ends_the_job_before_ray_starts(capsys):
     with pytest.raises(SystemExit, match="2"):
-        ray_cluster.main(["options", "preset.step=3", "--cfg=job"])
+        ray_cluster.main(["options", "1", "preset.step=3", "--cfg=job"])
     assert "did you mean" in capsys.readouterr().err
+
+
+ASYNC = ("mode=separate_async", "preset.nnodes=1")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "overrides", "message"),
+    [
+        ("2", ["preset.nnodes=2"], None),
+        ("2", ["preset.nnodes=3"], "preset.nnodes=3: more than the job's nodes, 2."),
+        ("2", ["preset.nnodes=1"], "preset.nnodes=1: of the job's nodes, 2, some would be idle."),
+        ("2", ASYNC, None),  # a node a pool
+        ("1", ASYNC, None),  # both on one
+        ("3", ASYNC, "preset.nnodes=1 and mode.rollout_nodes=1: of the job's nodes, 3, some would be idle."),
+        ("1", [*ASYNC, "mode.rollout_nodes=2"], "preset.nnodes=1 and mode.rollout_nodes=2: more than the job's nodes"),
+    ],
+)
+def test_a_run_that_does_not_fit_the_jobs_nodes_ends_before_ray_starts(nodes, overrides, message, capsys):
+    status = ray_cluster.main(["options", nodes, "preset=tiny", *overrides])
+    said = capsys.readouterr()
+    assert (status, said.err.startswith(message or "\0")) == ((0, False) if message is None else (2, True)), said.err
+    assert ("--num-cpus=16" in said.out) == (message is None)
 
 
 def test_nodes_that_do_not_come_are_named_when_the_time_is_over(capsys):
