@@ -45,7 +45,7 @@ def check(
         count_tokens = counter(model, media)
     options = run.Options(limits, held_out, count_tokens, workers or len(os.sched_getaffinity(0)))
     with run.open_results(out, limits) as results:
-        done = run.check(reader, Root(root, links_to), results, options, screen.progress)
+        done = run.check(reader, Root(root, links_to), results, options)
         head = {
             "corpus": corpus,
             "root": str(root.absolute()),

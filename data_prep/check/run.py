@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +18,11 @@ from data_prep.check.verdicts import Limits
 from data_prep.check.worker import Look, start, work
 from data_prep.clip import Clip
 from data_prep.places import Root
+from data_prep.progress import progress
 from data_prep.reader import Reader
 
 TIMEOUT = 120.0
 """Seconds for a clip's files; decoding a clip of some seconds takes some tenths of one."""
-
-Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
-"""Number of clips → what is called whenever one is done."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,7 @@ def open_results(out: Path, limits: Limits) -> Results:
     return Results(out / FILE, f"{VERSION}/{av.__version__}/{limits.sampling_rate}")
 
 
-def check(
-    reader: Reader,
-    root: Root,
-    results: Results,
-    options: Options,
-    progress: Progress = lambda total: nullcontext(lambda: None),
-) -> Recorder:
+def check(reader: Reader, root: Root, results: Results, options: Options) -> Recorder:
     """Look at every clip and add its verdicts to `results`; the recorder has the number of files decoded.
 
     Raises CorpusError where the corpus or a held-out shard cannot be read.
@@ -59,7 +51,7 @@ def check(
     limits = options.limits
     arguments = (results.path, results.version, options.inspect, limits.sampling_rate)
     pool = Pool(work, options.workers, options.timeout, start, arguments)
-    with progress(_count(reader, root)) as step:
+    with progress("clips", _count(reader, root)) as step:
         recorder = Recorder(results, limits, options.count_tokens, step)
         tasks = _tasks(reader, root, options.held_out)
         with closing(pool.run(recorder.unknown(tasks))) as ended:

@@ -1,13 +1,9 @@
-"""What a check says on the terminal: a progress bar while it runs, tables at its end."""
+"""What a check says on the terminal at its end: tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from data_prep.check import report
@@ -18,16 +14,6 @@ EXAMPLES = 3
 """Clips named a kind; report.json names all."""
 _WIDE = 160  # columns where output goes to a file
 _BAR = 40  # signs of the longest bar
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; nothing where output goes to a file."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("clips", total=total)
-        yield lambda: bar.advance(task)
 
 
 def show(results: Results, title: str, max_prompt_length: int | None) -> None:

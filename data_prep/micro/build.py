@@ -17,8 +17,6 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from data_prep.clip import CorpusError
 from data_prep.files import PART, write_whole
 from data_prep.micro import card
@@ -27,6 +25,7 @@ from data_prep.micro.plan import ClipPlan, draw_plan
 from data_prep.micro.render import media_paths, render_batch
 from data_prep.micro.shards import SPLITS, write_micro_shards
 from data_prep.micro.voice import engine_version, pick_engine
+from data_prep.progress import progress
 from data_prep.readers.mer_caption_plus import OPENSETS, REASONS, SUBTITLES
 
 GENERATOR = 1
@@ -150,12 +149,10 @@ def _leave_interrupts_to_parent() -> None:
 
 
 def _follow(jobs: list[Future[int]], total: int) -> None:
-    """Show a progress bar until all jobs are done; raises what a job raised."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn()) as progress:
-        task = progress.add_task("MER-Micro clips", total=total)
+    """Show progress until all jobs are done; raises what a job raised."""
+    with progress("MER-Micro clips", total) as advance:
         for job in as_completed(jobs):
-            progress.advance(task, job.result())
+            advance(job.result())
 
 
 def _write_tables(folder: Path, plans: list[ClipPlan]) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -199,17 +200,17 @@ def _kept(out: Path) -> int:
         return 0
 
 
-def test_an_interrupted_run_keeps_what_it_found(corpus, tmp_path):
+def test_an_interrupted_run_keeps_what_it_found(corpus, tmp_path, monkeypatch):
     ended = iter(range(3))
 
     def step() -> None:
         if next(ended, None) is None:
             raise KeyboardInterrupt
 
-    from contextlib import nullcontext
-
-    with run.open_results(tmp_path / "out", Limits()) as results, pytest.raises(KeyboardInterrupt):
-        run.check(READER, Root(corpus.root), results, run.Options(), lambda total: nullcontext(step))
+    with monkeypatch.context() as during, run.open_results(tmp_path / "out", Limits()) as results:
+        during.setattr(run, "progress", lambda what, total: nullcontext(step))
+        with pytest.raises(KeyboardInterrupt):
+            run.check(READER, Root(corpus.root), results, run.Options())
     done, _ = checked_by(corpus, tmp_path / "out")
     assert done.remembered >= 2 * 3
     assert done.decoded > 0

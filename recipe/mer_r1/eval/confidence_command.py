@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from data_prep.progress import progress
 from recipe.mer_r1 import launch
 from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.answers import Answer, Answers, read_answers, result_folders
@@ -28,7 +29,6 @@ from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import load_preset
-from recipe.mer_r1.eval.progress import progress
 from recipe.mer_r1.eval.results import Reading
 from recipe.mer_r1.wheel import EmotionWheels, load_wheels
 

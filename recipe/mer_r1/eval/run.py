@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.progress import progress
 from recipe.mer_r1 import launch
 from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.clip_sets import folder_names, load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import MODES, PREFIXES, Generation, load_preset, settings
-from recipe.mer_r1.eval.progress import progress
 
 
 def parser(prog_name: str) -> argparse.ArgumentParser:
