@@ -34,13 +34,14 @@ ray_up() {
 }
 
 # _ray_step ROLE NODE [OPTION …]: a step beside the others of the job, with all of the job's CPUs and GPUs on the node
-# (srun no longer takes --cpus-per-task from sbatch).
+# (srun no longer takes --cpus-per-task from sbatch). Its folder has a number for the node's name: the paths of Ray's sockets
+# must not be longer than 107 bytes.
 _ray_step() {
-    local role=$1 node=$2
+    local role=$1 node=$2 folder=/tmp/ray-$SLURM_JOB_ID-${#RAY_STEPS[@]}
     shift 2
     srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
         --job-name="ray-$node" --output="$LOGS/ray-$node.log" --open-mode=append \
-        bash examples/slurm/ray_node.sh "$role" "$RAY_ADDRESS" "$node" "/tmp/ray-$SLURM_JOB_ID-$node" "$LOGS" "$@" &
+        bash examples/slurm/ray_node.sh "$role" "$RAY_ADDRESS" "$node" "$folder" "$LOGS" "$@" &
     RAY_STEPS+=($!)
 }
 

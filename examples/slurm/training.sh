@@ -3,7 +3,8 @@
 #   train key=value …     Ray on the job's nodes, main_ppo on them; returns its exit status
 # USR1 (SLURM sends it some minutes before the time limit, or at a pre-emption) is passed on to main_ppo, which finishes
 # its step, saves a checkpoint and ends with status 75; the job is then requeued, and the same command goes on from it.
-# Any other failure is not requeued.
+# A run that ends because SLURM took its nodes goes on from its last checkpoint. Any other failure is not requeued.
+source examples/slurm/requeue.sh
 
 readonly STOPPED_AS_ASKED=75
 DRIVER=
@@ -31,8 +32,10 @@ train() {
     fi
     if [[ -n $STOP_ASKED ]] && _goes_on "$status"; then
         _end_all
-        echo "job $SLURM_JOB_ID: stopped as asked; requeued, and the same command goes on"
-        scontrol requeue "$SLURM_JOB_ID"
+        requeue "stopped as asked"
+    elif ((status)) && preempted; then
+        _end_all
+        requeue "pre-empted"
     fi
     return "$status"
 }

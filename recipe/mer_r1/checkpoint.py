@@ -1,8 +1,8 @@
-"""Checkpoints of an RL run: a folder ``global_step_N`` is whole or absent, whatever is killed or full in between.
+"""Checkpoints of SFT and RL: a folder ``global_step_N`` is whole or absent, whatever is killed or full in between.
 
 verl 0.9.1 writes a checkpoint where it will stand, deletes an older one before the new one is whole, rewrites the
-tracker (the file that names the newest one, for ``resume_mode=auto``) in place, and after a resume no longer knows
-which older ones it may delete. Here it writes into a folder of its own, which is then renamed.
+tracker (the file that names the newest one, for ``resume_mode=auto``; RL's in place), and after a resume no longer
+knows which older ones it may delete. Here it writes into a folder of its own, which is then renamed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,39 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be written; the older ones stand as they were."""
 
 
+@contextmanager
+def whole(folder: Path, step: int, keep: int | None) -> Iterator[Path]:
+    """Yields where to write the checkpoint of a step; what was written there then becomes the newest in `folder`.
+
+    Args:
+        folder: of the checkpoints, which all nodes share.
+        step: whose state is written, as ``global_step_N``.
+        keep: the last ones to keep; None for all.
+
+    Raises:
+        CheckpointError: names the folder, the room there, and what a resume goes on from.
+    """
+    unfinished = folder / UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with explained(folder, step):
+        try:
+            yield unfinished
+            _publish(unfinished / f"{PREFIX}{step}", folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    if keep:
+        _delete_older(folder, step, keep)
+
+
+@contextmanager
+def explained(folder: Path, step: int) -> Iterator[None]:
+    """Turns an error of writing the checkpoint of a step into a CheckpointError."""
+    try:
+        yield
+    except Exception as error:  # a worker's error comes in Ray's wrapping
+        raise CheckpointError(_failure(error, folder, step)) from error
+
+
 class CheckpointMixin:
     """For any of verl's V1 trainers, whose nodes share the checkpoint folder."""
 
@@ -36,29 +69,24 @@ class CheckpointMixin:
         """Write the state after this step, make it the newest, then delete those over ``max_actor_ckpt_to_keep``.
 
         Raises:
-            CheckpointError: names the folder, the room there, and what a resume goes on from.
+            CheckpointError: see :func:`whole`.
         """
-        trainer = self.config.trainer
-        folder, keep = Path(trainer.default_local_dir), trainer.max_actor_ckpt_to_keep
-        unfinished, name = folder / UNFINISHED, f"{PREFIX}{self.global_steps}"
-        callback = self.checkpoint_callback
-        shutil.rmtree(unfinished, ignore_errors=True)
+        trainer, callback = self.config.trainer, self.checkpoint_callback
+        folder = Path(trainer.default_local_dir)
         try:
-            with _instead(trainer, unfinished):
+            with (
+                whole(folder, self.global_steps, trainer.max_actor_ckpt_to_keep) as unfinished,
+                _instead(trainer, unfinished),
+            ):
                 self.checkpoint_callback = CheckpointCallback()
                 super()._save_checkpoint()
-            _publish(unfinished / name, folder)
-        except Exception as error:  # a rank's error comes in Ray's wrapping
-            text = _failure(error, folder, self.global_steps)
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise CheckpointError(text) from error
         finally:
             self.checkpoint_callback = callback
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if keep:
-            _delete_older(folder, self.global_steps, keep)
         callback.on_save(
-            trainer=self, global_step=self.global_steps, checkpoint_dir=str(folder / name), async_save=False
+            trainer=self,
+            global_step=self.global_steps,
+            checkpoint_dir=str(folder / f"{PREFIX}{self.global_steps}"),
+            async_save=False,
         )
 
 

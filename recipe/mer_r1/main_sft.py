@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch, run_record, run_state, trackers
+from recipe.mer_r1 import launch, run_record, run_state, stop, trackers
 from verl_ext import ports
 
 
@@ -36,11 +37,22 @@ def main(config: DictConfig) -> None:
         run_record.write(config, "sft")
     from recipe.mer_r1.sft_trainer import run
 
-    first = os.environ["RANK"] == "0"
-    with run_state.recorded(Path(config.run_dir), config.preset.sft.steps or 0) if first else nullcontext():
-        out = run(config)
-    if first:
-        print(f"model: {out}")
+    with as_first_rank(config) if os.environ["RANK"] == "0" else nullcontext():
+        run(config)
+
+
+@contextmanager
+def as_first_rank(config: DictConfig) -> Iterator[None]:
+    """What one rank does for all: the run's record, and listening for the signal to stop."""
+    run_dir = Path(config.run_dir)
+    # torchrun takes any other status than 0 for a failure.
+    stopped = 0 if "TORCHELASTIC_RUN_ID" in os.environ else stop.EXIT_CODE
+    with (
+        run_state.recorded(run_dir, config.preset.sft.steps or 0),
+        stop.on_signal(run_dir, "main_sft", exit_code=stopped),
+    ):
+        yield
+    print(f"model: {run_dir / 'model'}")
 
 
 def start_ranks(nnodes: int, ranks_per_node: int) -> None:

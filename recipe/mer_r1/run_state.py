@@ -88,12 +88,8 @@ def recorded(run_dir: Path, steps: int) -> Iterator[None]:
     _write(record, run_dir)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, stop.Stopped):
         _write(replace(record, state=INTERRUPTED, ended=time.time()), run_dir)
-        raise
-    except SystemExit as error:
-        state = INTERRUPTED if error.code == stop.EXIT_CODE else FAILED
-        _write(replace(record, state=state, ended=time.time(), error=_in_short(error)), run_dir)
         raise
     except BaseException as error:
         _write(replace(record, state=FAILED, ended=time.time(), error=_in_short(error)), run_dir)

@@ -1,12 +1,15 @@
-"""verl's SFT trainer with this recipe's data order, a metrics file that survives a resume, and the final model."""
+"""verl's SFT trainer with this recipe's data order and checkpoints, a metrics file that survives a resume, a stop when
+asked to, and the final model."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -15,7 +18,8 @@ from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils import tensordict_utils as tu
 from verl.utils.fsdp_utils import get_fsdp_full_state_dict
 
-from recipe.mer_r1 import steps
+from recipe.mer_r1 import steps, stop
+from recipe.mer_r1.sft_checkpoint import WholeCheckpoints
 from verl_ext.omni.adapters import has_adapters, merge_adapters
 from verl_ext.omni.checkpoint import save_full_omni
 
@@ -33,16 +37,46 @@ class MERSFTTrainer(SFTTrainer):
         super()._build_dataloader()
         self.train_sampler.shuffle = False
 
+    stopped: bool = False
+    """Whether the run was asked to stop before its last step (:mod:`recipe.mer_r1.stop`)."""
+
+    def _build_ckpt_handler(self) -> None:
+        super()._build_ckpt_handler()
+        self.ckpt_handler = WholeCheckpoints(self.ckpt_handler)
+
     def fit(self) -> None:
         """verl's loop; a run that had already taken all its steps trains no further."""
-        if self.resume_global_step >= self.total_training_steps:
+        if self.resume_global_step >= self.total_training_steps or self._stop_after(self.resume_global_step):
             return
         if self.rank == 0:
             log = StepLog(
                 Path(self.config.run_dir) / "metrics.jsonl", self.resume_global_step, self.total_training_steps
             )
             log.attach(self.training_client)
+        self._heed_stop()
         super().fit()
+
+    def _heed_stop(self) -> None:
+        """Look for the stop file after every step."""
+        train_batch, step = self.training_client.train_batch, itertools.count(self.resume_global_step + 1)
+
+        def heeding(data: Any) -> Any:
+            output = train_batch(data=data)
+            self._stop_after(next(step))
+            return output
+
+        self.training_client.train_batch = heeding
+
+    def _stop_after(self, step: int) -> bool:
+        """Make `step` the last one if the first rank finds the stop file; verl's loop saves it and ends."""
+        file = Path(self.config.run_dir) / stop.FILE
+        asked = torch.tensor(self.rank == 0 and step < self.total_training_steps and file.exists())
+        dist.broadcast(asked, src=0)
+        if asked:
+            self.total_training_steps, self.stopped = step, True
+            if self.rank == 0:
+                file.write_text(str(step))
+        return self.stopped
 
     def export(self, out: Path) -> None:
         """Write the model as a full-Omni folder, adapters merged; to be called on every rank."""
@@ -94,11 +128,11 @@ class StepLog:
             )
 
 
-def run(config: DictConfig) -> Path:
+def run(config: DictConfig) -> Path | None:
     """Train in the process group that this process belongs to, and export.
 
     Returns:
-        The folder of the model.
+        The folder of the model; None after a stop.
     """
     from verl.utils import distributed
 
@@ -109,8 +143,10 @@ def run(config: DictConfig) -> Path:
     try:
         trainer = MERSFTTrainer(config)
         trainer.fit()
+        if trainer.stopped:
+            return None
         out = Path(config.run_dir) / "model"
         trainer.export(out)
+        return out
     finally:
         distributed.destroy_global_process_group()
-    return out

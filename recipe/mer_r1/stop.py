@@ -1,8 +1,8 @@
 """Stop on a signal: the run finishes its step, saves it and ends with exit code 75; the same command goes on.
 
-For batch systems, which warn a job before its time is over. The driver hears SIGUSR1 and leaves a file in the run's
-folder; the trainer, a Ray actor that may live on another node, looks for the file after every step. `touch
-RUN_DIR/stop` by hand does the same.
+For batch systems, which warn a job before its time is over. The driver (SFT: the first rank) hears SIGUSR1 and leaves a
+file in the run's folder; the trainer, in RL a Ray actor that may live on another node, looks for the file after every
+step. `touch RUN_DIR/stop` by hand does the same.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ EXIT_CODE = os.EX_TEMPFAIL
 FILE = "stop"
 
 
+class Stopped(SystemExit):
+    """The run has ended because it was asked to."""
+
+
 @contextmanager
-def on_signal(run_dir: str | Path) -> Iterator[None]:
+def on_signal(run_dir: str | Path, program: str, exit_code: int = EXIT_CODE) -> Iterator[None]:
     """While inside, SIGUSR1 to this process asks the run to stop.
 
     Raises:
-        SystemExit: with `EXIT_CODE`, on leaving, where the run has ended because it was asked to.
+        Stopped: with `exit_code`, on leaving, where the run has ended because it was asked to.
     """
     file = Path(run_dir) / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,7 @@ def on_signal(run_dir: str | Path) -> Iterator[None]:
     def ask(*_: Any) -> None:
         file.touch()
         # Not print: the signal may have come while this process was printing.
-        os.write(2, b"main_ppo: asked to stop; the run ends when its step is done and saved.\n")
+        os.write(2, f"{program}: asked to stop; the run ends when its step is done and saved.\n".encode())
 
     before = signal.signal(signal.SIGUSR1, ask)
     try:
@@ -43,8 +47,8 @@ def on_signal(run_dir: str | Path) -> Iterator[None]:
         step = file.read_text() if file.exists() else ""
         file.unlink(missing_ok=True)
     if step:
-        print(f"main_ppo: stopped as asked at step {step}; the same command goes on.", file=sys.stderr)
-        raise SystemExit(EXIT_CODE)
+        print(f"{program}: stopped as asked at step {step}; the same command goes on.", file=sys.stderr)
+        raise Stopped(exit_code)
 
 
 class StopMixin:

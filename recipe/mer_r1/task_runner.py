@@ -40,7 +40,7 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
 
 
 def run(config: DictConfig) -> None:
-    """Validate as verl does, start Ray, train, stop vLLM and Ray; SystemExit(75) after a stop by signal.
+    """Validate as verl does, start Ray, train, stop vLLM and Ray; `stop.Stopped` after a stop by signal.
 
     Raises:
         DeadProcessError: a process of the run has died.
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> None:
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", environment, force_add=True)
     ray_cluster.join_where_named(config)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    with stop.on_signal(config.run_dir):
+    with stop.on_signal(config.run_dir, "main_ppo"):
         try:
             with watch.deaths(config.mer_r1.dead_process_seconds):
                 run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))

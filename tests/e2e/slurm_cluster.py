@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 # Partition `urgent` pre-empts `main`: a job there gets the signal that it asked for, and the grace time to save.
 # cred_expire is what a requeued job waits for; linuxproc ends a step's processes whatever group they are in.
 CONF = """
@@ -89,6 +91,29 @@ class Slurm:
 
     def start_node(self, node: str) -> None:
         self.call("slurmd", "-N", node)
+
+    @contextmanager
+    def preempts_by_term(self) -> Iterator[None]:
+        """While inside, a pre-empted job's steps get TERM, and its script nothing, whatever signal it asked for."""
+        conf = self.folder / "slurm.conf"
+        before = conf.read_text()
+        conf.write_text(before.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+        self.call("scontrol", "reconfigure")
+        try:
+            yield
+        finally:
+            conf.write_text(before)
+            self.call("scontrol", "reconfigure")
+
+    def preempt(self, job: str, restarts: int) -> None:
+        """A job of the higher partition takes both nodes; returns when it is over and `job` was requeued."""
+        options = ("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
+        urgent = self.call("sbatch", "--parsable", *options, "--wrap=true").strip()
+        self.wait_until(lambda: self.job(job)["Restarts"] == str(restarts) or self.ended(job), 300)
+        self.wait_until(lambda: self.job(urgent)["JobState"] == "COMPLETED", 120)
+
+    def ended(self, job: str) -> bool:
+        return self.job(job)["JobState"] in ENDED
 
     def wait_until(self, condition, seconds: float) -> None:
         """Raises TimeoutError when the condition does not hold in time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -20,7 +21,6 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 SECONDS = 900
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +31,15 @@ def slurm(tmp_path_factory) -> Iterator[slurm_cluster.Slurm]:
 
 
 def submit(slurm: slurm_cluster.Slurm, out: Path, options: list[str], script: str, *overrides: str) -> str:
-    """The job's number. It prints to ``out/*.out``; nodes are CPUs, so the scripts' GPUs are taken back."""
-    settings = {"PYTHON": sys.executable, "LOGS": str(out / "logs"), "SWEEP_DIR": str(out)}
-    slurm.environment |= settings
-    resources = ("--gpus-per-node=0", "--cpus-per-task=1", f"--chdir={ROOT}", f"--output={out}/%a.out")
-    command = ("sbatch", "--parsable", *resources, *options, f"examples/slurm/{script}", "preset=tiny", *overrides)
-    return slurm.call(*command).strip()
+    """The job's number."""
+    command = ("sbatch", "--parsable", *settings(slurm, out), *options, f"examples/slurm/{script}", "preset=tiny")
+    return slurm.call(*command, *overrides).strip()
+
+
+def settings(slurm: slurm_cluster.Slurm, out: Path) -> tuple[str, ...]:
+    """Options of sbatch's: jobs print to ``out/*.out``; nodes are CPUs, so the scripts' GPUs are taken back."""
+    slurm.environment |= {"PYTHON": sys.executable, "LOGS": str(out / "logs"), "SWEEP_DIR": str(out), "OUT": str(out)}
+    return "--gpus-per-node=0", "--cpus-per-task=1", f"--chdir={ROOT}", f"--output={out}/%a.out"
 
 
 def nothing_of_ray_stays(job: str) -> None:
@@ -68,13 +71,9 @@ def test_a_run_on_two_nodes_is_preempted_requeued_and_finishes(slurm, micro_corp
     metrics = tmp_path / "run" / "metrics.jsonl"
     text = lambda: "".join(file.read_text(errors="replace") for file in tmp_path.glob("*.out"))  # noqa: E731
     try:
-        ended = lambda: slurm.job(job)["JobState"] in ENDED  # noqa: E731
-        slurm.wait_until(lambda: (metrics.exists() and metrics.read_text()) or ended(), SECONDS)
-        whole_nodes = ("--partition=urgent", "--nodes=2", "--exclusive")
-        urgent = slurm.call("sbatch", "--parsable", *whole_nodes, "--output=/dev/null", "--wrap=true")
-        slurm.wait_until(lambda: slurm.job(job)["Restarts"] == "1" or ended(), 300)
-        slurm.wait_until(lambda: slurm.job(urgent.strip())["JobState"] == "COMPLETED", 120)
-        slurm.wait_until(ended, SECONDS)
+        slurm.wait_until(lambda: (metrics.exists() and metrics.read_text()) or slurm.ended(job), SECONDS)
+        slurm.preempt(job, restarts=1)
+        slurm.wait_until(lambda: slurm.ended(job), SECONDS)
     finally:
         print(text()[-8000:])
     assert slurm.job(job)["JobState"] == "COMPLETED"
@@ -89,25 +88,37 @@ def test_a_run_on_two_nodes_is_preempted_requeued_and_finishes(slurm, micro_corp
     nothing_of_ray_stays(job)
 
 
-def test_sft_on_two_nodes_is_requeued_and_finishes(slurm, micro_corpus, tiny_model, tmp_path) -> None:
-    steps, run_dir = 60, tmp_path / "run"
-    small = ("preset.sft.batch_size=4", "preset.sft.micro_batch_size=2", "preset.sft.save_every=5")
+def test_sft_on_two_nodes_is_stopped_preempted_and_finishes_and_rl_follows(
+    slurm, micro_corpus, tiny_model, tmp_path
+) -> None:
+    """The paper's two jobs, the second not let run. A save is far off: USR1 alone keeps the steps before it."""
+    steps, run_dir = 160, tmp_path / "sft"
+    small = ("preset.sft.batch_size=4", "preset.sft.micro_batch_size=2", "preset.sft.save_every=40")
     inputs = (f"preset.sft.model_path={tiny_model}", f"preset.sft.train_files={micro_corpus}/shards/sft.parquet")
-    settings = (f"preset.sft.steps={steps}", f"run_dir={run_dir}")
-    job = submit(slurm, tmp_path, ["--nodes=2"], "sft.sbatch", *small, *inputs, *settings)
-    saved = run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
-    ended = lambda: slurm.job(job)["JobState"] in ENDED  # noqa: E731
+    options = settings(slurm, tmp_path)
+    said = slurm.call(
+        *("bash", "examples/slurm/paper.sh", "preset=tiny", *small, *inputs, f"preset.sft.steps={steps}", *options)
+    )
+    job, rl = re.findall(r"job (\d+)", said)
+    metrics, saved = run_dir / "metrics.jsonl", run_dir / "checkpoints" / "latest_checkpointed_iteration.txt"
     try:
-        slurm.wait_until(lambda: saved.exists() or ended(), SECONDS)
+        slurm.wait_until(lambda: (metrics.exists() and metrics.read_text()) or slurm.ended(job), SECONDS)
         slurm.call("scancel", "--signal=USR1", "--batch", job)
-        slurm.wait_until(ended, SECONDS)
+        slurm.wait_until(lambda: slurm.job(job)["Restarts"] == "1" or slurm.ended(job), 120)
+        stopped = int(saved.read_text())
+        assert stopped % 40
+        slurm.wait_until(lambda: int(saved.read_text()) > stopped or slurm.ended(job), SECONDS)
+        with slurm.preempts_by_term():
+            slurm.preempt(job, restarts=2)
+        assert f"afterok:{job}" in slurm.job(rl)["Dependency"]
+        slurm.wait_until(lambda: slurm.ended(job), SECONDS)
     finally:
+        slurm.call("scancel", rl)
         print("".join(file.read_text(errors="replace")[-8000:] for file in tmp_path.glob("*.out")))
-    assert slurm.job(job)["JobState"] == "COMPLETED"
-    assert slurm.job(job)["Restarts"] == "1"
-    metrics = (run_dir / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in metrics] == [*range(1, steps + 1)]
+    assert (slurm.job(job)["JobState"], slurm.job(job)["Restarts"]) == ("COMPLETED", "2")
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [*range(1, steps + 1)]
     assert (run_dir / "model" / "config.json").exists()
+    assert [path.name for path in (run_dir / "checkpoints").glob("global_step_*")] == [f"global_step_{steps}"]
 
 
 def test_the_rows_of_a_sweep_share_a_node_and_have_a_folder_each(slurm, tmp_path) -> None:
@@ -133,7 +144,7 @@ def test_a_node_that_does_not_come_is_named_in_time(slurm, tmp_path) -> None:
     text = next(tmp_path.glob("*.out")).read_text()
     assert "not all of n1 n2 came. The step on n2 has ended by itself" in text, text
     slurm.start_node("n2")  # SLURM calls a job completing until its last node has answered
-    slurm.wait_until(lambda: slurm.job(job)["JobState"] in ENDED, 120)
+    slurm.wait_until(lambda: slurm.ended(job), 120)
     assert slurm.job(job)["JobState"] == "FAILED"
     assert slurm.job(job)["Restarts"] == "0"
     nothing_of_ray_stays(job)

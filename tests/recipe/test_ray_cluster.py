@@ -115,6 +115,38 @@ def test_only_a_run_that_was_stopped_is_requeued(status, driver, goes_on):
     assert bash(script, status, driver) == (0, "yes\n" if goes_on else "no\n", "")
 
 
+@pytest.mark.parametrize(("said", "status"), [("PreemptTime=None", 1), ("PreemptTime=2026-01-01T10:00:00", 0)])
+def test_a_job_knows_that_it_was_preempted(said, status):
+    script = """
+        scontrol() { echo "JobState=RUNNING PreemptEligibleTime=2026-01-01T09:00:00 $said"; }
+        source examples/slurm/requeue.sh
+        preempted && exit 0 || exit 1
+    """
+    assert bash(script, said=said, SLURM_JOB_ID="1")[0] == status
+
+
+def test_the_papers_run_is_two_jobs_of_which_one_waits():
+    script = """
+        sbatch() { printf '%s ' "$@" >&2; echo >&2; echo "7;cluster"; }
+        PYTHON=true
+        source examples/slurm/paper.sh preset=omni7b --partition=gpu preset.steps=9
+    """
+    status, said, jobs = bash(script, OUT="/out", NODES="4")
+    assert (status, said) == (0, "SFT: job 7. RL: job 7, which waits for it. The model will be /out/mer_r1/model.\n")
+    both = "--parsable --nodes=4 --partition=gpu"
+    assert jobs.splitlines() == [
+        f"{both} examples/slurm/sft.sbatch run_dir=/out/sft preset=omni7b preset.steps=9 ",
+        f"{both} --dependency=afterok:7 --kill-on-invalid-dep=yes examples/slurm/train.sbatch experiment=mer_r1 "
+        "run_dir=/out/mer_r1 preset.model_path=/out/sft/model preset=omni7b preset.steps=9 ",
+    ]
+
+
+def test_the_papers_run_chooses_its_folders():
+    status, _, err = bash('bash examples/slurm/paper.sh "$@"', "run_dir=outputs/mine")
+    assert status == 2
+    assert "run_dir=outputs/mine: chosen here (EXPERIMENT, OUT)" in err
+
+
 def test_a_sweep_knows_its_rows_and_chooses_what_is_theirs():
     job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_ARRAY_JOB_ID": "1"}
     status, _, err = bash('bash examples/slurm/sweep.sbatch "$@"', "preset=tiny", SLURM_ARRAY_TASK_ID="8", **job)

@@ -50,7 +50,7 @@ class Trainer(stop.StopMixin, Loop):
 @pytest.mark.parametrize(("every", "saved"), [(4, [3]), (3, [3]), (2, [2, 3])])
 def test_the_step_of_the_signal_is_the_last_and_is_saved_once(tmp_path, capsys, every, saved) -> None:
     trainer = Trainer(tmp_path / "run", every)
-    with pytest.raises(SystemExit) as exit, stop.on_signal(tmp_path / "run"):
+    with pytest.raises(SystemExit) as exit, stop.on_signal(tmp_path / "run", "main_ppo"):
         trainer.fit(ask_at=3)
     assert exit.value.code == 75
     assert "stopped as asked at step 3; the same command goes on" in capsys.readouterr().err
@@ -60,7 +60,7 @@ def test_the_step_of_the_signal_is_the_last_and_is_saved_once(tmp_path, capsys, 
 
 def test_a_signal_during_the_last_step_changes_nothing(tmp_path) -> None:
     trainer = Trainer(tmp_path, 4)
-    with stop.on_signal(tmp_path):
+    with stop.on_signal(tmp_path, "main_ppo"):
         trainer.fit(ask_at=6)
     assert (trainer.saved, trainer.stopped) == ([4, 6], False)
     assert list(tmp_path.iterdir()) == []
@@ -68,7 +68,7 @@ def test_a_signal_during_the_last_step_changes_nothing(tmp_path) -> None:
 
 def test_a_signal_before_the_first_step_saves_nothing(tmp_path, capsys) -> None:
     trainer = Trainer(tmp_path, 4, done=2)
-    with pytest.raises(SystemExit), stop.on_signal(tmp_path):
+    with pytest.raises(SystemExit), stop.on_signal(tmp_path, "main_ppo"):
         trainer.fit(ask_at="start")
     assert "at step 2" in capsys.readouterr().err
     assert (trainer.taken, trainer.saved) == ([], [])
@@ -78,11 +78,11 @@ def test_a_file_of_an_earlier_run_stops_nothing_and_an_error_stays_an_error(tmp_
     (tmp_path / stop.FILE).write_text("3")
     trainer = Trainer(tmp_path, 4)
     before = signal.getsignal(signal.SIGUSR1)
-    with stop.on_signal(tmp_path):
+    with stop.on_signal(tmp_path, "main_ppo"):
         trainer.fit()
     assert len(trainer.taken) == 6
     trainer = Trainer(tmp_path, every=None)  # fails after the signal
-    with pytest.raises(TypeError), stop.on_signal(tmp_path):
+    with pytest.raises(TypeError), stop.on_signal(tmp_path, "main_ppo"):
         trainer.fit(ask_at=1)
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGUSR1) is before
