@@ -32,10 +32,21 @@ def main(config: DictConfig) -> None:
 
     run_dir = Path(config.run_dir)
     page = kept_live(run_dir) if config.mer_r1.live else nullcontext()
-    with page as file, run_state.recorded(run_dir, config.trainer.total_training_steps or 0):
+    with page as file, run_state.recorded(run_dir, planned_steps(config)):
         if file:
             print(f"live: {file}")
         run(config)
+
+
+def planned_steps(config: DictConfig) -> int:
+    """Steps of the whole run, as verl counts them: those asked for, or whole batches of each epoch's rows."""
+    data, trainer = config.data, config.trainer
+    if trainer.total_training_steps:
+        return trainer.total_training_steps
+    rows = run_state.shard_rows(data.train_files)
+    if data.train_max_samples > 0:
+        rows = min(rows, data.train_max_samples)
+    return rows // data.train_batch_size * trainer.total_epochs
 
 
 if __name__ == "__main__":

@@ -48,11 +48,17 @@ def as_first_rank(config: DictConfig) -> Iterator[None]:
     # torchrun takes any other status than 0 for a failure.
     stopped = 0 if "TORCHELASTIC_RUN_ID" in os.environ else stop.EXIT_CODE
     with (
-        run_state.recorded(run_dir, config.preset.sft.steps or 0),
+        run_state.recorded(run_dir, planned_steps(config)),
         stop.on_signal(run_dir, "main_sft", exit_code=stopped),
     ):
         yield
     print(f"model: {run_dir / 'model'}")
+
+
+def planned_steps(config: DictConfig) -> int:
+    """Steps of the whole run: those asked for, or the whole batches of all epochs' draws."""
+    sft = config.preset.sft
+    return sft.steps or run_state.shard_rows(config.data.train_files) * sft.epochs // sft.batch_size
 
 
 def start_ranks(nnodes: int, ranks_per_node: int) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 
 from data_prep.files import write_whole
 from recipe.mer_r1 import stop
@@ -26,6 +27,9 @@ RUNNING, FINISHED, FAILED, INTERRUPTED, DIED, UNKNOWN = (
     "died",
     "unknown",
 )
+
+CLOCK_SECONDS = 60
+"""The start of a process is counted from the machine's, which moves when its clock is set."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,15 @@ class RunRecord:
         if self.state != RUNNING or self.host != socket.gethostname():
             return self.state
         try:
-            return RUNNING if psutil.Process(self.pid).create_time() == self.created else DIED
+            moved = abs(psutil.Process(self.pid).create_time() - self.created)
+            return RUNNING if moved < CLOCK_SECONDS else DIED
         except psutil.NoSuchProcess:
             return DIED
+
+
+def shard_rows(files: Iterable[str]) -> int:
+    """Rows of parquet shards."""
+    return sum(pq.read_metadata(file).num_rows for file in files)
 
 
 def path_in(run_dir: Path) -> Path:

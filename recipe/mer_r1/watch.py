@@ -51,6 +51,7 @@ def deaths(seconds: float) -> Iterator[None]:
         raise
     finally:
         looker.ended.set()
+        looker.join(2 * POLL_SECONDS)  # Ray is shut down next, perhaps under its eyes
 
 
 @contextmanager
@@ -82,13 +83,19 @@ class _Looker(threading.Thread):
         since = None
         while not self.ended.wait(POLL_SECONDS):
             if ray.is_initialized():
-                self.look()
+                self._try_to_look()
             if self.found and since is None:
                 since = time.monotonic()
             if since and time.monotonic() - since > self.seconds and not self.ended.is_set():
                 self.overdue = True
                 _thread.interrupt_main()
                 return
+
+    def _try_to_look(self) -> None:
+        try:
+            self.look()
+        except Exception as error:  # of Ray, busy or restarting: who looks on must not be the one who gives up
+            print(f"main_ppo: could not look for deaths, will again: {error!r}", file=sys.stderr, flush=True)
 
     def look(self) -> None:
         for who, how in (_dead_actors() | _dead_engines()).items():

@@ -29,6 +29,7 @@ def estimate(model, *overrides, **assumed):
         (["preset=omni7b", "estimate.clp=3"], "Key 'clp' is not in struct"),
         (["preset=omni9b"], "omni9b"),
         (["preset=omni7b", "preset.sft.model_path=nobody/nothing"], "nobody/nothing: no such folder"),
+        (["preset=omni7b", "mode=separate_async"], "only mode=sync can be estimated"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused_with_the_reason(arguments, message, capsys):
@@ -89,3 +90,8 @@ def test_the_command_says_what_it_assumes_and_what_the_paper_took(capsys):
     assert "the paper: 18 h on 16 GPUs, 288 GPU hours" in said
     assert "estimate.response_tokens = 300" in said
     assert "fits in 80" in said
+
+
+def test_an_experiment_on_some_rows_takes_their_steps(capsys):
+    assert main([*SEVEN, "experiment=affectgpt_r1"]) == 0
+    assert "125 steps" in capsys.readouterr().out

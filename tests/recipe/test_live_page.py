@@ -173,7 +173,8 @@ def test_a_process_that_is_gone_without_a_word_has_died(tmp_path):
         record = json.loads((folder / "run.json").read_text())
     for change, state in (
         ({"state": "running"}, "running"),
-        ({"state": "running", "created": record["created"] - 5}, "died"),  # another process has its pid
+        ({"state": "running", "created": record["created"] - 600}, "died"),  # another process has its pid
+        ({"state": "running", "created": record["created"] - 5}, "running"),  # the machine's clock was set
         ({"state": "running", "pid": 2**22 + 1}, "died"),
         ({"state": "running", "pid": 2**22 + 1, "host": "elsewhere"}, "running"),
     ):

@@ -1,5 +1,6 @@
 """Presets and clusters: the same keys everywhere, the paper's numbers, lengths that must fit each other."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,15 +58,16 @@ def test_the_papers_settings(name):
 
 @pytest.mark.parametrize("name", ["omni3b", "omni7b"])
 def test_every_number_says_where_it_comes_from(name):
-    """A line with a number has a note, or follows a comment line that speaks for its block."""
-    covered = False
+    """A line with a number has a note, follows a line that is one, or stands in a block that is all ours."""
+    noted = all_ours = False
     for line in (CONF / "preset" / f"{name}.yaml").read_text().splitlines():
         if line.lstrip().startswith("#"):
-            covered = True
-        elif not line.strip():
-            covered = False
-        elif any(character.isdigit() for character in line.split("#")[0]):
-            assert "#" in line or covered, line
+            noted, all_ours = True, all_ours or re.search(r"\b(All o|O)urs\b", line) is not None
+        else:
+            all_ours = all_ours and bool(line.strip())
+            if any(character.isdigit() for character in line.split("#")[0]):
+                assert "#" in line or noted or all_ours, line
+            noted = False
 
 
 def test_the_3b_preset_differs_from_the_7b_one_in_the_model_alone():

@@ -65,6 +65,10 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
             f"preset={preset.name} runs on a CPU, and estimates are for GPUs; choose cluster=…, or see "
             "docs/results/demo.md for measured times of a CPU"
         )
+    if config.trainer.v1.trainer_mode != "mer_r1_sync":
+        raise workload.EstimateError(
+            "only mode=sync can be estimated: how much of rollout and update runs at the same time depends on the run"
+        )
     model = workload.load_model(config, assumed.model)
     clip = workload.clip(model, preset, assumed)
     _facts(config, assumed, model, clip, console)
@@ -110,7 +114,9 @@ def _times(found: Sequence[object], assumed: DictConfig, console: Console) -> No
 
 def _total(config: DictConfig, assumed: DictConfig, step: float, console: Console) -> None:
     preset, paper = config.preset, assumed.paper
-    steps = preset.steps or assumed.clips * preset.epochs // preset.prompts_per_step
+    rows = config.experiment.train_rows
+    clips = min(rows, assumed.clips) if rows > 0 else assumed.clips
+    steps = preset.steps or clips * preset.epochs // preset.prompts_per_step
     hours, gpus = steps * step / 3600, preset.nnodes * preset.ranks_per_node
     console.print(
         f"[bold]{step:.1f} s a step, {steps:,} steps: {hours:.1f} h, {hours * gpus:,.0f} GPU hours[/] "
