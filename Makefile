@@ -41,7 +41,7 @@ demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (15 to 25 
 
 test: setup ## the whole suite, end-to-end run included (under 30 minutes on two cores)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not e2e"
-	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile -m e2e
+	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m e2e
 
 test-fast: setup ## pure logic only (under 2 minutes)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not seam and not e2e"

@@ -7,7 +7,7 @@
 # Uses PYTHON (with Ray beside it), LOGS (a folder that every node sees) and SLURM's variables.
 
 RAY_NODES_TIMEOUT=${RAY_NODES_TIMEOUT:-300}
-RAY_END_SECONDS=35 # a worker node with actors on it drains for 30 s before it ends
+RAY_END_SECONDS=90 # at most: a worker node with actors on it drains for 30 s before it ends, a busy machine takes longer
 NODES=()
 RAY_STEPS=() # process ids of the sruns, one a node
 

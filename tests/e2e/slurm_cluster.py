@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
+FIRST_JOB = random.SystemRandom().randrange(1_000_000, 9_000_000)
+"""Of a long-lived cluster's length, and not that of an earlier one, whose folders may still be there."""
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 # Partition `urgent` pre-empts `main`: a job there gets the signal that it asked for, and the grace time to save.
 # cred_expire is what a requeued job waits for; linuxproc ends a step's processes whatever group they are in.
@@ -24,6 +27,7 @@ SlurmctldTimeout=300
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=10
 SlurmUser=root
+FirstJobId={first_job}
 SlurmdUser=root
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -73,7 +77,7 @@ class Slurm:
         folder.mkdir(parents=True)
         for name in ("state", "spool-n1", "spool-n2"):
             (folder / name).mkdir()
-        conf = CONF.format(host=socket.gethostname(), folder=folder, ports=_free_ports(3))
+        conf = CONF.format(host=socket.gethostname(), folder=folder, ports=_free_ports(3), first_job=FIRST_JOB)
         (folder / "slurm.conf").write_text(conf)
         key = folder / "munge.key"
         key.write_bytes(os.urandom(128))

@@ -1,4 +1,5 @@
-"""What a run survives: its vLLM engine killed, a stop by signal, itself killed; and it then equals one left in peace.
+"""What a run survives: an FSDP worker killed while it writes a checkpoint, its vLLM engine killed, a stop by signal,
+itself killed; and it then equals one left in peace.
 
 Under ``+profile=deterministic``: weights, optimizer, schedule, data order, answers and metrics, bit by bit.
 """
@@ -6,7 +7,9 @@ Under ``+profile=deterministic``: weights, optimizer, schedule, data order, answ
 from __future__ import annotations
 
 import json
+import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from rl_runs import END_SECONDS, START_SECONDS, Run, shards_of
 from recipe.mer_r1 import steps
 
 pytestmark = pytest.mark.e2e
-STEPS = 5
+STEPS = 6
 CLOCK = ("timing", "perf/", "actor/perf/")
 """Metrics of time and memory; all others must be equal."""
 
@@ -28,6 +31,27 @@ def runs_of(out: Path, model: Path, corpus: Path, last: int = STEPS) -> Run:
         *("preset.save_every=1", "trainer.max_actor_ckpt_to_keep=null", f"trainer.rollout_data_dir={out / 'rollouts'}"),
         *("preset.max_response_length=32", "mer_r1.dead_process_seconds=30"),
     )
+
+
+def process_of(run: Run, name: str) -> psutil.Process:
+    """A process below the run's, by part of its name."""
+    found = [child for child in psutil.Process(run.process.pid).children(True) if name in " ".join(child.cmdline())]
+    return found[0]
+
+
+def kill_while_it_writes(worker: psutil.Process, unfinished: Path) -> None:
+    """Held as soon as a checkpoint is begun, and killed if it was held before the end."""
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        if any(unfinished.glob("*/actor")):
+            worker.suspend()
+            time.sleep(1)  # a checkpoint that was complete is published by now
+            if unfinished.exists():
+                worker.kill()
+                return
+            worker.resume()
+        time.sleep(0.002)
+    pytest.fail("no checkpoint was caught half written")
 
 
 def newest(out: Path) -> int:
@@ -44,13 +68,23 @@ def test_killed_stopped_and_resumed_a_run_equals_one_left_in_peace(
     endless = 500  # the runs of war end by what happens to them
     run = runs_of(war, answering_model, micro_corpus, endless)
     run.await_step(1)
-    [engine, *_] = [child for child in psutil.Process(run.process.pid).children(True) if "EngineCore" in child.name()]
-    engine.kill()
+    kill_while_it_writes(process_of(run, "WorkerDict"), war / "checkpoints" / "unfinished")
+    assert run.wait(30 + END_SECONDS) not in (0, 75)
+    assert re.search(r"DeadProcessError: \w*WorkerDict_0:0 \(process \d+\) has died", run.text)
+    nothing_stays(killed=True)
+    written = newest(war)
+    assert [folder.name for folder in sorted((war / "checkpoints").glob("global_step_*"))][
+        -1
+    ] == f"global_step_{written}"
+
+    run = runs_of(war, answering_model, micro_corpus, endless)
+    run.await_step(written + 1)
+    process_of(run, "EngineCore").kill()
     assert run.wait(30 + END_SECONDS) not in (0, 75)
     assert "DeadProcessError: the vLLM engine of vllm_server_0_0 has died" in run.text
     nothing_stays(killed=True)
     died = newest(war)
-    assert died in (1, 2)
+    assert written < died <= written + 2
 
     run = runs_of(war, answering_model, micro_corpus, endless)
     run.await_step(died + 1)
