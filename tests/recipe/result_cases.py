@@ -81,5 +81,7 @@ def write_answers(
             }
             line = records.record(row, index, f"<think>so</think><answer>{words}</answer>", BUILTIN)
             records.append(folder / f"{mode}.jsonl", [line | {"tokens": 4, "finished": True}])
-    (folder / "scores.json").write_text(json.dumps({"modes": {}, "git": "abc", "versions": {"vllm": "0"}}))
+    (folder / "scores.json").write_text(
+        json.dumps({"modes": {}, "starts": [{"git": "abc", "versions": {"vllm": "0"}}]})
+    )
     return folder

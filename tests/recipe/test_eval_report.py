@@ -136,4 +136,4 @@ def test_bad_input_ends_with_code_2(report, answers, tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "results.json").write_text('{"schema_version": 1, "results": []}')
     done = report(tmp_path / "b")
-    assert (done.exit_code, "schema version 1, 2 is read" in done.stderr) == (2, True)
+    assert (done.exit_code, "schema version 1, 3 is read" in done.stderr) == (2, True)

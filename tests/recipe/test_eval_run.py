@@ -130,6 +130,41 @@ def test_a_clip_that_fails_is_a_line_with_its_reason_and_counts_as_wrong(rollout
     assert json.loads((tmp_path / "scores.json").read_text())["modes"]["fast"]["n_failed"] == 1
 
 
+def test_what_made_the_answers_is_not_who_looked_at_them_last(rollout, made, tmp_path, monkeypatch):
+    for commit, clips in (("a", 2), ("b", 2), ("c", 3)):
+        monkeypatch.setattr(generate, "git_state", lambda commit=commit: commit)
+        generation = made(clips)
+        ask(generation, rollout)
+        generation.write_scores({}, 1.0)
+    starts = json.loads((tmp_path / "scores.json").read_text())["starts"]
+    assert [(start["git"], start["answers"]) for start in starts] == [("a", 4), ("c", 2)]
+
+
+def test_one_process_at_a_time_writes_into_a_folder(tmp_path):
+    folder = tmp_path / "new"
+    in_use = pytest.raises(records.InUseError, match="another `main_eval run`")
+    with records.alone(folder), in_use, records.alone(folder):
+        pass
+    with records.alone(folder):
+        pass
+
+
+@pytest.mark.seam
+def test_whatever_is_wrong_with_a_clip_is_its_reason():
+    """One clip must not end the run, and every run that goes on from it."""
+    from recipe.mer_r1.eval.rollout import Failure, Request, Rollout
+
+    class Broken(Rollout):
+        def __init__(self):
+            pass
+
+        def _prompt(self, request):
+            raise ZeroDivisionError("a frame rate of 0")
+
+    request = Request(row(), "", 0.0, 0, key=None)
+    assert Broken()._prepare(request) == (request, Failure("ZeroDivisionError: a frame rate of 0"))
+
+
 def test_a_clip_that_was_mended_can_be_asked_for_again(rollout, made):
     rollout.failing = {"clip_0", "clip_2"}
     ask(made(3), rollout)
@@ -345,7 +380,7 @@ def test_a_real_vllm_answers_in_both_modes_and_says_which_clips_failed(tiny_mode
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["modes"]["slow"]["n"] == scores["modes"]["fast"]["n"] == 3
     assert scores["settings"]["wheels"]["sha256"]
-    assert scores["versions"]["vllm"]
+    assert scores["starts"][0]["versions"]["vllm"]
     assert json.loads((other / "scores.json").read_text())["modes"]["slow"]["n_failed"] == 1
     lines = [*records.read(folder / "slow.jsonl").values(), *records.read(folder / "fast.jsonl").values()]
     assert all(0 < line["tokens"] <= 24 for line in lines)

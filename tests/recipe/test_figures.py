@@ -98,7 +98,7 @@ def test_what_is_missing_is_said_once_with_its_command(entry):
     found = [entry("a", read=False), entry("b", read=False, modes=("slow",))]
     text = markdown(pictures(found), found)
     assert text.count("lack a on OV-MERD+: confidences are not read yet: `main_eval confidence") == 1
-    assert "Figures 3 and 8 lack b on OV-MERD+: no fast answers; `main_eval generate" in text
+    assert "Figures 3 and 8 lack b on OV-MERD+: no fast answers; `main_eval run … --mode slow,fast` makes them" in text
     assert "figure_3_a.png" in text
     assert "Figure 5 compares" not in text
     assert "Figure 5 compares" in markdown(pictures(found[:1]), found[:1])

@@ -151,6 +151,17 @@ def test_a_damaged_clip_is_a_failure_with_its_reason(server, case):
     assert "clip.mp4" in case.verdicts()[0]["reason"]
 
 
+def test_a_clip_without_a_response_is_worth_nothing_and_asks_nobody(server, case):
+    path = case.folder / "slow.jsonl"
+    lines = [json.loads(line) | {"response": "", "failed": "no such file"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    main_eval.main(case.arguments(server.url))
+    whole = Results.model_validate(case.results()).overall
+    assert (whole.n, whole.n_scored, whole.official.cot, whole.strict.cot) == (6, 6, 0.0, 0.0)
+    assert {verdict["reason"] for verdict in case.verdicts()} == {"no response: no such file"}
+    assert server.requests == []
+
+
 def test_no_more_answers_at_a_time_than_asked_for(server, case):
     server.delay_s = 0.2
     main_eval.main(case.arguments(server.url, "--concurrency", "2", "--limit", "4"))

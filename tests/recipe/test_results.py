@@ -80,6 +80,7 @@ def test_the_same_settings_are_comparable(made):
         ({"n": 5}, "n: 6 and 5"),
         ({"names_sha256": "f" * 64}, "sample names: "),
         ({"prompt_sha256": "f" * 64}, "prompts: "),
+        ({"labels_sha256": "f" * 64}, "true labels: "),
         ({"split": "train"}, "split: test and train"),
         ({"corpus": "meld"}, "corpus: mer2023 and meld"),
         ({"media": {"fps": 1.0, "max_frames": 4}}, "media: fps 2.0 and 1.0"),
@@ -98,6 +99,7 @@ def test_reasons_why_two_are_not_comparable(made, change, reason):
         ("wheels", {"rules": "mer2025"}, "rules: mer2026 and mer2025"),
         ("sampling", {"temperature": 1.0}, "temperature: 0.0 and 1.0"),
         ("sampling", {"max_tokens": 8}, "max_tokens: 64 and 8"),
+        ("sampling", {"max_prompt_length": 8}, "max_prompt_length: "),
     ],
 )
 def test_reasons_hold_for_different_corpora_too(made, part, change, reason):
@@ -180,5 +182,33 @@ def test_another_schema_version_is_refused(made, tmp_path):
     write_results(tmp_path, made)
     path = tmp_path / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 9}))
-    with pytest.raises(InputError, match="schema version 9, 2 is read here"):
+    with pytest.raises(InputError, match="schema version 9, 3 is read here"):
         read_results(tmp_path)
+
+
+def test_a_clip_without_an_answer_is_wrong_for_waf_whatever_its_truth(tmp_path):
+    """No word is neutral, which would be right for every negative clip."""
+    from recipe.mer_r1 import main_eval
+    from recipe.mer_r1.eval import records
+
+    folder = write_answers(tmp_path / "a", "mosi", model=tmp_path / "model", modes=("slow",))
+    path, lines = folder / "slow.jsonl", records.read(folder / "slow.jsonl").values()
+    assert {"negative", "positive"} <= {line["labels"][0] for line in lines}
+    records.replace(path, [line | {"words": [], "response": "", "failed": "no clip"} for line in lines])
+    main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
+    found = scored(folder).mode("slow")
+    assert (found.metrics["waf"].value, found.n_failed) == (0.0, len(lines))
+
+
+def test_sentiments_of_other_clips_are_refused(tmp_path):
+    from recipe.mer_r1 import main_eval
+    from recipe.mer_r1.eval import records
+
+    folder = write_answers(tmp_path / "a", "mosi", model=tmp_path / "model", modes=("slow",))
+    path = folder / "slow.jsonl"
+    lines = [*records.read(path).values()]
+    records.replace(path, lines[:-1])
+    main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
+    records.replace(path, lines)
+    with pytest.raises(InputError, match="main_eval sentiment"):
+        scored(folder)

@@ -205,6 +205,25 @@ def complaint(read, path, *arguments):
     return str(caught.value)
 
 
+def adts(path, layout):
+    """A tenth of a second of AAC, which may be joined to another."""
+    with av.open(str(path), "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=16_000, layout=layout)
+        channels = 2 if layout == "stereo" else 1
+        for start in range(0, 16_384, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((channels, 1024), np.float32), format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = 16_000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def test_a_sound_that_changes_its_layout_is_named(tmp_path):
+    both = tmp_path / "both.aac"
+    both.write_bytes(adts(tmp_path / "mono.aac", "mono") + adts(tmp_path / "stereo.aac", "stereo"))
+    assert "cannot resample the sound" in complaint(read_audio, both)
+
+
 @pytest.mark.parametrize("read", [read_video, read_audio])
 def test_a_missing_file_is_named(read, tmp_path):
     assert "not found" in complaint(read, tmp_path / "nowhere.mp4")

@@ -86,14 +86,19 @@ def read_audio(source: ClipSource, sampling_rate: int = 16_000, max_seconds: flo
     """Decode the first audio stream of ``source`` (a wav, or the track of a video) to mono float32, ``sampling_rate``.
 
     Raises:
-        MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded, or is longer than
-            ``max_seconds`` (nothing is cut silently).
+        MediaError: the file is missing, has no audio stream, is cut off, cannot be decoded or mixed down (a sound that
+            changes its layout in the middle), or is longer than ``max_seconds`` (nothing is cut silently).
     """
     with open_clip(source, "audio") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
-        frames = decode(container, container.streams.audio[0], source)
-        blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
-        blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
+        try:
+            frames = decode(container, container.streams.audio[0], source)
+            blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
+            blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
+        except MediaError:
+            raise
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(f"cannot resample the sound of {source}: {error}") from error
     samples = np.concatenate(blocks).astype(np.float32)
     if len(samples) > max_seconds * sampling_rate:
         raise MediaError(

@@ -55,20 +55,27 @@ class RunSettings(BaseModel):
     wheels: dict[str, str]
 
 
-class _Scores(BaseModel):
-    """What is read of scores.json."""
-
+class _Start(BaseModel):
     git: str | None
     versions: dict[str, str]
 
 
+class _Scores(BaseModel):
+    """What is read of scores.json."""
+
+    starts: list[_Start]
+
+
 @dataclass(frozen=True)
 class Answers:
-    """A folder's answers by mode, in the shard's order."""
+    """A folder's answers by mode, in the shard's order.
+
+    `origins` are what made them, each once; none where scores.json is missing.
+    """
 
     folder: Path
     settings: RunSettings
-    origin: Origin | None
+    origins: tuple[Origin, ...]
     modes: dict[str, list[Answer]]
 
 
@@ -96,9 +103,13 @@ def read_answers(folder: Path) -> Answers:
     if not modes:
         raise InputError(f"{folder}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
     scores = folder / "scores.json"
-    made = _parse(_Scores, scores.read_bytes(), str(scores)) if scores.is_file() else None
-    origin = made and Origin(git=made.git, versions=made.versions)
-    return Answers(folder, _parse(RunSettings, settings.read_bytes(), str(settings)), origin, modes)
+    made = _parse(_Scores, scores.read_bytes(), str(scores)).starts if scores.is_file() else []
+    origins: list[Origin] = []
+    for start in made:
+        origin = Origin(git=start.git, versions=start.versions)
+        if origin not in origins:
+            origins.append(origin)
+    return Answers(folder, _parse(RunSettings, settings.read_bytes(), str(settings)), tuple(origins), modes)
 
 
 def _lines(path: Path) -> list[Answer]:

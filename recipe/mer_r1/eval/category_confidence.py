@@ -103,7 +103,7 @@ class ConfidenceReader:
         """Read a response to a row of a shard (verl's columns).
 
         Args:
-            response: slow, or fast with its empty thought (`<think></think><answer>…`), as `main_eval generate` saves
+            response: slow, or fast with its empty thought (`<think></think><answer>…`), as `main_eval run` saves
                 it.
 
         Raises:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data_prep.files import write_whole
 from recipe.mer_r1 import launch
 from recipe.mer_r1.answer import FAST_PREFIX
 from recipe.mer_r1.eval import records
@@ -102,6 +103,8 @@ class Generation:
         self.temperature, self.seed = temperature, seed
         self.files = {mode: folder / f"{mode}.jsonl" for mode in self.modes}
         self.total = len(clips.rows) * len(self.modes)
+        self.made = 0
+        """Answers that this process has written."""
 
     def missing(self) -> list[tuple[str, int]]:
         """Modes and row numbers without an answer, all modes of a clip together."""
@@ -126,6 +129,7 @@ class Generation:
         for request, reply in rollout.stream(self._request(mode, index) for mode, index in self.missing()):
             mode, index = request.key
             records.append(self.files[mode], [self._line(index, request, reply)])
+            self.made += 1
             tell()
 
     def _request(self, mode: str, index: int) -> Request:
@@ -160,17 +164,24 @@ class Generation:
     def write_scores(self, chosen: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
         """Write FOLDER/scores.json; the means by mode.
 
+        `starts` names what made the answers, an entry for each run that made some.
+
         Args:
             chosen: the settings.
             seconds: that this run took for all its shards.
         """
+        path = self.folder / "scores.json"
+        starts = json.loads(path.read_bytes()).get("starts", []) if path.exists() else []
+        if self.made or not starts:
+            starts.append(
+                {
+                    "answers": self.made,
+                    "seconds": round(seconds, 1),
+                    "git": git_state(),
+                    "versions": versions(*_LIBRARIES),
+                }
+            )
         scores = {mode: records.means(lines) for mode, lines in self.lines()}
-        summary = {
-            "modes": scores,
-            "settings": chosen,
-            "seconds": round(seconds, 1),
-            "git": git_state(),
-            "versions": versions(*_LIBRARIES),
-        }
-        (self.folder / "scores.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        summary = {"modes": scores, "settings": chosen, "starts": starts}
+        write_whole(path, json.dumps(summary, indent=1).encode() + b"\n")
         return scores

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,14 @@ from recipe.mer_r1.reward import score_response
 from recipe.mer_r1.wheel import EmotionWheels
 
 SETTINGS = "settings.json"
+LOCK = ".lock"
 PLACES = ("model", "shard", "media_root")
 """Settings that say where things lie; what lies there is told by hashes, so that folders may be moved."""
 _MEANS = ("recall", "precision", "f1", "format", "num_words", "categories", "tokens", "finished")
+
+
+class InUseError(ValueError):
+    """Another process writes into the folder."""
 
 
 class OtherSettingsError(ValueError):
@@ -58,6 +66,24 @@ def failure(row: Mapping[str, Any], index: int, reason: str, wheels: EmotionWhee
     return record(row, index, "", wheels) | {"tokens": 0, "finished": False, "failed": reason}
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While inside, no other process writes answers into the folder; it is made where it is missing.
+
+    Raises:
+        InUseError: another process does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUseError(
+                f"{folder}: another `main_eval run` is at work there; wait for it, or choose another --out"
+            ) from None
+        yield
+
+
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Make the folder ours, or go on in one that was begun with the same settings.
 
@@ -75,17 +101,21 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
             raise OtherSettingsError(
                 f"{folder} holds answers made with other settings ({shown}). Choose another --out."
             )
-    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(settings, indent=1).encode() + b"\n")
 
 
 def read(path: Path) -> dict[int, dict[str, Any]]:
-    """The lines written so far, by row number; a line cut off by a kill is removed from the file."""
+    """The lines written so far, by row number; a line cut off by a kill is removed from the file.
+
+    To be called by the process that has the folder to itself (:func:`alone`).
+    """
     if not path.exists():
         return {}
     # Bytes, and not splitlines: a reply may hold U+2028 or U+0085, and a kill may have cut a character in two.
-    *lines, rest = path.read_bytes().split(b"\n")
+    content = path.read_bytes()
+    *lines, rest = content.split(b"\n")
     if rest:
-        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        os.truncate(path, len(content) - len(rest))
     records = (json.loads(line) for line in lines)
     return {record["index"]: record for record in records}
 

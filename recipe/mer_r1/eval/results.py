@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from data_prep.files import write_whole
 from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge.results import Results as Judged
 from recipe.mer_r1.eval.sentiment.meta import Mapper
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RESULTS = "results.json"
 
 
@@ -72,10 +73,11 @@ class Result(_Model):
         weights_sha256: of samples of the weight files (`fingerprints.weights_sha256`).
         names_sha256: of the sorted names of the clips.
         prompt_sha256: of names and hashes of the clips' prompts, in the order of their names.
+        labels_sha256: of names and true labels, in the same order.
         n: clips that were asked for, failed ones too.
         n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
-        n_failed: clips without an answer, which score 0; the lines of the answers say why.
-        n_empty: clips without a word in their answer, failed ones too; they score 0.
+        n_failed: clips without an answer, which count as wrong; the lines of the answers say why.
+        n_empty: clips without a word in their answer, failed ones too; they score 0, but for WAF: no word is neutral.
         metrics: F, P, R, hit, waf, cot, recognition, reasoning in 0..1; categories: mean number of an answer's
             categories on a wheel; truth and margin: confidence on the true categories and Eq. 2's margin in nats,
             absent where not read.
@@ -84,7 +86,8 @@ class Result(_Model):
         reading: how confidences were read.
         unread: why truth and margin are absent, and the command that reads them.
         notes: why a metric is None.
-        generated: what made the answers; None where its scores.json is missing.
+        generated: what made the answers: several where a run went on with other versions, none where its scores.json is
+            missing.
         scored: what computed the metrics.
     """
 
@@ -95,6 +98,7 @@ class Result(_Model):
     weights_sha256: str
     names_sha256: str
     prompt_sha256: str
+    labels_sha256: str
     media: dict[str, Any]
     sampling: Sampling
     wheels: Wheels
@@ -108,7 +112,7 @@ class Result(_Model):
     reading: Reading | None = None
     unread: str | None = None
     notes: tuple[str, ...] = ()
-    generated: Origin | None
+    generated: tuple[Origin, ...]
     scored: Origin
 
     @property
@@ -125,7 +129,7 @@ class FolderResults(_Model):
         retained_hit: share of the fast answers' true categories that the slow answers still name, in 0..1.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     results: tuple[Result, ...]
     gaps: dict[str, Metric] = {}
     retained_hit: Metric | None = None
@@ -142,6 +146,8 @@ _ALWAYS: dict[str, Callable[[Result], Any]] = {
     "media": lambda result: result.media,
     "temperature": lambda result: result.sampling.temperature,
     "max_tokens": lambda result: result.sampling.max_tokens,
+    # Decides which clips are too long, and so count as wrong.
+    "max_prompt_length": lambda result: result.sampling.max_prompt_length,
 }
 # Who judged or mapped and how confidences were read, which must agree where both results have it.
 _SCORERS: dict[str, Callable[[Result], dict[str, Any] | None]] = {
@@ -156,6 +162,7 @@ _SAME_CLIPS: dict[str, Callable[[Result], Any]] = {
     "n": lambda result: result.n,
     "sample names": lambda result: result.names_sha256[:12],
     "prompts": lambda result: result.prompt_sha256[:12],
+    "true labels": lambda result: result.labels_sha256[:12],
 }
 
 
@@ -196,7 +203,7 @@ def _difference(here: Any, there: Any) -> str:
 
 def write_results(folder: Path, results: FolderResults) -> None:
     """Write FOLDER/results.json."""
-    (folder / RESULTS).write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / RESULTS, results.model_dump_json(indent=1).encode() + b"\n")
 
 
 def read_results(folder: Path) -> FolderResults:

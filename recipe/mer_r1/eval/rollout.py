@@ -177,7 +177,11 @@ class Rollout:
                 if item is not None and isinstance(item[1], Failure):
                     yield item[0], item[1]
                 elif item is not None:
-                    key = self.llm.enqueue([item[1]], [self._sampling(item[0])], use_tqdm=False)[0]
+                    try:
+                        key = self.llm.enqueue([item[1]], [self._sampling(item[0])], use_tqdm=False)[0]
+                    except ValueError as error:  # this prompt's; an engine that is dead says so otherwise
+                        yield item[0], Failure(f"vLLM refuses the prompt: {error}")
+                        continue
                     # vLLM appends a random part to the id that its outputs bear.
                     waiting[key.partition("-")[0]] = item[0]
             if waiting:
@@ -191,6 +195,8 @@ class Rollout:
             return request, self._prompt(request)
         except (MediaError, TooLongError) as error:
             return request, Failure(str(error))
+        except Exception as error:  # one clip must not end the run, and every run that goes on from it
+            return request, Failure(f"{type(error).__name__}: {error}")
 
     def trace(self, request: Request) -> Trace:
         """One answer in numbers, to be compared with those of transformers. Raises as a call does."""

@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +85,20 @@ def run(arguments: argparse.Namespace) -> None:
     sets = load_clip_sets(arguments.data, arguments.media_root, preset.media.use_audio_in_video, arguments.limit)
     weights = weights_sha256(Path(arguments.model))
     todo = []
-    for name, clips in zip(folder_names(sets), sets, strict=True):
-        chosen = settings(arguments, preset, wheels.identity, weights, clips)
-        records.claim(arguments.out / name, chosen)
-        made = Generation(arguments.out / name, clips, arguments.mode, arguments.temperature, preset.seed, wheels)
-        todo.append((name, made, chosen))
-    if arguments.retry_failed:
-        print(f"asking again for {sum(made.forget_failures() for _, made, _ in todo)} answers that failed")
-    seconds = _generate(arguments, preset, [made for _, made, _ in todo])
-    for name, made, chosen in todo:
-        scores = made.write_scores(chosen, seconds)
-        print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
-        _say_failed(made)
+    with ExitStack() as held:
+        for name, clips in zip(folder_names(sets), sets, strict=True):
+            chosen = settings(arguments, preset, wheels.identity, weights, clips)
+            held.enter_context(records.alone(arguments.out / name))
+            records.claim(arguments.out / name, chosen)
+            made = Generation(arguments.out / name, clips, arguments.mode, arguments.temperature, preset.seed, wheels)
+            todo.append((name, made, chosen))
+        if arguments.retry_failed:
+            print(f"asking again for {sum(made.forget_failures() for _, made, _ in todo)} answers that failed")
+        seconds = _generate(arguments, preset, [made for _, made, _ in todo])
+        for name, made, chosen in todo:
+            scores = made.write_scores(chosen, seconds)
+            print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
+            _say_failed(made)
 
 
 def _generate(arguments: argparse.Namespace, preset: Any, todo: Sequence[Generation]) -> float:

@@ -5,7 +5,7 @@ to, MME-Emotion of what a judge gave.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ def score(task: Task, lines: Sequence[Answer], path: Path, wheels: EmotionWheels
         return _judged(path)
     gold = _by_name(lines, "labels", path)
     if task == "waf":
-        return _waf(gold, path, bootstrap, seed)
+        failed = {line.name for line in lines if line.failed is not None}
+        return _waf(gold, failed, path, bootstrap, seed)
     words = _by_name(lines, "words", path)
     metrics = _metrics(ew_scores(gold, words, wheels, bootstrap=bootstrap, seed=seed), ("F", "P", "R"))
     if task == "hit":
@@ -69,7 +70,8 @@ def gaps(
     return _metrics(ew_gaps(gold, slow_words, fast_words, wheels, bootstrap=bootstrap, seed=seed), ("F", "P", "R"))
 
 
-def _waf(labels: Mapping[str, list[str]], path: Path, bootstrap: int, seed: int) -> Scored:
+def _waf(labels: Mapping[str, list[str]], unanswered: Collection[str], path: Path, bootstrap: int, seed: int) -> Scored:
+    """`unanswered` clips count as wrong; their empty answers were mapped to neutral, which is right for some."""
     gold = {}
     for name, listed in labels.items():
         if len(listed) != 1 or listed[0] not in _SIGNS:
@@ -84,18 +86,24 @@ def _waf(labels: Mapping[str, list[str]], path: Path, bootstrap: int, seed: int)
     if failed := meta.counts["n_failed"]:
         note = f"no WAF: {failed} of {len(gold)} answers were not mapped; {command} asks for them again"
         return Scored(nothing, meta.mapper, notes=(note,))
+    if gold.keys() != sentiments.keys():
+        raise InputError(f"{path}: its clips are not those whose words were mapped; {command} maps the others")
+    given = {name: sentiment for name, sentiment in sentiments.items() if name not in unanswered}
     try:
-        return Scored(_metrics(waf(gold, sentiments, bootstrap=bootstrap, seed=seed), ("waf",)), meta.mapper)
+        scores = waf(gold, given, missing="zero", bootstrap=bootstrap, seed=seed)
+        return Scored(_metrics(scores, ("waf",)), meta.mapper)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def _judged(path: Path) -> Scored:
     """CoT, recognition and reasoning over all answers, the official way; the rest stands in `judged`."""
-    found = read_judged(path)
+    found, command = read_judged(path), f"`main_eval judge --answers {path} …`"
     if found is None:
-        command = f"`main_eval judge --answers {path} …`"
         return Scored(dict.fromkeys(_JUDGED, Metric(value=None)), notes=(f"not judged yet; {command} does",))
+    if failed := found.overall.n_failed:
+        note = f"no CoT: {failed} of {found.overall.n} answers have no verdict; {command} asks for them again"
+        return Scored(dict.fromkeys(_JUDGED, Metric(value=None)), judged=found, notes=(note,))
     scores = found.overall.official
     return Scored({key: Metric(value=scores and getattr(scores, key)) for key in _JUDGED}, judged=found)
 

@@ -56,7 +56,7 @@ def _missing(entry: Entry) -> list[str]:
     where = f"{entry.row} on {TITLES.get(entry.corpus, entry.corpus)}"
     found = {mode: entry.folder.mode(mode) for mode in ("slow", "fast")}
     lines = [
-        f"Figures 3 and 8 lack {where}: no {mode} answers; `main_eval generate --thinking slow fast` makes them"
+        f"Figures 3 and 8 lack {where}: no {mode} answers; `main_eval run … --mode slow,fast` makes them"
         for mode, result in found.items()
         if result is None
     ]

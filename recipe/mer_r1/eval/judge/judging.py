@@ -53,6 +53,9 @@ class Judge:
             StopError: as `all`.
         """
         common = {"index": question.index, "name": question.name, "task": question.task}
+        if question.failed is not None:  # wrong, and nothing to ask about
+            reason = f"no response: {question.failed}"
+            return Verdict(**common, status="scored", recognition=0.0, reasoning=0.0, reason=reason)
         steps: list[str] = []
         try:
             reply = await self._ask(self.extractor_model, prompts.extraction(question.response))

@@ -28,6 +28,8 @@ class Question:
     clue: str
     clip: str
     """Path of the video, or a reference to it inside the shard."""
+    failed: str | None = None
+    """Why there is no response."""
 
 
 def read_answers(path: Path) -> list[dict[str, Any]]:
@@ -145,6 +147,7 @@ def join(
                 answer["response"],
                 clue,
                 row["videos"][0],
+                answer.get("failed"),
             )
         )
     if unheard:

@@ -27,4 +27,4 @@ class Verdict(BaseModel):
     reasoning: float | None = None
     """0 … 1."""
     reason: str | None = None
-    """Why it was not scored."""
+    """Why it was not scored, or is worth nothing: there was no response."""
