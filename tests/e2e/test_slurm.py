@@ -71,27 +71,35 @@ def is_of(process: psutil.Process, folder: str) -> bool:
         return False
 
 
-def test_a_run_on_two_nodes_is_preempted_requeued_and_finishes(slurm, micro_corpus, tiny_model, tmp_path) -> None:
-    steps, run_dir = 12, f"run_dir={tmp_path}/run"
-    job = submit(slurm, tmp_path, ["--nodes=2"], "train.sbatch", *small_rl(micro_corpus, tiny_model, steps), run_dir)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    text = lambda: "".join(file.read_text(errors="replace") for file in tmp_path.glob("*.out"))  # noqa: E731
+def test_a_row_of_a_sweep_on_two_nodes_is_preempted_requeued_and_finishes_and_the_other_trains_too(
+    slurm, micro_corpus, tiny_model, tmp_path
+) -> None:
+    """One row after the other: beside the other tests there is no memory for both at once."""
+    steps, rows = 12, {0: "baseline", 3: "mer_r1"}
+    options = ["--nodes=2", "--array=0,3%1"]
+    job = submit(slurm, tmp_path, options, "sweep.sbatch", *small_rl(micro_corpus, tiny_model, steps))
+    first = tmp_path / "baseline" / "metrics.jsonl"
+    texts = lambda: [(tmp_path / f"{row}.out").read_text(errors="replace") for row in rows]  # noqa: E731
     try:
-        slurm.wait_until(lambda: (metrics.exists() and metrics.read_text()) or slurm.ended(job), SECONDS)
-        slurm.preempt(job, restarts=1)
-        slurm.wait_until(lambda: slurm.ended(job), SECONDS)
+        slurm.wait_until(lambda: (first.exists() and first.read_text()) or slurm.ended(f"{job}_0"), SECONDS)
+        slurm.preempt(f"{job}_0", restarts=1)
+        slurm.wait_until(lambda: all(slurm.ended(f"{job}_{row}") for row in rows), 2 * SECONDS)
     finally:
-        print(text()[-8000:])
-    assert slurm.job(job)["JobState"] == "COMPLETED"
-    assert slurm.job(job)["Restarts"] == "1"
-    assert "requeued, and the same command goes on" in text()
-    assert "setting global step to" in text()
-    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [*range(1, steps + 1)]
-    assert (tmp_path / "run" / "model" / "config.json").exists()
+        print(*(text[-8000:] for text in texts()), sep="\n")
+    for row, name in rows.items():
+        assert slurm.job(f"{job}_{row}")["JobState"] == "COMPLETED"
+        assert slurm.job(f"{job}_{row}")["Restarts"] == ("1" if row == 0 else "0")
+        metrics = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in metrics] == [*range(1, steps + 1)]
+        assert ("advantage/calib_pos/mean" in metrics[0]["data"]) == (name == "mer_r1")
+        assert (tmp_path / name / "model" / "config.json").exists()
+        nothing_of_ray_stays(slurm.job(f"{job}_{row}")["JobId"])
+    assert "pre-empted" not in texts()[0]  # it was asked to stop, and did
+    assert "stopped as asked; requeued, and the same command goes on" in texts()[0]
+    assert "setting global step to" in texts()[0]
     for node in ("n1", "n2"):
         assert "Ray runtime started" in (tmp_path / "logs" / f"ray-{node}.log").read_text()
         assert (tmp_path / "logs" / f"ray-{node}" / "raylet.out").exists()
-    nothing_of_ray_stays(job)
 
 
 def test_sft_on_two_nodes_is_stopped_preempted_and_finishes_and_rl_follows(
@@ -125,20 +133,6 @@ def test_sft_on_two_nodes_is_stopped_preempted_and_finishes_and_rl_follows(
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [*range(1, steps + 1)]
     assert (run_dir / "model" / "config.json").exists()
     assert [path.name for path in (run_dir / "checkpoints").glob("global_step_*")] == [f"global_step_{steps}"]
-
-
-def test_two_rows_of_a_sweep_train_on_a_node_with_a_folder_each(slurm, micro_corpus, tiny_model, tmp_path) -> None:
-    """One after the other: beside the other tests there is no memory for both at once."""
-    options = ["--array=0,3%1", "--nodelist=n1"]
-    job = submit(slurm, tmp_path, options, "sweep.sbatch", *small_rl(micro_corpus, tiny_model, steps=1))
-    slurm.wait_until(lambda: not slurm.call("squeue", "-h", "-j", job), SECONDS)
-    for index, row in ((0, "baseline"), (3, "mer_r1")):
-        text = (tmp_path / f"{index}.out").read_text(errors="replace")
-        assert "JobState=COMPLETED" in slurm.call("scontrol", "show", "job", f"{job}_{index}"), text[-8000:]
-        [line] = (tmp_path / row / "metrics.jsonl").read_text().splitlines()
-        assert ("confidence/margin" in line) == (row == "mer_r1")
-        assert (tmp_path / row / "model" / "config.json").exists()
-    nothing_of_ray_stays(job)
 
 
 def test_a_node_that_does_not_come_is_named_in_time(slurm, tmp_path) -> None:
