@@ -1,6 +1,7 @@
 """`main_eval report`: what it prints, writes and refuses."""
 
 import csv
+import re
 
 import pytest
 from report_cases import map_sentiment
@@ -73,6 +74,8 @@ def test_means_only_where_all_are_there(answers, report):
 def test_part_of_a_corpus_counts_for_no_mean(report, answers):
     done = report(f"mer_r1={answers('a', 'ov_merd_plus', clips=4)}", "--paper")
     assert "OV-MERD+: 4 of 6 clips only" in done.output
+    assert re.search(r"\| mer_r1 \| slow \|[^\n]* \d+\.\d+\\\* \|", done.output)
+    assert "of a part of the clips; in no mean." in done.output
     assert "no mean: OV-MERD+, MER23" in done.output
     assert "MER-R1 (mer_r1), slow: none here" in done.output
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from recipe.mer_r1.paper import PaperTable
 
+_MARK = "\\*"  # an asterisk, which Markdown is not to take for emphasis
+
 
 @dataclass(frozen=True)
 class Column:
@@ -95,13 +97,17 @@ def coverage(ours: Sequence[Line], table: PaperTable, columns: Mapping[str, Colu
 
 
 def markdown(table: Table) -> str:
-    """Title and table, `–` where there is no number, the notes and the coverage below."""
+    """Title and table, `–` where there is no number, a mark where it is of a part of the clips; notes, coverage."""
     heads = [*table.heads, *(f"{column.title} {column.metric}".strip() for column in table.columns.values())]
     text = [f"### {table.title}", "", f"| {' | '.join(heads)} |"]
     text.append("|" + "---|" * len(table.heads) + "--:|" * len(table.columns))
     for line in table.lines:
-        cells = [number(line.cells[column], table.decimals) for column in table.columns]
+        cells = [
+            number(line.cells[column], table.decimals) + _MARK * (column in line.partial) for column in table.columns
+        ]
         text.append(f"| {' | '.join([*line.labels, *cells])} |")
+    if any(line.partial for line in table.lines):
+        text += ["", f"{_MARK} of a part of the clips; in no mean."]
     text += _notes(table.lines)
     if table.coverage:
         text += ["", "Of the paper's rows that can be trained here:", "", *(f"- {line}" for line in table.coverage)]
@@ -118,12 +124,16 @@ def _notes(found: Sequence[Line]) -> list[str]:
 
 
 def as_csv(table: Table) -> str:
-    """The table as CSV with full precision, empty where there is no number."""
+    """The table as CSV with full precision, empty where there is no number.
+
+    The last column names those whose number is of a part of the clips.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*table.heads, *table.columns])
+    writer.writerow([*table.heads, *table.columns, "partial"])
     for line in table.lines:
-        writer.writerow([*line.labels, *(line.cells[column] for column in table.columns)])
+        cells = (line.cells[column] for column in table.columns)
+        writer.writerow([*line.labels, *cells, " ".join(column for column in table.columns if column in line.partial)])
     return stream.getvalue()
 
 
