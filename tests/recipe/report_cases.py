@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from recipe.mer_r1 import main_eval
-from recipe.mer_r1.eval.judge.files import judge_folder
+from recipe.mer_r1.eval.judge.files import judge_folder, write_judged
 from recipe.mer_r1.eval.judge.results import TABLE_ORDER, Results, by_task, summarize
 from recipe.mer_r1.eval.judge.verdict import Verdict
 
@@ -58,7 +58,5 @@ def judge(folder: Path, mode: str, *, statuses=(), **changes) -> Path:
         overall=summarize(given),
         tasks=by_task(given),
     )
-    path = judge_folder(answers) / "results.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(results.model_copy(update=changes).model_dump_json())
+    write_judged(judge_folder(answers), results.model_copy(update=changes), given)
     return folder

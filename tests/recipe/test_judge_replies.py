@@ -107,3 +107,35 @@ def test_several_labels_are_worth_thirds_and_nothing_else(last):
     assert read_scores("<score>Step 1: 0/1\nStep 2: 2/3</score>", 2, 3).recognition == Fraction(2, 3)
     with pytest.raises(UnparseableError):
         read_scores(f"<score>Step 1: 1/1, Step 2: {last}</score>", 2, 3)
+
+
+def test_intervals_are_those_of_resampled_answers():
+    """Of 400 answers, a quarter unparseable, by the normal approximation of the mean of the others."""
+    import numpy as np
+
+    from recipe.mer_r1.eval.judge.results import mean_intervals, summarize
+    from recipe.mer_r1.eval.judge.verdict import Verdict
+
+    generator = np.random.default_rng(0)
+    common = {"name": "clip", "task": "IR"}
+    verdicts = [
+        Verdict(**common, index=i, status="scored", recognition=float(i % 2), reasoning=float(generator.random()))
+        for i in range(300)
+    ]
+    verdicts += [Verdict(**common, index=300 + i, status="unparseable") for i in range(100)]
+    found, official = mean_intervals(verdicts, 2000, 0), summarize(verdicts).official
+    for name in ("recognition", "reasoning"):
+        values = np.array([getattr(verdict, name) for verdict in verdicts[:300]])
+        error = 1.96 * values.std() / np.sqrt(300)
+        assert found[name] == pytest.approx([values.mean() - error, values.mean() + error], abs=0.01)
+    assert found["cot"][0] < official.cot < found["cot"][1]
+
+
+def test_where_nothing_was_scored_there_is_no_interval():
+    import math
+
+    from recipe.mer_r1.eval.judge.results import mean_intervals
+    from recipe.mer_r1.eval.judge.verdict import Verdict
+
+    found = mean_intervals([Verdict(index=0, name="clip", task="IR", status="unparseable")], 50, 0)
+    assert all(math.isnan(number) for pair in found.values() for number in pair)

@@ -212,3 +212,11 @@ def test_sentiments_of_other_clips_are_refused(tmp_path):
     records.replace(path, lines)
     with pytest.raises(InputError, match="main_eval sentiment"):
         scored(folder)
+
+
+def test_the_judges_means_have_intervals(tmp_path):
+    from report_cases import judge
+
+    folder = write_answers(tmp_path / "a", "mme_emotion", model=tmp_path / "model", modes=("slow",))
+    found = scored(judge(folder, "slow", statuses=("unparseable",)), bootstrap=50).mode("slow").metrics
+    assert all(found[name].low < found[name].value < found[name].high for name in ("recognition", "reasoning", "cot"))

@@ -13,8 +13,9 @@ from typing import Any
 from recipe.mer_r1.eval.answers import Answer
 from recipe.mer_r1.eval.corpora import Task
 from recipe.mer_r1.eval.errors import InputError
-from recipe.mer_r1.eval.judge.files import read_judged
+from recipe.mer_r1.eval.judge.files import read_judged, read_verdicts
 from recipe.mer_r1.eval.judge.results import Results as Judged
+from recipe.mer_r1.eval.judge.results import mean_intervals
 from recipe.mer_r1.eval.results import Metric
 from recipe.mer_r1.eval.sentiment.files import read_sentiments
 from recipe.mer_r1.eval.sentiment.meta import Mapper
@@ -46,7 +47,7 @@ def score(task: Task, lines: Sequence[Answer], path: Path, wheels: EmotionWheels
         InputError: labels are not those of the task, or what lies beside the file cannot be used.
     """
     if task == "judge":
-        return _judged(path)
+        return _judged(path, bootstrap, seed)
     gold = _by_name(lines, "labels", path)
     if task == "waf":
         failed = {line.name for line in lines if line.failed is not None}
@@ -96,7 +97,7 @@ def _waf(labels: Mapping[str, list[str]], unanswered: Collection[str], path: Pat
         raise InputError(f"{path}: {error}") from error
 
 
-def _judged(path: Path) -> Scored:
+def _judged(path: Path, bootstrap: int, seed: int) -> Scored:
     """CoT, recognition and reasoning over all answers, the official way; the rest stands in `judged`."""
     found, command = read_judged(path), f"`main_eval judge --answers {path} …`"
     if found is None:
@@ -105,7 +106,12 @@ def _judged(path: Path) -> Scored:
         note = f"no CoT: {failed} of {found.overall.n} answers have no verdict; {command} asks for them again"
         return Scored(dict.fromkeys(_JUDGED, Metric(value=None)), judged=found, notes=(note,))
     scores = found.overall.official
-    return Scored({key: Metric(value=scores and getattr(scores, key)) for key in _JUDGED}, judged=found)
+    if scores is None:
+        return Scored(dict.fromkeys(_JUDGED, Metric(value=None)), judged=found)
+    numbers = {key: getattr(scores, key) for key in _JUDGED}
+    if bootstrap:
+        numbers["ci95"] = mean_intervals(read_verdicts(path), bootstrap, seed)
+    return Scored(_metrics(numbers, _JUDGED), judged=found)
 
 
 def _by_name(lines: Sequence[Answer], field: str, path: Path) -> dict[str, list[str]]:

@@ -21,11 +21,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.files import write_whole
 from recipe.mer_r1.eval.judge import client, frames, questions
 from recipe.mer_r1.eval.judge.cache import ReplyCache
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key
-from recipe.mer_r1.eval.judge.files import judge_folder
+from recipe.mer_r1.eval.judge.files import judge_folder, write_judged
 from recipe.mer_r1.eval.judge.judging import Judge
 from recipe.mer_r1.eval.judge.limiter import Limiter
 from recipe.mer_r1.eval.judge.prompts import prompt_hash
@@ -112,10 +111,7 @@ def run(arguments: argparse.Namespace) -> Results:
         overall=summarize(verdicts),
         tasks=by_task(verdicts),
     )
-    write_whole(
-        arguments.out / "verdicts.jsonl", "".join(f"{verdict.model_dump_json()}\n" for verdict in verdicts).encode()
-    )
-    write_whole(arguments.out / "results.json", results.model_dump_json(indent=1).encode() + b"\n")
+    write_judged(arguments.out, results, verdicts)
     return results
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recipe.mer_r1.eval.judge.verdict import Verdict
+from recipe.mer_r1.metrics import intervals
 
 TABLE_ORDER = ("ER-Lab", "ER-Wild", "FG-ER", "FG-SA", "ML-ER", "Noise-ER", "IR", "SA")
 """The tasks in the order of the paper's Table 2."""
@@ -86,6 +89,23 @@ def summarize(verdicts: Iterable[Verdict]) -> Summary:
         official=_means(scored, len(scored)),
         strict=_means(scored, len(scored) + unparseable),
     )
+
+
+def mean_intervals(verdicts: Sequence[Verdict], bootstrap: int, seed: int) -> dict[str, list[float]]:
+    """95 % intervals of the official means over all answers, which are resampled, the unparseable ones among them."""
+    counted = np.array([verdict.status == "scored" for verdict in verdicts], float)
+    recognition, reasoning = (
+        np.array([getattr(verdict, name) or 0.0 for verdict in verdicts]) for name in ("recognition", "reasoning")
+    )
+
+    def means(draws: np.ndarray) -> dict[str, np.ndarray]:
+        """draws: (draws, answers), how often each was drawn → each mean: (draws,)."""
+        number = draws @ counted
+        number[number == 0] = math.nan
+        found = {"recognition": draws @ recognition / number, "reasoning": draws @ reasoning / number}
+        return {**found, "cot": (found["recognition"] + found["reasoning"]) / 2}
+
+    return intervals(means, len(verdicts), bootstrap, seed)
 
 
 def by_task(verdicts: Sequence[Verdict]) -> dict[str, Summary]:
