@@ -106,8 +106,8 @@ def test_sft_on_two_nodes_is_stopped_preempted_and_finishes_and_rl_follows(
     slurm, micro_corpus, tiny_model, tmp_path
 ) -> None:
     """The paper's two jobs, the second not let run. A save is far off: USR1 alone keeps the steps before it."""
-    steps, run_dir = 160, tmp_path / "sft"
-    small = ("preset.sft.batch_size=4", "preset.sft.micro_batch_size=2", "preset.sft.save_every=40")
+    steps, run_dir = 240, tmp_path / "sft"
+    small = ("preset.sft.batch_size=4", "preset.sft.micro_batch_size=2", "preset.sft.save_every=80")
     inputs = (f"preset.sft.model_path={tiny_model}", f"preset.sft.train_files={micro_corpus}/shards/sft.parquet")
     options = settings(slurm, tmp_path)
     said = slurm.call(
@@ -120,8 +120,8 @@ def test_sft_on_two_nodes_is_stopped_preempted_and_finishes_and_rl_follows(
         slurm.call("scancel", "--signal=USR1", "--batch", job)
         slurm.wait_until(lambda: slurm.job(job)["Restarts"] == "1" or slurm.ended(job), 120)
         stopped = int(saved.read_text())
-        assert stopped % 40
-        slurm.wait_until(lambda: int(saved.read_text()) > stopped or slurm.ended(job), SECONDS)
+        assert stopped % 80
+        slurm.wait_until(lambda: len(metrics.read_text().splitlines()) > stopped or slurm.ended(job), SECONDS)
         with slurm.preempts_by_term():
             slurm.preempt(job, restarts=2)
         assert f"afterok:{job}" in slurm.job(rl)["Dependency"]
