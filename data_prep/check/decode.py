@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import wave
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 import numpy as np
 
-from verl_ext.omni.demux import MediaError, decode, open_clip
+from verl_ext.omni.demux import MediaError, decode, open_clip, resample
 
 VERSION = 1
 """Raise it when the same file would give other facts: what is remembered is then found anew."""
@@ -102,18 +102,17 @@ def _count(frames: Iterable[av.VideoFrame]) -> tuple[int, int]:
 def _audio(path: Path, facts: Facts, rate: int) -> Facts:
     with open_clip(path, "audio") as container:
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
         samples, peak, damaged = 0, 0.0, facts.damaged
-        try:
+
+        def frames() -> Iterator[av.AudioFrame]:
+            nonlocal damaged
             for frame in decode(container, stream, path):
                 damaged += frame.is_corrupt
-                samples, peak = _heard(resampler.resample(frame), samples, peak)
-            samples, peak = _heard(resampler.resample(None), samples, peak)
-        except MediaError:
-            raise
-        except (av.FFmpegError, ValueError) as error:
-            # A sound that changes its layout in the middle, or has none that can be mixed down.
-            raise MediaError(f"cannot resample the sound of {path}", "truncated") from error
+                yield frame
+
+        for block in resample(frames(), rate, path):
+            samples += len(block)
+            peak = max(peak, float(np.abs(block).max(initial=0)))
         return replace(
             facts,
             rate=stream.rate or 0,
@@ -123,14 +122,6 @@ def _audio(path: Path, facts: Facts, rate: int) -> Facts:
             peak=20 * math.log10(peak) if peak else _QUIETEST,
             announced=_announced(path),
         )
-
-
-def _heard(blocks: Iterable[av.AudioFrame], samples: int, peak: float) -> tuple[int, float]:
-    for block in blocks:
-        sound = block.to_ndarray()
-        samples += sound.shape[1]
-        peak = max(peak, float(np.abs(sound).max(initial=0)))
-    return samples, peak
 
 
 def _announced(path: Path) -> float:

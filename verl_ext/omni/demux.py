@@ -5,16 +5,17 @@ PyAV only, so that `data_prep` checks clips without torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import av
+import numpy as np
 
 from verl_ext.omni.embedded import EmbeddedClip
 from verl_ext.omni.source import REMEDY, ClipBytes, ClipSource, MediaError
 
-__all__ = ["ClipBytes", "ClipSource", "MediaError", "decode", "fetch", "open_clip"]
+__all__ = ["ClipBytes", "ClipSource", "MediaError", "decode", "fetch", "open_clip", "resample"]
 
 
 def fetch(source: ClipSource) -> ClipSource:
@@ -73,3 +74,20 @@ def decode(
         raise MediaError(f"cannot decode the {stream.type} of {source}: {error}. {REMEDY}", "truncated") from error
     if empty:
         raise MediaError(f"{source} has an empty {stream.type} stream. {REMEDY}", "zero_frames")
+
+
+def resample(frames: Iterable[av.AudioFrame], rate: int, source: ClipSource) -> Iterator[np.ndarray]:
+    """The sound of decoded frames, mixed down to mono, in blocks of float32 (samples,) at ``rate`` Hz.
+
+    Raises:
+        MediaError: the sound changes its layout in the middle, or has none that can be mixed down.
+    """
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    try:
+        for frame in frames:
+            yield from (block.to_ndarray()[0] for block in resampler.resample(frame))
+        yield from (block.to_ndarray()[0] for block in resampler.resample(None))
+    except MediaError:
+        raise
+    except (av.FFmpegError, ValueError) as error:
+        raise MediaError(f"cannot resample the sound of {source}: {error}", "truncated") from error

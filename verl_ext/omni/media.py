@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import av
 import numpy as np
 import torch
 
-from verl_ext.omni.demux import ClipSource, MediaError, decode, fetch, open_clip
+from verl_ext.omni.demux import ClipSource, MediaError, decode, fetch, open_clip, resample
 
 __all__ = ["MediaError", "Video", "read_audio", "read_video", "sample_indices"]
 
@@ -90,16 +89,8 @@ def read_audio(source: ClipSource, sampling_rate: int = 16_000, max_seconds: flo
             changes its layout in the middle), or is longer than ``max_seconds`` (nothing is cut silently).
     """
     with open_clip(source, "audio") as container:
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
-        try:
-            frames = decode(container, container.streams.audio[0], source)
-            blocks = [block.to_ndarray()[0] for frame in frames for block in resampler.resample(frame)]
-            blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
-        except MediaError:
-            raise
-        except (av.FFmpegError, ValueError) as error:
-            raise MediaError(f"cannot resample the sound of {source}: {error}") from error
-    samples = np.concatenate(blocks).astype(np.float32)
+        frames = decode(container, container.streams.audio[0], source)
+        samples = np.concatenate([*resample(frames, sampling_rate, source)]).astype(np.float32)
     if len(samples) > max_seconds * sampling_rate:
         raise MediaError(
             f"{source} is {len(samples) / sampling_rate:.1f} s long, over the limit of {max_seconds:.1f} s "

@@ -100,14 +100,15 @@ def _waf(labels: Mapping[str, list[str]], unanswered: Collection[str], path: Pat
 def _judged(path: Path, bootstrap: int, seed: int) -> Scored:
     """CoT, recognition and reasoning over all answers, the official way; the rest stands in `judged`."""
     found, command = read_judged(path), f"`main_eval judge --answers {path} …`"
+    nothing = dict.fromkeys(_JUDGED, Metric(value=None))
     if found is None:
-        return Scored(dict.fromkeys(_JUDGED, Metric(value=None)), notes=(f"not judged yet; {command} does",))
+        return Scored(nothing, notes=(f"not judged yet; {command} does",))
     if failed := found.overall.n_failed:
         note = f"no CoT: {failed} of {found.overall.n} answers have no verdict; {command} asks for them again"
-        return Scored(dict.fromkeys(_JUDGED, Metric(value=None)), judged=found, notes=(note,))
+        return Scored(nothing, judged=found, notes=(note,))
     scores = found.overall.official
     if scores is None:
-        return Scored(dict.fromkeys(_JUDGED, Metric(value=None)), judged=found)
+        return Scored(nothing, judged=found)
     numbers = {key: getattr(scores, key) for key in _JUDGED}
     if bootstrap:
         numbers["ci95"] = mean_intervals(read_verdicts(path), bootstrap, seed)
