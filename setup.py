@@ -34,7 +34,7 @@ setup(
     # the stray namespace package of that name in TransferQueue's wheel.
     package_dir={"": "."},
     packages=find_packages(include=["recipe", "recipe.*", "verl_ext", "verl_ext.*", "data_prep", "data_prep.*"]),
-    package_data={"recipe.mer_r1": ["data/*"]},
+    package_data={"recipe.mer_r1.method.wheels": ["*.json", "*.yaml"], "recipe.mer_r1.eval": ["paper.yaml"]},
     install_requires=COMMON,
     extras_require={
         "cpu": CPU,

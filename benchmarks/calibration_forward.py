@@ -7,7 +7,7 @@ Needs torch and transformers alone. Weights and tokens are random; prompts are t
 forward also saves, is not in it. Ways, interleaved in one process, medians after a warm-up:
 
     log_probs   prompt + response, log-probs of the response: what a step without calibration does
-    one         the same with the branch in the row, set log-probs read for both (verl_ext.branch.pack)
+    one         the same with the branch in the row, set log-probs read for both (verl_ext.actor.branch.pack)
     two         the same with a second forward for prompt + branch
 """
 
@@ -27,8 +27,8 @@ from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it is not installed
 
-from verl_ext import branch
-from verl_ext.set_log_probs import TokenSets, set_log_probs
+from verl_ext.actor import branch
+from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 
 # Published text configurations of Qwen2.5-Omni's Thinker; `small` is for a CPU.
 SHAPES = {

@@ -16,11 +16,11 @@ from verl.trainer.ppo.v1 import register_trainer
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
-from recipe.mer_r1.answer import FAST_PREFIX, parse
-from recipe.mer_r1.signals import CONFIDENCE_SIGNALS
-from recipe.mer_r1.trainer import MerTrainerSync
-from verl_ext.omni.encode import MediaConfig, PromptEncoder
-from verl_ext.omni.rope import position_ids
+from recipe.mer_r1.method.answer import FAST_PREFIX, parse
+from recipe.mer_r1.method.signals import CONFIDENCE_SIGNALS
+from recipe.mer_r1.training.trainer import MerTrainerSync
+from verl_ext.data.encode import MediaConfig, PromptEncoder
+from verl_ext.models.rope import position_ids
 
 
 @register_trainer(MODE)

@@ -45,7 +45,8 @@ def make_corpus(folder: Path, rows: int) -> None:
 def build_once(root: Path, out: Path) -> None:
     """In a process of its own: one build; prints seconds and peak memory as JSON."""
     from data_prep import readers
-    from data_prep.build import Options, build
+    from data_prep.build import build
+    from data_prep.options import Options
     from data_prep.places import Root
 
     start = time.perf_counter()

@@ -19,9 +19,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, where it is not installed
 
-from recipe.mer_r1.eval.provenance import git_state, versions
 from recipe.mer_r1.eval.sentiment import lexicon
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 REVISIONS = ("mer2025", "mer2026")
 _NEGATIVE = ("mad", "angry", "anger", "disgusted", "disgust", "sad", "scared", "fearful", "fear", "bad")

@@ -24,11 +24,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, where it is not installed
 
-from recipe.mer_r1.answer import parse, slow_response
-from recipe.mer_r1.eval.provenance import git_state, versions
-from recipe.mer_r1.metrics import ew_scores
-from recipe.mer_r1.reward import score_response
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.method.answer import parse, slow_response
+from recipe.mer_r1.method.metrics import ew_scores
+from recipe.mer_r1.method.reward import score_response
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 SAMPLES = 2000
 REVISIONS = ("mer2025", "mer2026")

@@ -11,37 +11,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data_prep import card, rows
 from data_prep.clip import Clip, CorpusError, Fault, listing
 from data_prep.drops import QUARANTINED, UNMAPPED, Drops, held_out_names, quarantined
-from data_prep.files import PART
+from data_prep.options import Options
 from data_prep.places import Root
 from data_prep.reader import Reader
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.whole import PART
 
-OnBad = Literal["error", "skip"]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 _READ_AHEAD = 32  # clips that are read while others are written
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose."""
-
-    sft: int = 0
-    seed: int = 0
-    embed: bool = False
-    on_bad: OnBad = "error"
-    data_source: str | None = None
-    quarantine: Path | None = None
-    held_out: tuple[Path, ...] = ()
-    wheels: EmotionWheels = field(default_factory=EmotionWheels.builtin)
-    command: str = ""
 
 
 def build(

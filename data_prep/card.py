@@ -6,16 +6,14 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_prep.drops import LEFT_OUT, Drops
-from data_prep.files import write_whole
+from data_prep.options import Options
 from data_prep.places import Root
 from data_prep.reader import Reader
-from recipe.mer_r1.eval.provenance import git_state, versions
-
-if TYPE_CHECKING:
-    from data_prep.build import Options
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.files.whole import write_whole
 
 MANIFEST = "manifest.json"
 _MOST_COMMON = 15

@@ -59,7 +59,7 @@ def _plain_errors() -> Iterator[None]:
     """Faults of the input end the program with their message and exit code 2, not with a traceback."""
     from data_prep.clip import CorpusError
     from data_prep.micro.voice import VoiceError
-    from recipe.mer_r1.wheel import WheelError
+    from recipe.mer_r1.method.wheel import WheelError
 
     try:
         yield
@@ -128,7 +128,7 @@ def build(
     from data_prep import build as builder
     from data_prep import readers
     from data_prep.places import Root
-    from recipe.mer_r1.wheel import load_wheels
+    from recipe.mer_r1.method.wheel import load_wheels
 
     with _plain_errors():
         options = builder.Options(
@@ -167,9 +167,9 @@ def probe(
         typer.echo('error: probes need scikit-learn: pip install -e ".[eval]"', err=True)
         raise typer.Exit(2)
     with _plain_errors():
-        from data_prep.files import write_whole
         from data_prep.micro.probes import probe as run_probes
         from data_prep.micro.probes import table
+        from recipe.mer_r1.files.whole import write_whole
 
         result = run_probes(corpus)
         if json_file:

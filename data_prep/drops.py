@@ -13,7 +13,7 @@ from typing import Self
 import pyarrow.parquet as pq
 
 from data_prep.clip import SHOWN, CorpusError, Fault
-from data_prep.files import PART
+from recipe.mer_r1.files.whole import PART
 
 LEFT_OUT = "left_out.jsonl"
 QUARANTINED, UNMAPPED = "quarantined_", "label_unmapped"

@@ -118,8 +118,8 @@ class NpzLabels:
 
     def rows(self, root: Root) -> Iterator[LabelRow]:
         """As `Labels.rows`; pickles are read by an unpickler that admits plain data alone."""
-        from recipe.mer_r1.eval.errors import InputError
-        from recipe.mer_r1.eval.files import NO_VALUE, Source, read
+        from recipe.mer_r1.files.errors import InputError
+        from recipe.mer_r1.files.labels import NO_VALUE, Source, read
 
         path = root.place(self.file)
         try:

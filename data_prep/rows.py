@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.clip import Clip
-from data_prep.files import PART
 from data_prep.places import Root
-from recipe.mer_r1.answer import build_prompt
-from verl_ext.omni.shard_media import MEDIA_LINKS, MEDIA_ROOT
+from recipe.mer_r1.files.whole import PART
+from recipe.mer_r1.method.answer import build_prompt
+from verl_ext.data.shard_media import MEDIA_LINKS, MEDIA_ROOT
 
 EMBEDDED_ROWS = 8
 """Rows of a group with embedded clips: what a reader of one row loads."""

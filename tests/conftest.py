@@ -1,6 +1,7 @@
 """Fixtures that every test may use: a small MER-Micro and a tiny Thinker, each made once a session."""
 
 import os
+import signal
 
 # Read by torch, verl and vLLM at import; what the caller has set wins.
 for _name, _value in {
@@ -17,6 +18,9 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import pytest  # noqa: E402
+
+# A shell starts its background jobs with Ctrl-C ignored, and so would be what the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLIPS, TEST_CLIPS, SFT_CLIPS = 24, 8, 12
 
@@ -35,7 +39,7 @@ def micro_corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_model(micro_corpus, tmp_path_factory):
     """A random Thinker of a million parameters with the corpus' tokenizer: a full-Omni checkpoint folder."""
-    from verl_ext.omni import tiny
+    from verl_ext.models import tiny
 
     out = tmp_path_factory.mktemp("tiny") / "model"
     assert tiny.main(["--shards", str(micro_corpus / "shards" / "sft.parquet"), "--out", str(out)]) == 0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from verl_ext.omni.published import TEXT, published_config
+from verl_ext.models.published import TEXT, published_config
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from recipe.mer_r1.answer import parse
-from recipe.mer_r1.wheel import EmotionWheels
-from verl_ext.omni.rope import position_ids
+from recipe.mer_r1.method.answer import parse
+from recipe.mer_r1.method.wheel import EmotionWheels
+from verl_ext.models.rope import position_ids
 
 EMPTIED_THOUGHT = "<think></think>"
 SEPARATORS = ("", " ", ">", ",", "[", "'", '"', "\n")

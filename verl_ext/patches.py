@@ -18,7 +18,7 @@ from typing import Any
 
 import wrapt
 
-from verl_ext import ports
+from verl_ext.platform import ports
 
 _LOG_PROB_ROWS = 1024
 """Tokens whose logits are normalised in one call; bounds the memory that verl's loop over single tokens is to save."""
@@ -62,8 +62,8 @@ def _omni_processor(module: ModuleType) -> None:
     def hf_processor(name_or_path: str, **kwargs: Any) -> Any:
         from transformers import AutoConfig, AutoProcessor
 
-        from verl_ext.omni.model import register
-        from verl_ext.omni.processor import MODEL_TYPES, bind
+        from verl_ext.models.model import register
+        from verl_ext.models.processor import MODEL_TYPES, bind
 
         try:
             config = AutoConfig.from_pretrained(name_or_path, **kwargs)
@@ -84,7 +84,7 @@ def _omni_processor(module: ModuleType) -> None:
 
 
 def _omni_rollout(module: ModuleType) -> None:
-    from verl_ext.omni.processor import collapse_media, is_omni, media_token_ids
+    from verl_ext.models.processor import collapse_media, is_omni, media_token_ids
 
     dedup, banned, max_positions = (
         module.qwen2_5_vl_dedup_image_tokens,

@@ -16,17 +16,17 @@ from verl_ext.versions import check_versions
 VERSIONS = check_versions()
 
 if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
-    from verl_ext import cpu  # noqa: F401  registers itself
+    from verl_ext.platform import cpu  # noqa: F401  registers itself
 
 
 @wrapt.when_imported("verl.workers.engine.fsdp.transformer_impl")
 def _register_engine(_module: object) -> None:
-    from verl_ext import engine  # noqa: F401  registers itself
+    from verl_ext.actor import engine  # noqa: F401  registers itself
 
 
 @wrapt.when_imported("verl.utils.flops_counter")
 def _register_flops(_module: object) -> None:
-    from verl_ext.omni import flops
+    from verl_ext.models import flops
 
     flops.register()
 

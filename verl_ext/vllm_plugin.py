@@ -13,13 +13,14 @@ def register() -> None:
     from vllm import ModelRegistry
     from vllm.platforms import current_platform
 
-    from verl_ext import orphans, patches
+    from verl_ext import patches
+    from verl_ext.platform import orphans
     from verl_ext.versions import check_versions
 
     check_versions()
     orphans.end_with_parent()
     for architecture in ARCHITECTURES:
-        ModelRegistry.register_model(architecture, "verl_ext.omni.vllm_model:OmniThinker")
+        ModelRegistry.register_model(architecture, "verl_ext.rollout.vllm_model:OmniThinker")
     patches.install(patches.VLLM_PATCHES)
     if current_platform.is_cpu():
         patches.install(patches.VLLM_CPU_PATCHES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from verl_ext.omni.demux import MediaError, decode, open_clip, resample
+from verl_ext.data.demux import MediaError, decode, open_clip, resample
 
 VERSION = 1
 """Raise it when the same file would give other facts: what is remembered is then found anew."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from data_prep.check.look import Look
 from data_prep.check.results import Results
-from data_prep.check.worker import Look
 from data_prep.clip import CorpusError
-from verl_ext.omni.shard_media import MEDIA_ROOT
+from verl_ext.data.shard_media import MEDIA_ROOT
 
 _ROWS = 16  # read at a time; a row may hold its clip
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from data_prep.check import verdicts
 from data_prep.check.decode import Facts
+from data_prep.check.look import Look, Seen
 from data_prep.check.pool import Lost
 from data_prep.check.results import Results
 from data_prep.check.verdicts import Limits, Media
-from data_prep.check.worker import Look, Seen
 from data_prep.clip import Clip, CorpusError
 
 CountTokens = Callable[[Clip, Media], int]

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.check.results import Results
 from data_prep.check.verdicts import KINDS, ROW_KINDS
-from data_prep.files import PART
+from recipe.mer_r1.files.whole import PART
 
 FILE = "report.json"
 _BARS = 12  # of a histogram, about

@@ -13,13 +13,11 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from data_prep.check.decode import Facts
+from data_prep.check.look import Look, Seen
 from data_prep.clip import CorpusError
-
-if TYPE_CHECKING:
-    from data_prep.check.worker import Look, Seen
 
 FILE = "check.sqlite"
 _COMMIT_EVERY = 1.0  # seconds of work that a kill may cost

@@ -11,11 +11,12 @@ import av
 
 from data_prep.check import held_out, verdicts
 from data_prep.check.decode import VERSION, Inspect, inspect
+from data_prep.check.look import Look
 from data_prep.check.pool import Pool
 from data_prep.check.record import ClipTask, CountTokens, HeldTask, Recorder, Task
 from data_prep.check.results import FILE, Results
 from data_prep.check.verdicts import Limits
-from data_prep.check.worker import Look, start, work
+from data_prep.check.worker import start, work
 from data_prep.clip import Clip
 from data_prep.places import Root
 from data_prep.progress import progress

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.check.verdicts import Media
 from data_prep.clip import Clip, CorpusError
-from recipe.mer_r1.answer import build_prompt
+from recipe.mer_r1.method.answer import build_prompt
 
 
 def counter(model: Path, settings: Mapping[str, Any]) -> Callable[[Clip, Media], int]:
@@ -19,8 +19,8 @@ def counter(model: Path, settings: Mapping[str, Any]) -> Callable[[Clip, Media],
     Qwen2.5-Omni, or a setting that training does not know.
     """
     _check_model(model)
-    from verl_ext.omni.encode import MediaConfig
-    from verl_ext.omni.token_count import PromptCounter, VideoFacts
+    from verl_ext.data.encode import MediaConfig
+    from verl_ext.data.token_count import PromptCounter, VideoFacts
 
     try:
         media_config = MediaConfig.from_config(settings)
@@ -46,7 +46,7 @@ def counter(model: Path, settings: Mapping[str, Any]) -> Callable[[Clip, Media],
 
 
 def _check_model(model: Path) -> None:
-    from verl_ext.omni.processor import MODEL_TYPES
+    from verl_ext.models.processor import MODEL_TYPES
 
     try:
         kind = json.loads((model / "config.json").read_text(encoding="utf-8"))["model_type"]

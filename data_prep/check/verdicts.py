@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.check.decode import Facts
+from data_prep.check.look import Look
 from data_prep.check.pool import Lost
-from data_prep.check.worker import Look
 from data_prep.clip import Clip
 
 Severity = Literal["drop", "note"]

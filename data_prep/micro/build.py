@@ -18,7 +18,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from data_prep.clip import CorpusError
-from data_prep.files import PART, write_whole
 from data_prep.micro import card
 from data_prep.micro.cues import CHANNELS
 from data_prep.micro.plan import ClipPlan, draw_plan
@@ -27,6 +26,7 @@ from data_prep.micro.shards import SPLITS, write_micro_shards
 from data_prep.micro.voice import engine_version, pick_engine
 from data_prep.progress import progress
 from data_prep.readers.mer_caption_plus import OPENSETS, REASONS, SUBTITLES
+from recipe.mer_r1.files.whole import PART, write_whole
 
 GENERATOR = 1
 """Raise it when a change of the generator changes bytes."""

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from data_prep.clip import Clip, CorpusError
-from verl_ext.omni.demux import MediaError, decode, open_clip
+from verl_ext.data.demux import MediaError, decode, open_clip
 
 _WINDOW, _HOP = 512, 160  # samples: 32 ms and 10 ms at 16 kHz
 _BANDS = 32  # mel bands

@@ -182,8 +182,8 @@ def _report(guess: np.ndarray, test: Split) -> dict:
 
 def _wheel_scores(guess: np.ndarray, test: Split) -> dict[str, float]:
     """The same on the built-in wheels, an emotion answered by its own name: what `main_eval run` reports."""
-    from recipe.mer_r1.reward import sample_scores
-    from recipe.mer_r1.wheel import EmotionWheels
+    from recipe.mer_r1.method.reward import sample_scores
+    from recipe.mer_r1.method.wheel import EmotionWheels
 
     wheels = EmotionWheels.builtin()
     names = np.array(EMOTIONS)

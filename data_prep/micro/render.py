@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import write_whole
 from data_prep.media import encode_mp4, encode_wav, pcm16
 from data_prep.micro.face import Look, draw_face
 from data_prep.micro.plan import ClipPlan
 from data_prep.micro.voice import RATE, speak
+from recipe.mer_r1.files.whole import write_whole
 
 FPS = 2
 SECONDS = 2.0  # 4 frames: two temporal patches of Qwen2.5-Omni, so 8 tokens at 56 × 56

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep import readers, rows
-from data_prep.build import Options, build
+from data_prep.build import build
 from data_prep.micro.cues import CHANNELS
 from data_prep.micro.plan import ClipPlan
+from data_prep.options import Options
 from data_prep.places import Root
 
 DATA_SOURCE = "mer_micro"

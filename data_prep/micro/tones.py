@@ -7,12 +7,10 @@ carries its emotion, and different words still sound different.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from data_prep.micro.voice import Style
+from data_prep.micro.style import Style
 
 _RATE = 16_000
 _FORMANTS = {"a": (750, 1200), "e": (530, 1850), "i": (320, 2250), "o": (480, 900), "u": (330, 1100), "y": (300, 2000)}

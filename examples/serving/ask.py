@@ -16,9 +16,9 @@ from openai import OpenAI
 from PIL import Image
 
 from data_prep.media import encode_wav, pcm16
-from recipe.mer_r1.answer import FAST_PREFIX, build_prompt
 from recipe.mer_r1.eval.generate import load_preset
-from verl_ext.omni.media import read_audio, read_video
+from recipe.mer_r1.method.answer import FAST_PREFIX, build_prompt
+from verl_ext.data.media import read_audio, read_video
 
 if TYPE_CHECKING:
     import torch

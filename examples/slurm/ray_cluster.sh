@@ -20,7 +20,7 @@ cluster_nodes() {
 ray_up() {
     local deadline=$((SECONDS + RAY_NODES_TIMEOUT)) node
     mkdir -p "$LOGS"
-    RAY_ADDRESS=$("$PYTHON" -m recipe.mer_r1.ray_cluster address)
+    RAY_ADDRESS=$("$PYTHON" -m recipe.mer_r1.run.ray_cluster address)
     # Only who knows the job's secret can use its Ray: on a shared machine others could run code as this user.
     RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
     export RAY_ADDRESS RAY_AUTH_TOKEN RAY_AUTH_MODE=token
@@ -49,7 +49,7 @@ _ray_step() {
 _ray_wait() {
     local left=$(($1 - SECONDS)) waiter ended=
     shift
-    "$PYTHON" -m recipe.mer_r1.ray_cluster wait "$RAY_ADDRESS" "$left" "$@" &
+    "$PYTHON" -m recipe.mer_r1.run.ray_cluster wait "$RAY_ADDRESS" "$left" "$@" &
     waiter=$!
     while [[ -z $ended ]] && kill -0 "$waiter" 2>/dev/null; do
         sleep 0.5

@@ -18,7 +18,7 @@ train() {
     cluster_nodes
     # Overrides of the scripts come first: what follows may end with an option of Hydra's (--cfg=job).
     # Composes the run's configuration: a wrong override, or nodes that do not fit it, end the job here, in seconds.
-    lines=$("$PYTHON" -m recipe.mer_r1.ray_cluster options "${#NODES[@]}" "preset.nnodes=${#NODES[@]}" "$@")
+    lines=$("$PYTHON" -m recipe.mer_r1.run.ray_cluster options "${#NODES[@]}" "preset.nnodes=${#NODES[@]}" "$@")
     [[ -z $lines ]] || mapfile -t options <<<"$lines"
     ray_up "${options[@]}"
     if [[ -z $STOP_ASKED ]]; then

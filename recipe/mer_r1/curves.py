@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recipe.mer_r1 import steps
+from recipe.mer_r1.run import steps
 
 CURVES = {"reward/recall": "Recall", "reward/precision": "Precision", "reward/f1": "F1"}
 MARGINS = {"confidence/margin_slow/mean": "slow", "confidence/margin_fast/mean": "fast"}
@@ -66,7 +66,7 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
     """Write the picture."""
     from matplotlib import pyplot as plt
 
-    from recipe.mer_r1.demo.figure import STYLE
+    from recipe.mer_r1.pages.figure_style import STYLE
 
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")

@@ -23,7 +23,7 @@ SUBCOMMANDS = {
     "report": ("recipe.mer_r1.eval.report", "results of several runs in the paper's tables, and a picture"),
     "run": ("recipe.mer_r1.eval.run", "slow and fast answers of a model to the clips of shards, scored"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
-    "sentiment": ("recipe.mer_r1.eval.sentiment.command", "sentiment of the answers' words, for WAF"),
+    "sentiment": ("recipe.mer_r1.eval.sentiment_command", "sentiment of the answers' words, for WAF"),
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch, run_record, run_state, trackers
+from recipe.mer_r1.run import launch, record, state, trackers
 
 
 def main(config: DictConfig) -> None:
@@ -21,18 +21,18 @@ def main(config: DictConfig) -> None:
     from verl_ext import plugin
 
     plugin.require()
-    from recipe.mer_r1 import preflight
+    from recipe.mer_r1.run import preflight
 
     preflight.check_ppo(config)
-    run_record.write(config, "ppo")
+    record.write(config, "ppo")
     os.environ["VERL_FILE_LOGGER_PATH"] = os.path.abspath(f"{config.run_dir}/metrics.jsonl")
     trackers.prepare(config.run_dir)
     from recipe.mer_r1.live.writer import kept_live
-    from recipe.mer_r1.task_runner import run
+    from recipe.mer_r1.training.task_runner import run
 
     run_dir = Path(config.run_dir)
     page = kept_live(run_dir) if config.mer_r1.live else nullcontext()
-    with page as file, run_state.recorded(run_dir, planned_steps(config)):
+    with page as file, state.recorded(run_dir, planned_steps(config)):
         if file:
             print(f"live: {file}")
         run(config)
@@ -43,7 +43,7 @@ def planned_steps(config: DictConfig) -> int:
     data, trainer = config.data, config.trainer
     if trainer.total_training_steps:
         return trainer.total_training_steps
-    rows = run_state.shard_rows(data.train_files)
+    rows = state.shard_rows(data.train_files)
     if data.train_max_samples > 0:
         rows = min(rows, data.train_max_samples)
     return rows // data.train_batch_size * trainer.total_epochs

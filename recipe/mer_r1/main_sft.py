@@ -14,14 +14,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch, run_record, run_state, stop, trackers
-from verl_ext import ports
+from recipe.mer_r1.run import launch, record, state, stop, trackers
+from verl_ext.platform import ports
 
 
 def main(config: DictConfig) -> None:
     """Check the inputs, start the ranks, hand over to verl."""
     launch.prepare_environment(config.trainer.device, config.model.path)
-    from recipe.mer_r1 import sft_preflight
+    from recipe.mer_r1.run import sft_preflight
 
     if "RANK" not in os.environ:  # the first process, not one that torchrun has started
         sft_preflight.check_cheap(config)
@@ -34,8 +34,8 @@ def main(config: DictConfig) -> None:
         print("verl_ext\n  " + "\n  ".join(plugin.report()))
     sft_preflight.check_rows(config)
     if os.environ["RANK"] == "0":
-        run_record.write(config, "sft")
-    from recipe.mer_r1.sft_trainer import run
+        record.write(config, "sft")
+    from recipe.mer_r1.training.sft_trainer import run
 
     with as_first_rank(config) if os.environ["RANK"] == "0" else nullcontext():
         run(config)
@@ -48,7 +48,7 @@ def as_first_rank(config: DictConfig) -> Iterator[None]:
     # torchrun takes any other status than 0 for a failure.
     stopped = 0 if "TORCHELASTIC_RUN_ID" in os.environ else stop.EXIT_CODE
     with (
-        run_state.recorded(run_dir, planned_steps(config)),
+        state.recorded(run_dir, planned_steps(config)),
         stop.on_signal(run_dir, "main_sft", exit_code=stopped),
     ):
         yield
@@ -58,7 +58,7 @@ def as_first_rank(config: DictConfig) -> Iterator[None]:
 def planned_steps(config: DictConfig) -> int:
     """Steps of the whole run: those asked for, or the whole batches of all epochs' draws."""
     sft = config.preset.sft
-    return sft.steps or run_state.shard_rows(config.data.train_files) * sft.epochs // sft.batch_size
+    return sft.steps or state.shard_rows(config.data.train_files) * sft.epochs // sft.batch_size
 
 
 def start_ranks(nnodes: int, ranks_per_node: int) -> None:

@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recipe.mer_r1 import experiments, launch
-from recipe.mer_r1.advantage import ADVANTAGE, TermError, combine, whiten
-from recipe.mer_r1.experiments import Estimator
-from recipe.mer_r1.rollout_batch import Batch, BatchError, read_batches
+from recipe.mer_r1.explain.rollout_batch import Batch, BatchError, read_batches
+from recipe.mer_r1.method import experiments
+from recipe.mer_r1.method.advantage import ADVANTAGE, TermError, combine, whiten
+from recipe.mer_r1.method.experiments import Estimator
+from recipe.mer_r1.run import launch
 
 REPRODUCED = 1e-4
 """Largest difference from the stored advantages with which a batch counts as trained by an estimator."""

@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from data_prep import readers, rows
-from data_prep.build import Options, build
+from data_prep.build import build
 from data_prep.cli import app
 from data_prep.clip import CorpusError
+from data_prep.options import Options
 from data_prep.places import Root
 
 CLIPS = 12
@@ -97,7 +98,7 @@ def test_a_row_is_what_training_reads(corpus, tmp_path):
 
 
 def test_a_linked_folder_that_was_allowed_is_read_by_training_too(corpus, tmp_path):
-    from verl_ext.omni.shard_media import ShardError, read_table
+    from verl_ext.data.shard_media import ShardError, read_table
 
     (corpus / "mer2025-dataset" / "video").rename(tmp_path / "disk")
     (corpus / "mer2025-dataset" / "video").symlink_to(tmp_path / "disk")

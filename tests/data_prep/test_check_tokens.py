@@ -27,8 +27,8 @@ def test_counted_tokens_are_the_encoded_ones(preset, audio_in_video, micro_corpu
     from transformers import AutoProcessor
 
     from data_prep.rows import to_row
-    from verl_ext.omni.dataset import build_messages, sound_from_video
-    from verl_ext.omni.encode import MediaConfig, PromptEncoder
+    from verl_ext.data.dataset import build_messages, sound_from_video
+    from verl_ext.data.encode import MediaConfig, PromptEncoder
 
     media_settings = read_preset(preset)[0] | {"use_audio_in_video": audio_in_video}
     encoder = PromptEncoder(AutoProcessor.from_pretrained(tiny_model), MediaConfig.from_config(media_settings))

@@ -19,7 +19,7 @@ from data_prep.micro.build import build
 from data_prep.micro.cues import CUE_STATES
 from data_prep.places import Root
 from data_prep.readers.micro import READER
-from recipe.mer_r1.answer import build_prompt
+from recipe.mer_r1.method.answer import build_prompt
 
 SMALL = {"clips": 9, "test_clips": 3, "seed": 5, "sft": 6, "voice": "auto"}
 

@@ -21,7 +21,7 @@ from data_prep.micro.face import SIZE, Look, draw_face
 from data_prep.micro.plan import draw_plan
 from data_prep.micro.render import FPS, SECONDS, render
 from data_prep.micro.voice import RATE, STYLES, VoiceError, pick_engine, speak
-from verl_ext.omni.media import MediaError, read_audio, read_video
+from verl_ext.data.media import MediaError, read_audio, read_video
 
 FASTSTART = {"movflags": "faststart"}
 

@@ -6,8 +6,9 @@ import corpora
 import pytest
 
 from data_prep import readers, rows
-from data_prep.build import Options, build
+from data_prep.build import build
 from data_prep.check.decode import inspect
+from data_prep.options import Options
 from data_prep.places import Root
 
 NAMES = readers.NAMES

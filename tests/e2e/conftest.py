@@ -56,8 +56,8 @@ def answering_model(micro_corpus, tiny_model, tmp_path_factory):
     from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer
 
-    from recipe.mer_r1.answer import slow_response
-    from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy
+    from recipe.mer_r1.method.answer import slow_response
+    from verl_ext.models.model import Qwen2_5OmniThinkerPolicy
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     policy = Qwen2_5OmniThinkerPolicy.from_pretrained(tiny_model, dtype=torch.float32, attn_implementation="sdpa")

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recipe.mer_r1 import steps
+from recipe.mer_r1.run import steps
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 900, 90

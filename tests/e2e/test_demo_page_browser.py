@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import pytest
 
-from verl_ext import ports
+from verl_ext.platform import ports
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]

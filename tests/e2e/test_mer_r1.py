@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from recipe.mer_r1 import steps
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.wheel import EmotionWheels
+from recipe.mer_r1.run import steps
 
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]

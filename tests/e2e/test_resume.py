@@ -17,7 +17,7 @@ import psutil
 import pytest
 from rl_runs import END_SECONDS, START_SECONDS, Run, shards_of
 
-from recipe.mer_r1 import steps
+from recipe.mer_r1.run import steps
 
 pytestmark = pytest.mark.e2e
 STEPS = 6

@@ -13,16 +13,17 @@ import pytest
 from rl_runs import END_SECONDS, ROOT, START_SECONDS, Run, shards_of
 
 from data_prep import readers
-from data_prep.build import Options, build
+from data_prep.build import build
+from data_prep.options import Options
 from data_prep.places import Root
-from recipe.mer_r1 import steps
+from recipe.mer_r1.run import steps
 
 pytestmark = pytest.mark.e2e
 
 
 def test_a_clip_that_breaks_stops_the_run_and_is_named(micro_corpus, tiny_model, tmp_path, nothing_stays) -> None:
     """The first checks decode every other row of these eight, so that the second one's clip passes them."""
-    from verl_ext.omni.dataset import load_shard
+    from verl_ext.data.dataset import load_shard
 
     shards = shards_of(micro_corpus)
     rows = load_shard(shards["rl"]).to_list()[:8]

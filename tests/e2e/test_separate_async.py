@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_mer_r1 import PROMPTS, RESPONSES, train
 
-from recipe.mer_r1 import steps
+from recipe.mer_r1.run import steps
 
 pytestmark = pytest.mark.e2e
 STEPS, UPDATES, MAX_VERSIONS = 4, 2, 2
@@ -25,7 +25,7 @@ MODE = (
 
 def shard_with_a_broken_clip(corpus: Path, folder: Path) -> Path:
     """The RL shard with its second clip cut off: the first checks decode every few rows, and this is none of them."""
-    from verl_ext.omni.dataset import load_shard
+    from verl_ext.data.dataset import load_shard
 
     rows = load_shard(corpus / "shards" / "rl.parquet").to_list()
     broken = folder / "broken.mp4"

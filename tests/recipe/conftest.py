@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from qwen_tokenizer import build_qwen_tokenizer, rank_file
 
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 # None of these tests is about time, and a busy machine would fail them at random.
 settings.register_profile("patient", deadline=None)
@@ -57,7 +57,7 @@ def qwen():
 @pytest.fixture(scope="session")
 def tiny():
     """A tokenizer of under 1024 tokens, as models made from scratch have one."""
-    from verl_ext.omni.tiny_tokenizer import train_tokenizer
+    from verl_ext.models.tiny_tokenizer import train_tokenizer
 
     words = ("happy", "joyful", "sad", "angry", "surprised", "calm", "worried")
     texts = [f"<think>The face looks {word}.</think><answer>{word}, calm</answer>" for word in words]

@@ -43,7 +43,7 @@ def build_qwen_tokenizer(path: Path) -> Any:
     from transformers import Qwen2Tokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    from verl_ext.omni.tiny_tokenizer import SPECIAL_TOKENS
+    from verl_ext.models.tiny_tokenizer import SPECIAL_TOKENS
 
     ranks = read_ranks(path)
     letter = bytes_to_unicode()

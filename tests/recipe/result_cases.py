@@ -10,7 +10,7 @@ from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.corpora import SENTIMENT
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.judge.results import TABLE_ORDER
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 BUILTIN = EmotionWheels.builtin()
 LABELS = (["happy"], ["sad"], ["angry"], ["happy"], ["surprised"], ["neutral"])

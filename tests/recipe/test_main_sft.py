@@ -70,7 +70,7 @@ def test_a_model_without_processor_is_named(folder):
 
 @pytest.mark.seam
 def test_step_log_drops_what_came_after_the_checkpoint(tmp_path):
-    from recipe.mer_r1.sft_trainer import StepLog
+    from recipe.mer_r1.training.sft_trainer import StepLog
 
     path = tmp_path / "run" / "metrics.jsonl"
     metrics = {"loss": 1.0, "grad_norm": 2.0, "lr": 1e-3}
@@ -92,7 +92,7 @@ def test_step_log_drops_what_came_after_the_checkpoint(tmp_path):
 def inputs(tmp_path_factory):
     import tiny_clips
 
-    from verl_ext.omni.tiny import make_tiny, read_shards
+    from verl_ext.models.tiny import make_tiny, read_shards
 
     folder = tmp_path_factory.mktemp("inputs")
     shard = tiny_clips.write_shard(folder / "clips")

@@ -10,9 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from recipe.mer_r1 import experiments, launch, replay
-from recipe.mer_r1.advantage import combine, whiten
-from recipe.mer_r1.rollout_batch import BatchError, read_batches
+from recipe.mer_r1 import replay
+from recipe.mer_r1.explain.rollout_batch import BatchError, read_batches
+from recipe.mer_r1.method import experiments
+from recipe.mer_r1.method.advantage import combine, whiten
+from recipe.mer_r1.run import launch
 
 ROOT = Path(__file__).parents[2]
 TOKENS = [5, 9, 7, 4, 6, 6]

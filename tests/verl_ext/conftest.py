@@ -8,7 +8,7 @@ def processor(tiny_model):
     """Qwen2.5-Omni's processor with the tiny model's tokenizer, bound as verl gets it."""
     from transformers import AutoConfig, AutoProcessor
 
-    from verl_ext.omni.processor import bind
+    from verl_ext.models.processor import bind
 
     return bind(AutoProcessor.from_pretrained(tiny_model), AutoConfig.from_pretrained(tiny_model))
 
@@ -18,7 +18,7 @@ def policy(tiny_model):
     """The tiny Thinker in fp32; tests leave its weights as they are."""
     import torch
 
-    from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy
+    from verl_ext.models.model import Qwen2_5OmniThinkerPolicy
 
     return Qwen2_5OmniThinkerPolicy.from_pretrained(tiny_model, dtype=torch.float32, attn_implementation="sdpa").eval()
 
@@ -26,7 +26,7 @@ def policy(tiny_model):
 @pytest.fixture(scope="session")
 def rows(micro_corpus):
     """Rows of the RL shard, as lists and dicts, with absolute paths."""
-    from verl_ext.omni.dataset import load_shard
+    from verl_ext.data.dataset import load_shard
 
     return load_shard(micro_corpus / "shards" / "rl.parquet").to_list()
 
@@ -37,7 +37,7 @@ def long_row(rows, tmp_path_factory):
     import numpy as np
 
     from data_prep.media import encode_mp4, encode_wav, pcm16
-    from verl_ext.omni.media import read_audio, read_video
+    from verl_ext.data.media import read_audio, read_video
 
     parts = rows[:3]
     frames = [frame for row in parts for frame in read_video(row["videos"][0]).frames_TCHW.permute(0, 2, 3, 1).numpy()]

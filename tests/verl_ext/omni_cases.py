@@ -12,7 +12,7 @@ MEDIA = {"fps": 2.0, "max_frames": 4, "min_pixels": 3136, "max_pixels": 3136, "m
 
 def encoder(processor: Any, audio_in_video: bool = False, cache_size: int = 0, **media: Any) -> Any:
     """A PromptEncoder with small frames."""
-    from verl_ext.omni.encode import MediaConfig, PromptEncoder
+    from verl_ext.data.encode import MediaConfig, PromptEncoder
 
     config = MediaConfig(**{**MEDIA, "use_audio_in_video": audio_in_video, **media})
     return PromptEncoder(processor, config, cache_size=cache_size)
@@ -20,7 +20,7 @@ def encoder(processor: Any, audio_in_video: bool = False, cache_size: int = 0, *
 
 def messages(row: Mapping[str, Any], audio_in_video: bool = False) -> list[dict[str, Any]]:
     """The chat of a row; with ``audio_in_video`` its audio comes from the mp4."""
-    from verl_ext.omni.dataset import build_messages
+    from verl_ext.data.dataset import build_messages
 
     row = {**row, "prompt": [dict(message) for message in row["prompt"]]}
     if audio_in_video:
@@ -47,7 +47,7 @@ def prompts(processor: Any, rows: Any, long_row: Mapping[str, Any]) -> dict[str,
 
 def model_inputs(processor: Any, encoded: Any, response: list[int], shift: int = 0) -> dict[str, torch.Tensor]:
     """The policy's arguments for one prompt and response; ``shift`` moves the positions behind ``<|audio_bos|>``."""
-    from verl_ext.omni.rope import position_ids
+    from verl_ext.models.rope import position_ids
 
     ids = torch.tensor(encoded.prompt_ids + response)
     positions = position_ids(processor.rope, ids, encoded.inputs)
@@ -93,7 +93,7 @@ def biased_to(state: Mapping[str, torch.Tensor], token_ids: list[int]) -> dict[s
 
 def sample(processor, kind, row, seed):
     """One example: a prompt of that kind and a made response, as the datasets give them to the engine."""
-    from verl_ext.omni.rope import position_ids
+    from verl_ext.models.rope import position_ids
 
     if kind == "text":
         chat = [{"role": "user", "content": f"What does person {seed} feel?"}]

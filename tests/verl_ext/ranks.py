@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from verl_ext import ports
+from verl_ext.platform import ports
 
 HERE = Path(__file__).parent
 SECONDS = 300

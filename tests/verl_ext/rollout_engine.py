@@ -65,7 +65,7 @@ class RolloutEngine:
         """
         from vllm import SamplingParams
 
-        from verl_ext.omni.processor import collapse_media
+        from verl_ext.models.processor import collapse_media
 
         requests = []
         for encoded in prompts:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from omni_cases import encoder, messages
 
-from verl_ext import patches, ports
+from verl_ext import patches
+from verl_ext.platform import ports
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -160,8 +161,8 @@ def test_workers_port(released, patched):
 @pytest.fixture(scope="module")
 def cases(processor, rows, tmp_path_factory):
     """A file of prompts as transformers expands them, with transformers' positions."""
-    from verl_ext.omni.processor import collapse_media
-    from verl_ext.omni.rope import position_ids
+    from verl_ext.models.processor import collapse_media
+    from verl_ext.models.rope import position_ids
 
     shapes = {
         "separate": (False, {}),
@@ -197,7 +198,7 @@ def released_vllm(tiny_model, cases):
 def patched_vllm(tiny_model, cases):
     """vLLM with the plugin."""
     found = probe("vllm_probe.py", tiny_model, cases)
-    assert found["architecture"] == "verl_ext.omni.vllm_model.OmniThinker"
+    assert found["architecture"] == "verl_ext.rollout.vllm_model.OmniThinker"
     return found
 
 
@@ -220,7 +221,7 @@ def test_vllm_keeps_weights(released_vllm, patched_vllm):
 
 @pytest.mark.seam
 def test_vllm_positions_of_audio_in_video(released_vllm, patched_vllm):
-    """A vLLM whose positions are right needs no `get_mrope_input_positions` in verl_ext/omni/vllm_model.py."""
+    """A vLLM whose positions are right needs no `get_mrope_input_positions` in verl_ext/rollout/vllm_model.py."""
     assert released_vllm["prompts"]["separate"]["shifts"] == [0]
     assert released_vllm["prompts"]["interleaved"]["same_ids"]
     assert -1 in released_vllm["prompts"]["interleaved"]["shifts"]
@@ -231,7 +232,7 @@ def test_vllm_positions_of_audio_in_video(released_vllm, patched_vllm):
 
 @pytest.mark.seam
 def test_vllm_order_of_audio_in_video(released_vllm, patched_vllm):
-    """A vLLM that weaves at the video's own rate needs no `_get_prompt_updates` in verl_ext/omni/vllm_model.py."""
+    """A vLLM that weaves at the video's own rate needs no `_get_prompt_updates` in verl_ext/rollout/vllm_model.py."""
     assert released_vllm["prompts"]["interleaved"]["same_ids"]
     assert not released_vllm["prompts"]["interleaved at 4 fps"]["same_ids"]
     assert released_vllm["prompts"]["interleaved at 4 fps"]["same_tokens_counted"]

@@ -84,7 +84,7 @@ def test_verl_finds_our_engine_and_fsdp1_is_refused(plugin):
     from verl.workers.engine import EngineRegistry
     from verl.workers.engine.fsdp import transformer_impl  # noqa: F401
 
-    from verl_ext.engine import CPUFSDPEngine
+    from verl_ext.actor.engine import CPUFSDPEngine
 
     for backend in ("fsdp", "fsdp2"):
         assert EngineRegistry.get_engine_cls("language_model", backend) is CPUFSDPEngine
@@ -96,7 +96,7 @@ def test_verl_finds_our_engine_and_fsdp1_is_refused(plugin):
 def test_verl_finds_our_model_class(plugin, processor):
     from verl.utils.model import get_hf_auto_model_class
 
-    from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy, register
+    from verl_ext.models.model import Qwen2_5OmniThinkerPolicy, register
 
     register()
     register()
@@ -109,7 +109,7 @@ def test_a_full_checkpoint_loads_without_its_voice(name, tiny_model, policy, tmp
     """Talker weights beside the Thinker's are left aside without a word; a Thinker weight that is missing is not."""
     from safetensors.torch import load_file, save_file
 
-    from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy
+    from verl_ext.models.model import Qwen2_5OmniThinkerPolicy
 
     state = load_file(tiny_model / "model.safetensors")
     state[f"{name}model.extra.weight"] = torch.zeros(2)

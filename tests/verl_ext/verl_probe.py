@@ -22,7 +22,7 @@ def outcome(call, *arguments, **keywords):
 
 def one_rank():
     """What torch.distributed reads: a process alone, at a free port."""
-    from verl_ext import ports
+    from verl_ext.platform import ports
 
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports.free_port()), RANK="0", WORLD_SIZE="1")
 
@@ -58,7 +58,7 @@ def omni_rollout(model):
     from transformers import AutoConfig, AutoProcessor
     from verl.workers.rollout import utils
 
-    from verl_ext.omni.processor import bind
+    from verl_ext.models.processor import bind
 
     config = AutoConfig.from_pretrained(model)
     processor = bind(AutoProcessor.from_pretrained(model), config)
@@ -183,7 +183,7 @@ def main() -> None:
 
     patched = "verl_ext.plugin" in sys.modules
     if not patched:
-        import verl_ext.cpu  # noqa: F401  the platform alone, through verl's registry
+        import verl_ext.platform.cpu  # noqa: F401  the platform alone, through verl's registry
     print(
         json.dumps(
             {

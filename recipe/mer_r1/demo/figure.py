@@ -13,7 +13,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from recipe.mer_r1.steps import running_mean
+from recipe.mer_r1.pages.figure_style import STYLE
+from recipe.mer_r1.run.steps import running_mean
 
 # Okabe and Ito's colours, which stay apart for most colour-blind readers.
 _COLOURS = {
@@ -27,14 +28,6 @@ _COLOURS = {
 }
 _NAMES = {"recall": "Recall", "precision": "Precision", "f1": "F1"}
 _BAR = 0.21  # width, where groups stand 1 apart
-STYLE = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:

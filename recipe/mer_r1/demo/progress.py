@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.mer_r1 import steps
+from recipe.mer_r1.run import steps
 
 _OF_TOTAL = re.compile(rb"\bstep (\d+)/(\d+)")
 # What main_ppo's log says as it starts, and what it is busy with from there on.

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from recipe.mer_r1.demo import progress
-from recipe.mer_r1.launch import CONF
+from recipe.mer_r1.run.launch import CONF
 
 DEFAULT_OUT = Path("outputs/demo")
 """Where conf/preset/tiny.yaml expects the demo's files; for another folder the commands name every path."""
@@ -80,7 +80,7 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
         Stage(
             "init",
             "tiny Thinker, untrained",
-            ("-m", "verl_ext.omni.tiny", *_options(shards=corpus / "shards" / "sft.parquet", out=init)),
+            ("-m", "verl_ext.models.tiny", *_options(shards=corpus / "shards" / "sft.parquet", out=init)),
             folder=init,
             result=init / "config.json",
             after=("data",),

@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
-from recipe.mer_r1 import steps
 from recipe.mer_r1.demo import progress
 from recipe.mer_r1.demo.stamps import Stamp
-from recipe.mer_r1.eval.provenance import git_state, versions
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.run import steps
 
 SCORES = ("f1", "recall", "precision", "format")
 MODES = ("slow", "fast")

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from recipe.mer_r1 import launch
 from recipe.mer_r1.doctor import agreement, inputs, machine, screen, software
 from recipe.mer_r1.doctor.outcome import Result, Subject, run
+from recipe.mer_r1.run import launch
 
 
 def parser() -> argparse.ArgumentParser:

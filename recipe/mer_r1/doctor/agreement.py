@@ -18,7 +18,7 @@ from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, ok, wa
 LIMIT = 1e-4
 SECONDS = 600
 LAST_LINES = 3
-LOOK = "do not train with it: see docs/footguns.md (numbers) and run tests/verl_ext/test_parity.py"
+LOOK = "do not train with it: see docs/footguns.md (numbers) and run tests/verl_ext/rollout/test_parity.py"
 
 
 def check_agreement(subject: Subject, seconds: float = SECONDS) -> Outcome:
@@ -32,7 +32,7 @@ def check_agreement(subject: Subject, seconds: float = SECONDS) -> Outcome:
 
 
 def _why_not(subject: Subject) -> str | None:
-    from recipe.mer_r1 import preflight
+    from recipe.mer_r1.run import preflight
 
     if subject.model is None:
         return "no --model"

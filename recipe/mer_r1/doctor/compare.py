@@ -18,9 +18,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch
 from recipe.mer_r1.doctor.clip import made_mp4, made_wav
 from recipe.mer_r1.eval.generate import load_preset
+from recipe.mer_r1.run import launch
 
 TOKENS = 16
 
@@ -41,7 +41,7 @@ def made_row(folder: Path, use_audio_in_video: bool) -> dict[str, Any]:
 def compare(model: str, preset: DictConfig) -> dict[str, Any]:
     """Both sides' placeholders, and the largest difference in log-prob (None where the prompts already differ)."""
     from recipe.mer_r1.eval.rollout import Request, Rollout
-    from verl_ext.omni.dataset import build_messages
+    from verl_ext.data.dataset import build_messages
 
     with tempfile.TemporaryDirectory() as folder:
         row = made_row(Path(folder), preset.media.use_audio_in_video)
@@ -76,8 +76,8 @@ def log_probs(model: str, device: str, processor: Any, encoded: Any, response: l
     """
     import torch
 
-    from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy
-    from verl_ext.omni.rope import position_ids
+    from verl_ext.models.model import Qwen2_5OmniThinkerPolicy
+    from verl_ext.models.rope import position_ids
 
     policy = Qwen2_5OmniThinkerPolicy.from_pretrained(model, dtype=torch.float32, attn_implementation="sdpa").eval()
     ids = torch.tensor(encoded.prompt_ids + response)

@@ -9,10 +9,10 @@ import numpy as np
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recipe.mer_r1 import launch
 from recipe.mer_r1.doctor import weights
 from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, of_message, ok, warning
-from recipe.mer_r1.wheel import WheelError, load_wheels
+from recipe.mer_r1.method.wheel import WheelError, load_wheels
+from recipe.mer_r1.run import launch
 
 
 def check_preset(subject: Subject) -> Outcome:
@@ -41,8 +41,8 @@ def check_wheels(subject: Subject) -> Outcome:
 def check_codecs(_: Subject) -> Outcome:
     """PyAV encodes and decodes H.264 with AAC in an mp4, and PCM in a wav, in memory."""
     from recipe.mer_r1.doctor.clip import FPS, RATE, SECONDS, made_mp4, made_wav
-    from verl_ext.omni.media import read_audio, read_video
-    from verl_ext.omni.source import ClipBytes
+    from verl_ext.data.media import read_audio, read_video
+    from verl_ext.data.source import ClipBytes
 
     mp4, wav = ClipBytes("made.mp4", made_mp4()), ClipBytes("made.wav", made_wav())
     frames = read_video(mp4, FPS, max_frames=64).frames_TCHW
@@ -73,7 +73,7 @@ def check_espeak(_: Subject) -> Outcome:
 
 def check_model(subject: Subject) -> Outcome:
     """The folder has config, weights, tokenizer and processor, of a Qwen2.5-Omni, and they load."""
-    from recipe.mer_r1 import preflight
+    from recipe.mer_r1.run import preflight
 
     path, key = subject.model_path, "--model" if subject.model else "preset.model_path"
     if not Path(path).is_dir():
@@ -96,7 +96,7 @@ def check_model(subject: Subject) -> Outcome:
 def _load(path: str, key: str) -> Outcome:
     from transformers import AutoConfig, AutoProcessor
 
-    from verl_ext.omni.processor import MODEL_TYPES, is_omni
+    from verl_ext.models.processor import MODEL_TYPES, is_omni
 
     config = AutoConfig.from_pretrained(path)
     if config.model_type not in MODEL_TYPES:

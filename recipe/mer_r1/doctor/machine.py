@@ -78,7 +78,7 @@ def check_cores(_: Subject) -> Outcome:
 
 def check_shared_memory(subject: Subject) -> Outcome:
     """/dev/shm holds the buckets in which weights travel to vLLM."""
-    from recipe.mer_r1 import preflight
+    from recipe.mer_r1.run import preflight
 
     if not os.path.isdir("/dev/shm"):
         return warning("there is no /dev/shm", "run on Linux, or mount a tmpfs there")
@@ -113,7 +113,7 @@ def check_disk(subject: Subject) -> Outcome:
 
 def check_loopback(_: Subject) -> Outcome:
     """Processes on this machine can talk over TCP."""
-    from recipe.mer_r1 import preflight
+    from recipe.mer_r1.run import preflight
 
     try:
         preflight.check_loopback()

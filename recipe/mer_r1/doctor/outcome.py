@@ -9,7 +9,7 @@ from typing import Literal
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch
+from recipe.mer_r1.run import launch
 
 Status = Literal["ok", "warning", "failed"]
 

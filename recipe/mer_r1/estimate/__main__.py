@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from recipe.mer_r1 import launch
+from recipe.mer_r1.run import launch
 
 PROG = "python -m recipe.mer_r1.estimate"
 _PREFIX = "estimate."

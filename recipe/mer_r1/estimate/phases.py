@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from recipe.mer_r1.estimate.workload import Clip, Model, sequence_flops
-from recipe.mer_r1.experiments import Estimator
-from verl_ext.omni.flops import text_forward
+from recipe.mer_r1.method.experiments import Estimator
+from verl_ext.models.flops import text_forward
 
 BYTES = {"fp32": 4, "bf16": 2, "float32": 4, "bfloat16": 2}
 

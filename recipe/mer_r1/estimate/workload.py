@@ -8,10 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_ext.omni.encode import MediaConfig
-from verl_ext.omni.flops import audio_forward, text_forward, vision_forward
-from verl_ext.omni.published import TEXT, published_config
-from verl_ext.omni.token_count import VideoFacts, audio_tokens, video_grid
+from verl_ext.data.encode import MediaConfig
+from verl_ext.data.token_count import VideoFacts, audio_tokens, video_grid
+from verl_ext.models.flops import audio_forward, text_forward, vision_forward
+from verl_ext.models.published import TEXT, published_config
 
 MEL_FRAMES_A_SECOND = 100
 
@@ -67,7 +67,7 @@ def load_model(config: DictConfig, folder: str | None) -> Model:
     import torch
     from transformers import AutoConfig
 
-    from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy
+    from verl_ext.models.model import Qwen2_5OmniThinkerPolicy
 
     name = folder or config.preset.sft.model_path
     if Path(name).is_dir():

@@ -15,9 +15,9 @@ from recipe.mer_r1.eval.answers import Answer
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path, read_confidences
 from recipe.mer_r1.eval.corpora import Task
 from recipe.mer_r1.eval.results import Metric, Reading
-from recipe.mer_r1.metrics import intervals
-from recipe.mer_r1.retained import retained_hit_rate
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.metrics import intervals
+from recipe.mer_r1.method.retained import retained_hit_rate
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 
 @dataclass(frozen=True)

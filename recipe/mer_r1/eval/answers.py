@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from recipe.mer_r1.eval.errors import InputError, first_fault
 from recipe.mer_r1.eval.records import SETTINGS
 from recipe.mer_r1.eval.results import RESULTS, Origin
+from recipe.mer_r1.files.errors import InputError, first_fault
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 MODES = ("slow", "fast", "slow_sampled", "fast_sampled")

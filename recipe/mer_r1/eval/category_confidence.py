@@ -17,17 +17,17 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig, AutoProcessor
 from verl.utils.torch_dtypes import PrecisionType
 
-from recipe.mer_r1.alignment import align
-from recipe.mer_r1.answer import FAST_PREFIX
-from recipe.mer_r1.confidence import Calibration, calibrate
-from recipe.mer_r1.token_sets import category_sets
-from recipe.mer_r1.wheel import EmotionWheels
-from verl_ext.omni.dataset import build_messages
-from verl_ext.omni.encode import EncodedPrompt, MediaConfig, PromptEncoder
-from verl_ext.omni.model import Qwen2_5OmniThinkerPolicy
-from verl_ext.omni.processor import bind
-from verl_ext.omni.rope import position_ids
-from verl_ext.set_log_probs import TokenSets, set_log_probs
+from recipe.mer_r1.method.alignment import align
+from recipe.mer_r1.method.answer import FAST_PREFIX
+from recipe.mer_r1.method.confidence import Calibration, calibrate
+from recipe.mer_r1.method.token_sets import category_sets
+from recipe.mer_r1.method.wheel import EmotionWheels
+from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
+from verl_ext.data.dataset import build_messages
+from verl_ext.data.encode import EncodedPrompt, MediaConfig, PromptEncoder
+from verl_ext.models.model import Qwen2_5OmniThinkerPolicy
+from verl_ext.models.processor import bind
+from verl_ext.models.rope import position_ids
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ClipConfidence:
         own: the response as it stands.
         emptied: the same answer behind an emptied thought; equal to `own` for a fast response.
         words: all words of the answer, each with its confidences in both forms
-            (:meth:`recipe.mer_r1.confidence.Calibration.words_json`, "slow" being `own` and "fast" `emptied`).
+            (:meth:`recipe.mer_r1.method.confidence.Calibration.words_json`, "slow" being `own` and "fast" `emptied`).
         signals: R⁺ and R⁻ (Eq. 11) by name, NaN where undefined.
     """
 

@@ -48,7 +48,7 @@ def load_clip_sets(
 
 
 def _load(shard: Path, media_root: Path | None, use_audio_in_video: bool, limit: int | None) -> ClipSet:
-    from verl_ext.omni.dataset import load_clips
+    from verl_ext.data.dataset import load_clips
 
     if not shard.is_file():
         raise FileNotFoundError(f"{shard}: no such file. Make shards with `python -m data_prep`.")

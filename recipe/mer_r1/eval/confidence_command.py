@@ -20,17 +20,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from data_prep.progress import progress
-from recipe.mer_r1 import launch
 from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.answers import Answer, Answers, read_answers, result_folders
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.confidence_files import FORMS, Line, Meta, check, claim, confidence_path, line
 from recipe.mer_r1.eval.corpora import task_of
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.eval.results import Reading
-from recipe.mer_r1.wheel import EmotionWheels, load_wheels
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.wheel import EmotionWheels, load_wheels
+from recipe.mer_r1.run import launch
 
 
 @dataclass(frozen=True)

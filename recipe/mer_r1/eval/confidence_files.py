@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_prep.files import write_whole
 from recipe.mer_r1.eval.answers import Answer
-from recipe.mer_r1.eval.errors import InputError, first_fault
 from recipe.mer_r1.eval.results import Reading
+from recipe.mer_r1.files.errors import InputError, first_fault
+from recipe.mer_r1.files.whole import write_whole
 
 FORMS = ("slow", "fast")
 """The modes whose answers are read."""

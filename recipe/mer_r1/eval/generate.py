@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data_prep.files import write_whole
-from recipe.mer_r1 import launch
-from recipe.mer_r1.answer import FAST_PREFIX
 from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.clip_sets import ClipSet
-from recipe.mer_r1.eval.provenance import git_state, versions
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.files.whole import write_whole
+from recipe.mer_r1.method.answer import FAST_PREFIX
+from recipe.mer_r1.method.wheel import EmotionWheels
+from recipe.mer_r1.run import launch
 
 if TYPE_CHECKING:
     from recipe.mer_r1.eval.rollout import Failure, Reply, Request, Rollout

@@ -8,11 +8,11 @@ from recipe.mer_r1.eval import analyses, scoring
 from recipe.mer_r1.eval.analyses import PerClip
 from recipe.mer_r1.eval.answers import Answers, RunSettings, read_answers
 from recipe.mer_r1.eval.corpora import task_of
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.fingerprints import sha256
-from recipe.mer_r1.eval.provenance import git_state, versions
 from recipe.mer_r1.eval.results import FolderResults, Origin, Result, Sampling, Wheels, why_not_comparable
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 
 def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, wheels_named: bool) -> FolderResults:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import write_whole
-from recipe.mer_r1.answer import parse
 from recipe.mer_r1.eval.fingerprints import sha256
-from recipe.mer_r1.reward import score_response
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.whole import write_whole
+from recipe.mer_r1.method.answer import parse
+from recipe.mer_r1.method.reward import score_response
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 SETTINGS = "settings.json"
 LOCK = ".lock"

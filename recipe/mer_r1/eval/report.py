@@ -15,17 +15,17 @@ import typer
 
 from recipe.mer_r1.eval.answers import MODES, result_folders
 from recipe.mer_r1.eval.corpora import task_of
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.figures import dumbbell, pictures
 from recipe.mer_r1.eval.figures.panels import Picture
 from recipe.mer_r1.eval.measure import measure
+from recipe.mer_r1.eval.paper import load_paper
 from recipe.mer_r1.eval.results import FolderResults, Result, read_results, write_results
 from recipe.mer_r1.eval.score import RuleSet, load_wheels
 from recipe.mer_r1.eval.tables import ablation, benchmark, gaps, mme_emotion
 from recipe.mer_r1.eval.tables.entry import Entry, by_corpus, check
 from recipe.mer_r1.eval.tables.layout import Table, as_csv, markdown
-from recipe.mer_r1.paper import load_paper
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_prep.files import write_whole
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge.results import Results as Judged
 from recipe.mer_r1.eval.sentiment.meta import Mapper
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.whole import write_whole
 
 SCHEMA_VERSION = 3
 RESULTS = "results.json"

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from verl_ext.omni.encode import MediaConfig, PromptEncoder
-from verl_ext.omni.source import MediaError
+from verl_ext.data.encode import MediaConfig, PromptEncoder
+from verl_ext.data.source import MediaError
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -29,10 +29,10 @@ def ban(processor: Any, vocabulary: int) -> dict[int, float]:
     """Logit biases under which no placeholder of a media file is sampled, nor an id that has no token; as in RL.
 
     Args:
-        processor: bound by :func:`verl_ext.omni.processor.bind`.
+        processor: bound by :func:`verl_ext.models.processor.bind`.
         vocabulary: number of the model's logits.
     """
-    from verl_ext.omni.processor import media_token_ids
+    from verl_ext.models.processor import media_token_ids
 
     return dict.fromkeys([*media_token_ids(processor), *range(len(processor.tokenizer), vocabulary)], -100.0)
 
@@ -115,7 +115,7 @@ class Rollout:
         from transformers import AutoConfig, AutoProcessor
         from vllm import LLM
 
-        from verl_ext.omni.processor import bind
+        from verl_ext.models.processor import bind
 
         config = AutoConfig.from_pretrained(model)
         self.processor = bind(AutoProcessor.from_pretrained(model), config)
@@ -209,8 +209,8 @@ class Rollout:
         return Trace(list(output.prompt_token_ids), token_ids, log_probs)
 
     def _prompt(self, request: Request) -> dict[str, Any]:
-        from verl_ext.omni.dataset import build_messages
-        from verl_ext.omni.processor import collapse_media
+        from verl_ext.data.dataset import build_messages
+        from verl_ext.models.processor import collapse_media
 
         encoded = self.encoder(build_messages(request.row))
         prompt_ids = encoded.prompt_ids + self.tokenizer.encode(request.prefix, add_special_tokens=False)

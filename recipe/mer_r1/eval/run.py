@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.progress import progress
-from recipe.mer_r1 import launch
 from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.clip_sets import folder_names, load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import MODES, PREFIXES, Generation, load_preset, settings
+from recipe.mer_r1.run import launch
 
 
 def parser(prog_name: str) -> argparse.ArgumentParser:
@@ -75,8 +75,8 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval run") -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything, make what is missing, write the scores, print them."""
-    from recipe.mer_r1.preflight import check_model_folder
-    from recipe.mer_r1.wheel import load_wheels
+    from recipe.mer_r1.method.wheel import load_wheels
+    from recipe.mer_r1.run.preflight import check_model_folder
 
     preset = load_preset(arguments.preset, arguments.set)
     check_model_folder(arguments.model, "--model")

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from recipe.mer_r1.eval.errors import InputError
-from recipe.mer_r1.eval.files import Source, read
-from recipe.mer_r1.eval.provenance import git_state, versions
-from recipe.mer_r1.metrics import ew_scores, hit_rate, waf
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.labels import Source, read
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.method.metrics import ew_scores, hit_rate, waf
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from recipe.mer_r1.eval.answers import Answer
 from recipe.mer_r1.eval.corpora import Task
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge.files import read_judged, read_verdicts
 from recipe.mer_r1.eval.judge.results import Results as Judged
 from recipe.mer_r1.eval.judge.results import mean_intervals
 from recipe.mer_r1.eval.results import Metric
 from recipe.mer_r1.eval.sentiment.files import read_sentiments
 from recipe.mer_r1.eval.sentiment.meta import Mapper
-from recipe.mer_r1.metrics import ew_gaps, ew_scores, hit_rate, waf
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.metrics import ew_gaps, ew_scores, hit_rate, waf
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 # A shard's label is the sign of the true score, which is all that WAF reads of it.
 _SIGNS = {"positive": 1.0, "negative": -1.0, "neutral": 0.0}

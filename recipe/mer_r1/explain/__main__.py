@@ -13,14 +13,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipe.mer_r1.advantage import TermError
-from recipe.mer_r1.experiments import Estimator, ExperimentError, load_experiment, names
 from recipe.mer_r1.explain.choose import ChoiceError, choose_experiment, find_row
 from recipe.mer_r1.explain.page import page
+from recipe.mer_r1.explain.rollout_batch import BatchError, check_texts, read_batch
 from recipe.mer_r1.explain.screen import show
 from recipe.mer_r1.explain.trace import trace
-from recipe.mer_r1.rollout_batch import BatchError, check_texts, read_batch
-from recipe.mer_r1.wheel import WheelError, load_wheels
+from recipe.mer_r1.method.advantage import TermError
+from recipe.mer_r1.method.experiments import Estimator, ExperimentError, load_experiment, names
+from recipe.mer_r1.method.wheel import WheelError, load_wheels
 
 PROG = "python -m recipe.mer_r1.explain"
 

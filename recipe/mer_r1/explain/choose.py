@@ -6,8 +6,8 @@ import difflib
 import math
 from collections.abc import Sequence
 
-from recipe.mer_r1.experiments import Estimator, load_experiment, names
-from recipe.mer_r1.rollout_batch import Row
+from recipe.mer_r1.explain.rollout_batch import Row
+from recipe.mer_r1.method.experiments import Estimator, load_experiment, names
 
 _LISTED = 8
 

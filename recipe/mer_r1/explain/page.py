@@ -18,7 +18,7 @@ from recipe.mer_r1.explain.wording import (
     verdict,
     visible,
 )
-from recipe.mer_r1.html_page import document, table
+from recipe.mer_r1.pages.html_page import document, table
 
 _STYLE = """
 .wheels { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .6rem; }

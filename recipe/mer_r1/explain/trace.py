@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from recipe.mer_r1.advantage import Groups, Term, combine, term_values
-from recipe.mer_r1.answer import FORMS, parse
-from recipe.mer_r1.confidence import NAN, Reading, WordConfidence, margins, read, rewards
-from recipe.mer_r1.experiments import Estimator
-from recipe.mer_r1.reward import Scores, SetScores, score_answer, wheel_scores
-from recipe.mer_r1.rollout_batch import Row, group_of, number, signals_of, word_confidences
-from recipe.mer_r1.wheel import EmotionWheels, Explanation
+from recipe.mer_r1.explain.rollout_batch import Row, group_of, number, signals_of, word_confidences
+from recipe.mer_r1.method.advantage import Groups, Term, combine, term_values
+from recipe.mer_r1.method.answer import FORMS, parse
+from recipe.mer_r1.method.confidence import NAN, Reading, WordConfidence, margins, read, rewards
+from recipe.mer_r1.method.experiments import Estimator
+from recipe.mer_r1.method.reward import Scores, SetScores, score_answer, wheel_scores
+from recipe.mer_r1.method.wheel import EmotionWheels, Explanation
 
 TOLERANCE = 1e-5
 """Absolute and relative; the file's numbers were float32."""
@@ -119,7 +119,7 @@ class Trace:
 
     @property
     def subtitle(self) -> str | None:
-        """The prompt's subtitle; None where the prompt is not of :func:`recipe.mer_r1.answer.build_prompt`."""
+        """The prompt's subtitle; None where the prompt is not of :func:`recipe.mer_r1.method.answer.build_prompt`."""
         ends = "|".join(re.escape(form.instruction) for form in FORMS.values())
         found = re.search(rf"Subtitle: (.*)\n(?:{ends})", self.row["input"], re.DOTALL)
         return found and found[1]

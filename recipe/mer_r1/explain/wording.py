@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from recipe.mer_r1.advantage import Term
 from recipe.mer_r1.explain.trace import TermShare, Trace
-from recipe.mer_r1.visible import visible
+from recipe.mer_r1.method.advantage import Term
+from recipe.mer_r1.pages.visible import visible
 
 SHORT = {"calib_pos": "R⁺", "calib_neg": "R⁻", "calib_pos_word": "R⁺ word", "calib_neg_word": "R⁻ word"}
 """Signals as the paper writes them."""

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipe.mer_r1 import launch
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.export import places
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.run import launch
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,9 +75,9 @@ def export(options: argparse.Namespace) -> None:
     import torch
 
     from recipe.mer_r1.export import card, lineage
-    from verl_ext.omni import full_omni
-    from verl_ext.omni.checkpoint import save_full_omni
-    from verl_ext.omni.export import read_checkpoint
+    from verl_ext.models import full_omni
+    from verl_ext.models.checkpoint import save_full_omni
+    from verl_ext.models.export import read_checkpoint
 
     state, config, processor = read_checkpoint(checkpoint.shards)
     if options.full:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recipe.mer_r1 import launch
 from recipe.mer_r1.doctor.agreement import check_agreement
 from recipe.mer_r1.doctor.outcome import Outcome, Subject, failed, ok
+from recipe.mer_r1.run import launch
 
 
 def check(folder: Path, preset: str) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.mer_r1 import run_record, steps
-from recipe.mer_r1.eval.provenance import git_state, versions
 from recipe.mer_r1.export.places import Checkpoint
+from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.run import record, steps
 
 _MODEL_KEYS = ("actor_rollout_ref.model.path", "model.path")
 _SHARD_KEYS = ("data.train_files", "data.val_files")
@@ -39,10 +39,10 @@ def gather(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _stage(run_dir: Path, step: int | None) -> dict[str, Any]:
     """One run: its starts, configuration, data and the last scores up to ``step``."""
-    config = run_record.read_config(run_dir)
+    config = record.read_config(run_dir)
     return {
         "run": run_dir.name,
-        "starts": run_record.read_starts(run_dir),
+        "starts": record.read_starts(run_dir),
         "config": OmegaConf.to_container(config) if config is not None else None,
         "started_from": _first(config, _MODEL_KEYS),
         "data": [_shard(Path(path)) for path in _shards_of(config)],
@@ -63,7 +63,7 @@ def _shards_of(config: DictConfig | None) -> list[str]:
 def _earlier_run(model: str | None) -> Path | None:
     """The run whose ``model/`` this is."""
     folder = Path(model).resolve().parent if model and Path(model).is_dir() else None
-    return folder if folder and run_record.read_config(folder) is not None else None
+    return folder if folder and record.read_config(folder) is not None else None
 
 
 def _shard(path: Path) -> dict[str, Any]:

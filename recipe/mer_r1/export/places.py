@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.files.errors import InputError
 
 _TRACKER = "latest_checkpointed_iteration.txt"
 _STEP = "global_step_"

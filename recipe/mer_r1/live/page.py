@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from html import escape
 
-from recipe.mer_r1 import run_state
-from recipe.mer_r1.html_page import document, table
 from recipe.mer_r1.live import answers, panels
 from recipe.mer_r1.live.status import Watched
-from recipe.mer_r1.visible import visible
+from recipe.mer_r1.pages.html_page import document, table
+from recipe.mer_r1.pages.visible import visible
+from recipe.mer_r1.run import state
 
 _SAMPLES = 4
 _STYLE = """
@@ -37,10 +37,10 @@ section table { font-size: .85rem; margin-top: .4rem; } .slowest { color: var(--
 .said { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 _ENDED = {
-    run_state.INTERRUPTED: "The run was interrupted; the same command goes on from its last checkpoint.",
-    run_state.DIED: "Its process is gone and left no word: killed, or out of memory (dmesg). "
+    state.INTERRUPTED: "The run was interrupted; the same command goes on from its last checkpoint.",
+    state.DIED: "Its process is gone and left no word: killed, or out of memory (dmesg). "
     "The same command goes on from its last checkpoint.",
-    run_state.UNKNOWN: "The run left no run.json, so that nobody can tell whether it still runs.",
+    state.UNKNOWN: "The run left no run.json, so that nobody can tell whether it still runs.",
 }
 
 
@@ -88,7 +88,7 @@ def _status(watched: Watched) -> str:
     if not watched.over and watched.seconds_left:
         said.append(f"about {_span(watched.seconds_left)} left")
     note = _ENDED.get(watched.state, "")
-    if watched.state == run_state.FAILED:
+    if watched.state == state.FAILED:
         note = f"{escape(watched.error)}. The whole traceback stands in the run's own output."
     elif not watched.over and watched.silent:
         note = f"No step for {_span(watched.silent)}, which is much longer than any before: look at the run's output."

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from recipe.mer_r1.html_page import table
 from recipe.mer_r1.live import series, svg
 from recipe.mer_r1.live.series import Steps, Validated
 from recipe.mer_r1.live.svg import Curve
-from recipe.mer_r1.steps import WINDOW, running_mean
+from recipe.mer_r1.pages.html_page import table
+from recipe.mer_r1.run.steps import WINDOW, running_mean
 
 SLOW, FAST = "var(--slow)", "var(--fast)"
 # Okabe and Ito's colours as the page's variables, which differ in a dark theme.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Steps = Mapping[int, Mapping[str, Any]]
-"""Metrics by step, as :func:`recipe.mer_r1.steps.read` gives them."""
+"""Metrics by step, as :func:`recipe.mer_r1.run.steps.read` gives them."""
 
 Validated = Mapping[tuple[str, str, str], list[tuple[int, float]]]
 """Curves of greedy answers by (source, "slow" or "fast", score)."""

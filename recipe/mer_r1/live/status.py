@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipe.mer_r1 import run_state, steps
 from recipe.mer_r1.live import series
+from recipe.mer_r1.run import state, steps
 
 _PATIENCE = 3.0  # longest steps without a new one, after which a page says so
 _LEAST_PATIENCE = 120.0  # seconds
@@ -22,7 +22,7 @@ class Watched:
 
     Attributes:
         steps: metrics by step; empty before the first.
-        state: of :mod:`recipe.mer_r1.run_state`, "unknown" where the run left no record.
+        state: of :mod:`recipe.mer_r1.run.state`, "unknown" where the run left no record.
         total: steps that the run takes; 0 where unknown.
         error: of a failed run.
         changed: when the metrics file last grew, seconds since 1970; 0 before there is one.
@@ -40,7 +40,7 @@ class Watched:
     @property
     def over(self) -> bool:
         """Nothing more will come, or nobody can tell."""
-        return self.state != run_state.RUNNING
+        return self.state != state.RUNNING
 
     @property
     def step(self) -> int:
@@ -70,14 +70,14 @@ def watch(run_dir: Path) -> Watched:
         ValueError: run.json is broken.
     """
     metrics = run_dir / "metrics.jsonl"
-    record = run_state.read(run_dir)
+    record = state.read(run_dir)
     if record is None and not metrics.is_file():
         raise FileNotFoundError(f"{run_dir} has neither run.json nor metrics.jsonl: name the run_dir of a run.")
     there = metrics.is_file()
     return Watched(
         run_dir=run_dir,
         steps=steps.read(metrics) if there else {},
-        state=record.seen_from_here() if record else run_state.UNKNOWN,
+        state=record.seen_from_here() if record else state.UNKNOWN,
         total=record.steps if record else 0,
         error=record.error if record else "",
         changed=metrics.stat().st_mtime if there else 0.0,

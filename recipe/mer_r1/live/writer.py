@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep.files import write_whole
+from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.live.page import page
 from recipe.mer_r1.live.status import watch
 

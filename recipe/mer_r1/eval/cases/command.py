@@ -12,15 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from data_prep.files import write_whole
 from recipe.mer_r1.eval.cases.inputs import Comparison, compare, read_rows
 from recipe.mer_r1.eval.cases.kinds import KINDS, find
 from recipe.mer_r1.eval.cases.page import Picture, Section, Shown, page
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge.frames import data_urls
 from recipe.mer_r1.eval.score import load_wheels
-from recipe.mer_r1.wheel import EmotionWheels
-from verl_ext.omni.source import MediaError
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.whole import write_whole
+from recipe.mer_r1.method.wheel import EmotionWheels
+from verl_ext.data.source import MediaError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

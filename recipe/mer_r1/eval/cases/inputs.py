@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval.answers import Answer, RunSettings, read_answers
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.results import Result, why_not_comparable
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 MODES = ("slow", "fast")
 _COLUMNS = ("videos", "reward_model", "extra_info")
@@ -128,7 +128,7 @@ def read_rows(clips: Iterable[Clip], shard: Path, media_root: Path | None) -> di
         InputError: no such shard, or one that does not hold these clips.
         ShardError: its clips cannot be resolved.
     """
-    from verl_ext.omni.shard_media import read_table
+    from verl_ext.data.shard_media import read_table
 
     if not shard.is_file():
         raise InputError(f"{shard}: no such shard; say where the answered one is now with --shard FILE")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recipe.mer_r1.eval.cases.inputs import Clip
-from recipe.mer_r1.reward import sample_scores
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.reward import sample_scores
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 Categories = set[str]
 Rule = Callable[[Categories, Categories, Categories, Categories], Categories]

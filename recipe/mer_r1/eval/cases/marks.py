@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 Verdict = Literal["correct", "incorrect", "mixed", "unknown", "missed"]
 SIGNS: dict[Verdict, str] = {"correct": "✓", "incorrect": "✗", "mixed": "≈", "unknown": "?", "missed": "○"}

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from recipe.mer_r1.answer import parse
 from recipe.mer_r1.eval.answers import Answer
 from recipe.mer_r1.eval.cases.inputs import Comparison, Pair
 from recipe.mer_r1.eval.cases.kinds import RANKING, Case, Kind
 from recipe.mer_r1.eval.cases.marks import SIGNS, marks
 from recipe.mer_r1.eval.corpora import TITLES
-from recipe.mer_r1.html_page import document, table
-from recipe.mer_r1.visible import visible
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.answer import parse
+from recipe.mer_r1.method.wheel import EmotionWheels
+from recipe.mer_r1.pages.html_page import document, table
+from recipe.mer_r1.pages.visible import visible
 
 _STYLE = """
 .missed { color: var(--soft); font-style: italic; } .words { list-style: none; padding: 0; margin: .4rem 0 0; }

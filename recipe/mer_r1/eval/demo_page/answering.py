@@ -11,7 +11,7 @@ from recipe.mer_r1.eval.category_confidence import ConfidenceReader
 from recipe.mer_r1.eval.demo_page.view import FORMS, LogConfidence
 from recipe.mer_r1.eval.generate import PREFIXES
 from recipe.mer_r1.eval.rollout import Reply, Request, Rollout
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 
 class Answering:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipe.mer_r1.answer import build_prompt
-from verl_ext.omni.demux import ClipBytes, fetch
+from recipe.mer_r1.method.answer import build_prompt
+from verl_ext.data.demux import ClipBytes, fetch
 
 
 class SubtitleError(ValueError):

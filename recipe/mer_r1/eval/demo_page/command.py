@@ -20,11 +20,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1 import launch
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.generate import load_preset
-from recipe.mer_r1.wheel import EmotionWheels, load_wheels
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.wheel import EmotionWheels, load_wheels
+from recipe.mer_r1.run import launch
 
 TITLE = "MER-R1: slow and fast answers"
 PRIVATE = {
@@ -63,7 +63,7 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval demo") -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, load the model, serve until Ctrl-C."""
-    from recipe.mer_r1.preflight import check_model_folder
+    from recipe.mer_r1.run.preflight import check_model_folder
 
     preset = load_preset(arguments.preset, arguments.set)
     check_model_folder(arguments.model, "--model")

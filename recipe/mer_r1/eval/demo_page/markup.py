@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from recipe.mer_r1.eval.demo_page.view import FORMS, AnswerView, Bar, View, Word
-from recipe.mer_r1.explain.wording import visible
+from recipe.mer_r1.pages.visible import visible
 
 CSS = """
 .gradio-container { --slow: #2b6cb0; --fast: #c06a12; --good: #187a3c; --bad: #b3261e;

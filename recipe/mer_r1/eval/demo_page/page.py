@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from recipe.mer_r1.eval.demo_page import clips, markup
 from recipe.mer_r1.eval.demo_page.view import LogConfidence, view
 from recipe.mer_r1.eval.rollout import Reply, TooLongError
-from recipe.mer_r1.wheel import EmotionWheels
-from verl_ext.omni.demux import MediaError
+from recipe.mer_r1.method.wheel import EmotionWheels
+from verl_ext.data.demux import MediaError
 
 EMPTY = markup.waiting("Upload a clip with sound, add what is said if you know it, and press Answer.")
 

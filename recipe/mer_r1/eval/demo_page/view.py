@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recipe.mer_r1.answer import parse
-from recipe.mer_r1.wheel import EmotionWheels
+from recipe.mer_r1.method.answer import parse
+from recipe.mer_r1.method.wheel import EmotionWheels
 
 if TYPE_CHECKING:
     from recipe.mer_r1.eval.rollout import Reply

@@ -77,7 +77,7 @@ def draw(picture: Picture, paths: Sequence[Path]) -> None:
     """Write the picture to every path (.png, .svg)."""
     from matplotlib import pyplot as plt
 
-    from recipe.mer_r1.demo.figure import STYLE
+    from recipe.mer_r1.pages.figure_style import STYLE
 
     style = STYLE | {"font.size": 12, "axes.grid": False, "svg.fonttype": "none", "svg.hashsalt": "mer-r1"}
     columns = min(len(picture.panels), _COLUMNS)

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge.prompts import Messages, prompt_hash
+from recipe.mer_r1.files.errors import InputError
 
 
 @dataclass(frozen=True)

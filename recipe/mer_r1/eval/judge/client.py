@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.judge.cache import Reply, ReplyCache, Request
 from recipe.mer_r1.eval.judge.limiter import Limiter
+from recipe.mer_r1.files.errors import InputError
 
 _TRY_AGAIN = (408, 409, 425, 429)  # and 5xx
 _NEVER = (401, 403, 404)

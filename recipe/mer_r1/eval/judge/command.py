@@ -30,7 +30,7 @@ from recipe.mer_r1.eval.judge.limiter import Limiter
 from recipe.mer_r1.eval.judge.prompts import prompt_hash
 from recipe.mer_r1.eval.judge.results import Results, by_task, summarize, table
 from recipe.mer_r1.eval.judge.verdict import Verdict
-from recipe.mer_r1.eval.provenance import git_state, versions
+from recipe.mer_r1.files.provenance import git_state, versions
 
 _LIBRARIES = ("mer-r1", "openai", "pydantic", "av", "pillow")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.files.errors import InputError
 
 
 def check_endpoint(url: str) -> str:

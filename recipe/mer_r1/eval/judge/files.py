@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_prep.files import write_whole
-from recipe.mer_r1.eval.errors import InputError, first_fault
 from recipe.mer_r1.eval.judge.results import Results
 from recipe.mer_r1.eval.judge.verdict import Verdict
+from recipe.mer_r1.files.errors import InputError, first_fault
+from recipe.mer_r1.files.whole import write_whole
 
 RESULTS, VERDICTS = "results.json", "verdicts.jsonl"
 

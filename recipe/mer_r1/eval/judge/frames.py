@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from io import BytesIO
 
-from verl_ext.omni.source import ClipSource
+from verl_ext.data.source import ClipSource
 
 FPS, MAX_FRAMES = 1.0, 10
 """What the judge sees."""
@@ -25,7 +25,7 @@ def data_urls(
     # Slow to import: what only reads answers must not wait for torch.
     from PIL import Image
 
-    from verl_ext.omni.media import read_video
+    from verl_ext.data.media import read_video
 
     urls = []
     for frame_CHW in read_video(clip, fps=fps, max_frames=max_frames).frames_TCHW:

@@ -15,7 +15,7 @@ from recipe.mer_r1.eval.judge.questions import Question
 from recipe.mer_r1.eval.judge.replies import UnparseableError, read_scores, read_steps
 from recipe.mer_r1.eval.judge.verdict import Verdict
 from recipe.mer_r1.eval.judge.workers import for_each
-from verl_ext.omni.source import MediaError
+from verl_ext.data.source import MediaError
 
 
 @dataclass

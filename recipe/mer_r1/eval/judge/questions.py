@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.readers.mme_emotion import TASKS
-from recipe.mer_r1.eval.errors import InputError
+from recipe.mer_r1.files.errors import InputError
 
 _MEDIA_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv", ".wav", ".mp3", ".flac", ".m4a")
 _SHOWN = 5
@@ -104,7 +104,7 @@ def read_rows(shard: Path, media_root: Path | None = None) -> list[dict[str, Any
         InputError: no such shard, or one without the columns.
         ShardError: its clips cannot be resolved.
     """
-    from verl_ext.omni.shard_media import read_table
+    from verl_ext.data.shard_media import read_table
 
     if not shard.is_file():
         raise InputError(f"--shard {shard}: no such file")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_prep.files import write_whole
-from recipe.mer_r1.eval.errors import InputError, first_fault
-from recipe.mer_r1.eval.files import Source, read
 from recipe.mer_r1.eval.sentiment.mapped import Mapped
 from recipe.mer_r1.eval.sentiment.meta import Meta
+from recipe.mer_r1.files.errors import InputError, first_fault
+from recipe.mer_r1.files.labels import Source, read
+from recipe.mer_r1.files.whole import write_whole
 
 
 def sentiment_path(answers: Path) -> Path:

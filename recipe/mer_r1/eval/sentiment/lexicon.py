@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.sentiment.mapped import Mapped
+from recipe.mer_r1.files.errors import InputError
 
 PACKAGE = "vaderSentiment"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recipe.mer_r1.eval.corpora import BASIC, COLUMNS, SENTIMENT
+from recipe.mer_r1.eval.paper import PaperTable, load_paper
 from recipe.mer_r1.eval.tables import benchmark
 from recipe.mer_r1.eval.tables.entry import Entry
 from recipe.mer_r1.eval.tables.layout import Column, Line, Table, coverage, paper_lines
-from recipe.mer_r1.paper import PaperTable, load_paper
 
 KEYS = ("table_4", "table_5")
 _TITLES = {"table_4": "Main ablation (Table 4)", "table_5": "Ablation of the confidence calibration (Table 5)"}

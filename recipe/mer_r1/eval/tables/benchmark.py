@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from recipe.mer_r1.eval.corpora import COLUMNS, RECOGNITION, TITLES, official_metric
+from recipe.mer_r1.eval.paper import PaperTable
 from recipe.mer_r1.eval.results import Result
 from recipe.mer_r1.eval.tables.entry import Entry, corpora_of
 from recipe.mer_r1.eval.tables.layout import Column, Line, Table, coverage, paper_lines
-from recipe.mer_r1.paper import PaperTable
 
 _METRICS = {"F": "F1", "hit": "HIT", "waf": "WAF"}
 _TITLES = {"table_1": "Official metrics (Table 1)", "table_3": "Unified F1 (Table 3)"}

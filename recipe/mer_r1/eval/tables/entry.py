@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 from recipe.mer_r1.eval.corpora import COLUMNS
-from recipe.mer_r1.eval.errors import InputError
 from recipe.mer_r1.eval.results import FolderResults, why_not_comparable, why_scored_apart
+from recipe.mer_r1.files.errors import InputError
 
 
 @dataclass(frozen=True)

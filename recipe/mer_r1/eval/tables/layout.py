@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from recipe.mer_r1.paper import PaperTable
+from recipe.mer_r1.eval.paper import PaperTable
 
 _MARK = "\\*"  # an asterisk, which Markdown is not to take for emphasis
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from recipe.mer_r1.eval.judge.results import TABLE_ORDER, Scores
 from recipe.mer_r1.eval.judge.results import Results as Judged
+from recipe.mer_r1.eval.paper import PaperTable
 from recipe.mer_r1.eval.results import Result
 from recipe.mer_r1.eval.tables.entry import Entry
 from recipe.mer_r1.eval.tables.layout import Column, Line, Table, coverage, paper_lines
-from recipe.mer_r1.paper import PaperTable
 
 _TASKS = {task.lower().replace("-", "_"): task for task in TABLE_ORDER}
 _MEANS = {"mean_rec": "recognition", "mean_rea": "reasoning", "mean_cot": "cot"}

@@ -1,0 +1,26 @@
+"""What a user may choose when shards are built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from recipe.mer_r1.method.wheel import EmotionWheels
+
+OnBad = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose."""
+
+    sft: int = 0
+    seed: int = 0
+    embed: bool = False
+    on_bad: OnBad = "error"
+    data_source: str | None = None
+    quarantine: Path | None = None
+    held_out: tuple[Path, ...] = ()
+    wheels: EmotionWheels = field(default_factory=EmotionWheels.builtin)
+    command: str = ""

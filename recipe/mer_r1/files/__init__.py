@@ -1,0 +1,1 @@
+"""What data_prep and the recipe share about files: read without trust, written whole, with their provenance."""

@@ -1,0 +1,1 @@
+"""What pages and pictures share: HTML, harmless text, the style of figures."""

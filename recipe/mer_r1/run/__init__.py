@@ -1,0 +1,1 @@
+"""A run as a process: launch, checks, record, checkpoints, stop and watch."""

@@ -1,0 +1,133 @@
+"""What every entry point does before it imports anything heavy: find verl's configuration, compose, complain clearly.
+
+A wrong key, preset or experiment is answered in seconds, because neither torch nor verl is imported for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from recipe.mer_r1.run import trackers
+
+CONF = Path(__file__).parents[3] / "conf"
+
+# Read by libraries at import; a value that the user has set wins.
+CPU_ENVIRONMENT = {
+    "VERL_PLATFORM": "cpu",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "TQ_NUM_THREADS": "1",  # TransferQueue, which otherwise asks for eight and warns at every call
+}
+ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "HYDRA_FULL_ERROR": "1",
+    # Every load of an Omni config would warn that the default talker's token ids exceed its own vocabulary.
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
+    """Compose ``conf/{config_name}.yaml`` with the command line and call ``main``; exit code 2 for bad overrides."""
+    _prepare_hydra()
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    if len(overrides) == len(sys.argv) - 1:
+        check_overrides(config_name, overrides)
+
+    # Also where a parent shell ignores Ctrl-C for its background jobs; SLURM and docker stop with SIGTERM.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def resolved_main(config: DictConfig) -> None:
+        OmegaConf.resolve(config)  # workers do not know our resolvers
+        main(config)
+
+    try:
+        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(resolved_main)()
+    except KeyboardInterrupt:
+        print(f"main_{config_name}: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _prepare_hydra() -> None:
+    """What composing needs: where verl's tree is, and the resolvers that conf/ uses."""
+    package = find_spec("verl")
+    if package is None:
+        raise SystemExit("verl is not installed in this environment: run `make setup`, then `.venv/bin/python -m …`.")
+    os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
+    OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
+    OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
+    OmegaConf.register_new_resolver("mul", _product, replace=True)
+
+
+def _product(*factors: float | None) -> float | None:
+    """Their product; None where one of them is."""
+    return None if None in factors else math.prod(factors)
+
+
+def compose(config_name: str, overrides: list[str]) -> DictConfig:
+    """``conf/{config_name}.yaml`` with these overrides, resolved, as an entry point would have it.
+
+    Raises HydraException or OmegaConfBaseException for wrong overrides.
+    """
+    _prepare_hydra()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose(config_name, overrides)
+    OmegaConf.resolve(config)
+    return config
+
+
+def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
+    """As :func:`compose`; wrong overrides end the program with exit code 2 and suggest the right ones."""
+    try:
+        return compose(config_name, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"main_{config_name}: {error}", file=sys.stderr)
+        known = _keys(compose(config_name, []))
+        for key in (override.split("=")[0] for override in overrides):
+            if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
+                near = difflib.get_close_matches(key, known, n=3)
+                near += [name for name in known if name.endswith("." + key.split(".")[-1])][:3]
+                hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "see --cfg job for all keys"
+                print(f"  unknown key {key}: {hint}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+    names = []
+    for key, value in config.items_ex(resolve=False):
+        names.append(f"{prefix}{key}")
+        if isinstance(value, DictConfig):
+            names += _keys(value, f"{prefix}{key}.")
+    return names
+
+
+def forwarded_environment() -> dict[str, str]:
+    """The variables set here, for Ray's workers."""
+    names = [*ENVIRONMENT, *CPU_ENVIRONMENT, "HF_HUB_OFFLINE", "VERL_FILE_LOGGER_PATH", *trackers.NAMES]
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def prepare_environment(device: str, model_path: str) -> None:
+    """Set the variables that verl, vLLM and Ray read at import, before they are imported."""
+    settings = ENVIRONMENT | (CPU_ENVIRONMENT if device == "cpu" else {})
+    if Path(model_path).is_dir():
+        settings["HF_HUB_OFFLINE"] = "1"
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,254 @@
+"""Checks before any worker starts: shards, media, model folder, prompt lengths, shared memory, ports.
+
+Every message names the file, the row or the key, and the way out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from recipe.mer_r1.method.advantage import TermError
+from recipe.mer_r1.method.answer import FORMS, ask_for
+from recipe.mer_r1.method.experiments import estimator_of, load_estimators
+from recipe.mer_r1.method.reward import Scores
+from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
+from recipe.mer_r1.run import trackers
+from recipe.mer_r1.run.modes import ModeError, check_mode
+from verl_ext.models.towers import TOWERS
+
+# Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
+ENCODED_ROWS = 4
+
+
+class PreflightError(SystemExit):
+    """Exits with code 1 and the message on stderr, without a traceback."""
+
+
+def check_model_folder(path: str, key: str, way_out: str = "Train one with main_sft") -> None:
+    """A local model folder needs a config, weights, a tokenizer and a processor; a hub name is left to transformers."""
+    folder = Path(path)
+    if not folder.exists() and path.count("/") == 1 and not path.startswith((".", "outputs")):
+        return  # owner/name on a hub
+    if not folder.is_dir():
+        raise PreflightError(f"{key}={path}: no such folder. {way_out}, or name a checkpoint.")
+    wanted = {
+        "config.json": ["config.json"],
+        "weights": ["*.safetensors"],
+        "tokenizer": ["tokenizer.json", "tokenizer_config.json"],
+        "processor": ["processor_config.json", "preprocessor_config.json"],
+    }
+    missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
+    if missing:
+        raise PreflightError(
+            f"{key}={path}: the folder has no {', '.join(missing)}. Copy the files of the original checkpoint there, "
+            "or make a folder with `python -m verl_ext.models.export`."
+        )
+
+
+def check_loggers(config: DictConfig) -> None:
+    """What ``trainer.logger`` names is known and installed; verl would find out when the model is loaded."""
+    wrong = trackers.check(
+        config.trainer.logger if isinstance(config.trainer.logger, str) else [*config.trainer.logger]
+    )
+    if wrong:
+        raise PreflightError(wrong)
+
+
+def check_form(form: str, key: str) -> None:
+    """The form of a response exists."""
+    if form not in FORMS:
+        raise PreflightError(f"{key}={form}: no such form of a response; there are {', '.join(FORMS)}.")
+
+
+def check_towers(frozen: Sequence[str]) -> None:
+    """The encoders to leave as they are exist."""
+    unknown = sorted(set(frozen) - set(TOWERS))
+    if unknown:
+        raise PreflightError(
+            f"preset.frozen_towers={list(frozen)}: no tower {unknown[0]}; there are {', '.join(TOWERS)}."
+        )
+
+
+def shared_memory_mb(preset: DictConfig) -> int:
+    """What a run of the preset needs in /dev/shm: a bucket of weights a rank and one for vLLM, and room for Ray.
+
+    On GPUs weights travel by CUDA IPC.
+    """
+    buckets = preset.rollout.weight_bucket_mb * (preset.ranks_per_node + 1) if preset.device == "cpu" else 0
+    return buckets + 512
+
+
+def check_shared_memory(needed_mb: int) -> None:
+    """Weights travel to vLLM through /dev/shm on machines without CUDA IPC; Ray's object store lives there too."""
+    if os.path.isdir("/dev/shm"):
+        free_mb = shutil.disk_usage("/dev/shm").free >> 20
+        if free_mb < needed_mb:
+            raise PreflightError(
+                f"/dev/shm has {free_mb} MiB free, {needed_mb} MiB are needed. Free some (ls -la /dev/shm), enlarge "
+                "it (mount -o remount,size=8G /dev/shm; docker run --shm-size=8g), or lower "
+                "preset.rollout.weight_bucket_mb."
+            )
+
+
+def check_loopback() -> None:
+    """Ray, vLLM and TransferQueue talk over TCP on this machine."""
+    try:
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+    except OSError as error:
+        raise PreflightError(f"cannot open a TCP port on 127.0.0.1: {error}. Workers could not talk.") from error
+
+
+def check_shards(config: DictConfig) -> None:
+    """Every row's columns and files, then a few rows through the processor, each form's prefix included."""
+    from verl.utils import hf_processor
+
+    from verl_ext.data.dataset import ShardError, build_messages, load_clips
+    from verl_ext.data.encode import MediaConfig, PromptEncoder
+    from verl_ext.data.media import MediaError
+
+    if list(config.data.train_files) == list(config.data.val_files):
+        raise PreflightError(
+            "data.val_files is data.train_files: validation would train on its own clips. Name another."
+        )
+    media = MediaConfig.from_config(config.data.media)
+    model = config.actor_rollout_ref.model.path
+    try:
+        processor = hf_processor(model)
+    except OSError as error:
+        raise PreflightError(f"preset.model_path={model}: neither a folder nor a model of a hub: {error}") from error
+    if processor is None:
+        raise PreflightError(f"preset.model_path={model}: no processor could be loaded from it.")
+    encoder = PromptEncoder(processor, media, cache_size=0)
+    limit = config.data.max_prompt_length
+    prefixes = [*config.data.response_prefixes.train.values(), *config.data.response_prefixes.val.values()]
+    longest_prefix = max(len(processor.tokenizer.encode(prefix, add_special_tokens=False)) for prefix in prefixes)
+    for key in ("train_files", "val_files"):
+        for path in config.data[key]:
+            try:
+                shard = load_clips(path, config.data.media_root, media.use_audio_in_video)
+                step = max(1, len(shard) // ENCODED_ROWS)
+                for index in range(0, len(shard), step):
+                    try:
+                        ask_for(config.data.form, shard[index]["prompt"][-1]["content"])
+                    except ValueError as error:
+                        raise ShardError(f"{path} row {index}: {error}") from error
+                    length = len(encoder(build_messages(shard[index])).prompt_ids) + longest_prefix
+                    if length > limit:
+                        raise ShardError(
+                            f"{path} row {index}: the prompt has {length} tokens, over data.max_prompt_length={limit}. "
+                            "Raise preset.max_prompt_length, or lower preset.media.fps, max_frames or max_pixels."
+                        )
+            except (ShardError, MediaError) as error:
+                raise PreflightError(f"data.{key}: {error}") from error
+
+
+def check_reward(config: DictConfig) -> EmotionWheels:
+    """The wheels can be read, and the weighted scores exist; returns the wheels."""
+    known = [field.name for field in fields(Scores)]
+    unknown = sorted(set(config.mer_r1.reward) - set(known))
+    if unknown:
+        raise PreflightError(f"mer_r1.reward (experiment.reward) names {unknown}; scores are {', '.join(known)}.")
+    try:
+        return load_wheels(config.mer_r1.wheels.folder)
+    except WheelError as error:
+        raise PreflightError(f"mer_r1.wheels.folder: {error}") from error
+
+
+def check_terms(config: DictConfig) -> None:
+    """The advantage can be made: its terms name known signals, and nothing is asked for that they would ignore."""
+    try:
+        chosen = estimator_of(config)
+    except TermError as error:
+        raise PreflightError(f"experiment.terms: {error}") from error
+    algorithm = config.algorithm
+    name = algorithm.adv_estimator
+    if chosen is None:
+        if not config.mer_r1.plugins:  # which may register estimators of their own
+            _check_verl_estimator(name)
+        return
+    for key, ignored in (("use_kl_in_reward", True), ("norm_adv_by_std_in_grpo", False)):
+        if algorithm.get(key, not ignored) == ignored:
+            raise PreflightError(
+                f"algorithm.{key}={str(ignored).lower()}: {name} is made of terms, which would ignore it. Leave it "
+                "out, or choose an estimator of verl's (algorithm.adv_estimator=grpo)."
+            )
+    given = {form: prefix for form, prefix in config.data.response_prefixes.train.items() if prefix}
+    if given and (chosen.needs_confidence or config.mer_r1.confidence.always):
+        raise PreflightError(
+            f"data.response_prefixes.train has {given}: slow-fast confidence needs the whole reply sampled. Leave the "
+            "prefix empty, or choose an experiment without calibration."
+        )
+
+
+def _check_verl_estimator(name: str) -> None:
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    known = sorted({*ADV_ESTIMATOR_REGISTRY, *load_estimators()})
+    if name not in known:
+        raise PreflightError(f"algorithm.adv_estimator={name}: no such estimator; there are {', '.join(known)}.")
+    if name == "gdpo":
+        raise PreflightError(
+            "algorithm.adv_estimator=gdpo: verl's V1 trainers do not hand it the rewards' components. "
+            "experiment=gdpo is the same, made of terms."
+        )
+
+
+def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
+    """Labels are lists of words; says how many rows have none that a wheel knows: their responses can earn nothing."""
+    from verl_ext.data.dataset import load_shard
+
+    for key in ("train_files", "val_files"):
+        for path in config.data[key]:
+            unmapped = 0
+            shard = load_shard(path, media_root=config.data.media_root)
+            for index, row in enumerate(shard.select_columns(["reward_model"])):
+                labels = row["reward_model"].get("ground_truth")
+                if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+                    raise PreflightError(
+                        f"data.{key}: {path} row {index}: reward_model.ground_truth is {labels!r}; a non-empty list of "
+                        "words is needed (docs/data.md)."
+                    )
+                unmapped += not wheels.mask(labels)
+            if unmapped:
+                print(f"data.{key}: {path}: {unmapped} rows have labels that no wheel knows; they earn 0 for recall.")
+
+
+def check_ppo(config: DictConfig) -> None:
+    """Everything that can be known before Ray starts."""
+    if config.trainer.save_freq < 1:
+        raise PreflightError("preset.save_every must be 1 or more: the model is exported from the last checkpoint.")
+    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    responses = config.actor_rollout_ref.actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n // ranks
+    micro = config.preset.micro_batch_size
+    if responses % micro:
+        raise PreflightError(
+            f"preset.micro_batch_size={micro} does not divide the {responses} responses of a rank "
+            "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it."
+        )
+    check_form(config.data.form, "experiment.form")
+    check_towers(config.preset.frozen_towers)
+    check_loggers(config)
+    for module in config.mer_r1.plugins:
+        if find_spec(module) is None:
+            raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")
+    check_terms(config)
+    try:
+        check_mode(config)
+    except ModeError as error:
+        raise PreflightError(str(error)) from error
+    wheels = check_reward(config)
+    check_model_folder(config.preset.model_path, "preset.model_path")
+    check_loopback()
+    if config.preset.device == "cpu":
+        check_shared_memory(shared_memory_mb(config.preset))
+    check_shards(config)
+    check_labels(config, wheels)

@@ -1,0 +1,143 @@
+"""A Ray cluster that is started from outside, as a scheduler's script does: on each node, then waited for, then joined.
+
+``python -m recipe.mer_r1.run.ray_cluster address|options|wait …``, used by ``examples/slurm/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, open_dict
+
+from recipe.mer_r1.run import launch
+from verl_ext.platform import ports
+
+# What a node of a cluster is started with; who joins it cannot say it again.
+START_KEYS = ("num_cpus", "num_gpus", "object_store_memory")
+POLL_SECONDS = 0.5
+
+
+def options(config: DictConfig) -> list[str]:
+    """``ray start``'s options for a node of this run: what `ray_kwargs.ray_init` says of a node's resources."""
+    asked = config.ray_kwargs.ray_init
+    return [f"--{key.replace('_', '-')}={asked[key]}" for key in START_KEYS if asked.get(key) is not None]
+
+
+def check_nodes(config: DictConfig, nodes: int) -> None:
+    """Whether a run's pools of workers fit the nodes that a scheduler has given.
+
+    Raises:
+        ValueError: a pool wants more nodes than there are, or all together fewer.
+    """
+    actor, rollout = config.trainer.nnodes, config.actor_rollout_ref.rollout.nnodes
+    pools = f"preset.nnodes={actor}" + (f" and mode.rollout_nodes={rollout}" if rollout else "")
+    way_out = "Give the job as many nodes as the run uses (sbatch --nodes); without preset.nnodes it uses all."
+    if max(actor, rollout) > nodes:
+        raise ValueError(f"{pools}: more than the job's nodes, {nodes}. {way_out}")
+    if actor + rollout < nodes:
+        raise ValueError(f"{pools}: of the job's nodes, {nodes}, some would be idle. {way_out}")
+
+
+def join_where_named(config: DictConfig) -> None:
+    """Make a run ready to join the cluster that RAY_ADDRESS or `ray_kwargs.ray_init.address` names, if one does.
+
+    Drops what `ray.init` refuses to hear from who joins: the cluster's nodes have said it (:func:`options`).
+    """
+    ray_init = config.ray_kwargs.ray_init
+    if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
+        with open_dict(ray_init):
+            for key in START_KEYS:
+                ray_init.pop(key, None)
+
+
+def free_address() -> str:
+    """``IP:PORT`` of this machine, as other nodes reach it, with a port that is free now."""
+    import ray
+
+    return f"{ray.util.get_node_ip_address()}:{ports.free_port()}"
+
+
+def wait_for_nodes(address: str, names: Sequence[str], seconds: float) -> list[str]:
+    """Wait until Ray counts every one of these nodes among the living, by the name that each was started with.
+
+    Args:
+        address: ``IP:PORT`` of the head.
+        names: one a node (``ray start --node-name``).
+        seconds: how long to wait at most.
+
+    Returns:
+        The names of the nodes that have not come.
+    """
+    deadline = time.monotonic() + seconds
+    # Ray's own client ends the process when nobody listens.
+    while not _listens(address):
+        if time.monotonic() > deadline:
+            return list(names)
+        time.sleep(POLL_SECONDS)
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    try:
+        while True:
+            alive = {node["NodeName"] for node in ray.nodes() if node["Alive"]}
+            missing = [name for name in names if name not in alive]
+            if not missing or time.monotonic() > deadline:
+                return missing
+            time.sleep(POLL_SECONDS)
+    finally:
+        ray.shutdown()
+
+
+def _listens(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    try:
+        with socket.create_connection((host, int(port)), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 1 for nodes that did not come, 2 for wrong overrides."""
+    parser = argparse.ArgumentParser(prog="python -m recipe.mer_r1.run.ray_cluster", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("address", help="IP:PORT of this machine for the head, the port free now")
+    asked = commands.add_parser("options", help="ray start's options for each node of a run, one a line")
+    asked.add_argument("nodes", type=int, help="that the run is to have")
+    asked.add_argument("arguments", nargs=argparse.REMAINDER, help="as for main_ppo")
+    wait = commands.add_parser("wait", help="until Ray counts all these nodes; exit status 1 where some do not come")
+    wait.add_argument("address", help="IP:PORT of the head")
+    wait.add_argument("seconds", type=float, help="at most")
+    wait.add_argument("names", nargs="+", help="what ray start --node-name was given")
+    given = parser.parse_args(arguments)
+    if given.command == "address":
+        print(free_address())
+    elif given.command == "options":
+        overrides = [argument for argument in given.arguments if not argument.startswith("-")]
+        config = launch.check_overrides("ppo", overrides)
+        try:
+            check_nodes(config, given.nodes)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+        print("\n".join(options(config)))
+    else:
+        missing = wait_for_nodes(given.address, given.names, given.seconds)
+        if missing:
+            came = len(given.names) - len(missing)
+            print(
+                f"{came} of {len(given.names)} Ray nodes are up after {given.seconds:g} s; not there: "
+                f"{', '.join(missing)}",
+                file=sys.stderr,
+            )
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

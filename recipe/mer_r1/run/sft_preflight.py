@@ -1,0 +1,69 @@
+"""Checks of an SFT run: batch sizes and the model folder before anything heavy, rows and lengths before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from recipe.mer_r1.run.preflight import (
+    ENCODED_ROWS,
+    PreflightError,
+    check_form,
+    check_loggers,
+    check_model_folder,
+    check_towers,
+)
+
+
+def check_cheap(config: DictConfig) -> None:
+    """What needs no library: the model folder, the shards' names, sizes that must divide each other."""
+    check_model_folder(config.model.path, "preset.sft.model_path", "Make one with `python -m verl_ext.models.tiny`")
+    for file in config.data.train_files:
+        if not Path(file).is_file():
+            raise PreflightError(f"data.train_files: no such shard: {file}. Make it with `python -m data_prep`.")
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    batch, micro = config.data.train_batch_size, config.data.micro_batch_size_per_gpu
+    if batch % (ranks * micro):
+        raise PreflightError(
+            f"preset.sft.batch_size={batch} is not a multiple of {ranks} ranks × preset.sft.micro_batch_size={micro}."
+        )
+    check_length(config.preset.sft)
+    if not 0 <= config.data.fast_fraction <= 1:
+        raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} is not a share between 0 and 1.")
+    check_form(config.data.form, "data.form")
+    check_towers(config.preset.frozen_towers)
+    check_loggers(config)
+
+
+def check_length(sft: DictConfig) -> None:
+    """A run has its length in steps or in epochs."""
+    if (sft.steps is None) == (sft.epochs is None):
+        raise PreflightError(
+            f"preset.sft.steps={sft.steps}, preset.sft.epochs={sft.epochs}: give one of them and make the other null."
+        )
+    for key in ("steps", "epochs"):
+        value = sft[key]
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise PreflightError(f"preset.sft.{key}={value}: a run needs a whole number of them, at least one.")
+
+
+def check_rows(config: DictConfig) -> None:
+    """Every row's columns and files, by the dataset class that the configuration names.
+
+    A few rows are encoded whole, so that a wrong length limit shows in seconds.
+    """
+    from verl.utils import hf_processor
+    from verl.utils.import_utils import load_extern_object
+
+    from verl_ext.data.dataset import ShardError
+    from verl_ext.data.media import MediaError
+
+    dataset_class = load_extern_object(config.data.custom_cls.path, config.data.custom_cls.name)
+    processor = hf_processor(config.model.path)
+    try:
+        dataset = dataset_class(config.data.train_files, getattr(processor, "tokenizer", None), config.data, processor)
+        for item in range(0, len(dataset.rows), max(1, len(dataset.rows) // ENCODED_ROWS)):
+            dataset[item]
+    except (ShardError, MediaError) as error:
+        raise PreflightError(f"data.train_files: {error}") from error

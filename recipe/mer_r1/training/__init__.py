@@ -1,0 +1,1 @@
+"""What plugs into verl: the trainer and what it calls."""

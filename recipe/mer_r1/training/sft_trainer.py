@@ -1,0 +1,152 @@
+"""verl's SFT trainer with this recipe's data order and checkpoints, a metrics file that survives a resume, a stop when
+asked to, and the final model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from omegaconf import DictConfig
+from tqdm import tqdm
+from transformers import AutoConfig
+from verl.trainer.sft_trainer import SFTTrainer
+from verl.utils import tensordict_utils as tu
+from verl.utils.fsdp_utils import get_fsdp_full_state_dict
+
+from recipe.mer_r1.run import steps, stop
+from recipe.mer_r1.run.sft_checkpoint import WholeCheckpoints
+from verl_ext.models.adapters import has_adapters, merge_adapters
+from verl_ext.models.checkpoint import save_full_omni
+
+_CONSOLE_EVERY = 20
+
+
+class MERSFTTrainer(SFTTrainer):
+    """Trains on the dataset's draws in their own order.
+
+    The dataset orders its draws itself (each pass over the rows anew), so that example `i` of a run is the same
+    whatever the batch size or number of ranks, and after a resume.
+    """
+
+    def _build_dataloader(self) -> None:
+        super()._build_dataloader()
+        self.train_sampler.shuffle = False
+
+    stopped: bool = False
+    """Whether the run was asked to stop before its last step (:mod:`recipe.mer_r1.run.stop`)."""
+
+    def _build_ckpt_handler(self) -> None:
+        super()._build_ckpt_handler()
+        self.ckpt_handler = WholeCheckpoints(self.ckpt_handler)
+
+    def fit(self) -> None:
+        """verl's loop; a run that had already taken all its steps trains no further."""
+        if self.resume_global_step >= self.total_training_steps or self._stop_after(self.resume_global_step):
+            return
+        if self.rank == 0:
+            log = StepLog(
+                Path(self.config.run_dir) / "metrics.jsonl", self.resume_global_step, self.total_training_steps
+            )
+            log.attach(self.training_client)
+        self._heed_stop()
+        super().fit()
+
+    def _heed_stop(self) -> None:
+        """Look for the stop file after every step."""
+        train_batch, step = self.training_client.train_batch, itertools.count(self.resume_global_step + 1)
+
+        def heeding(data: Any) -> Any:
+            output = train_batch(data=data)
+            self._stop_after(next(step))
+            return output
+
+        self.training_client.train_batch = heeding
+
+    def _stop_after(self, step: int) -> bool:
+        """Make `step` the last one if the first rank finds the stop file; verl's loop saves it and ends."""
+        file = Path(self.config.run_dir) / stop.FILE
+        asked = torch.tensor(self.rank == 0 and step < self.total_training_steps and file.exists())
+        dist.broadcast(asked, src=0)
+        if asked:
+            self.total_training_steps, self.stopped = step, True
+            if self.rank == 0:
+                file.write_text(str(step))
+        return self.stopped
+
+    def export(self, out: Path) -> None:
+        """Write the model as a full-Omni folder, adapters merged; to be called on every rank."""
+        state = get_fsdp_full_state_dict(self.engine.module)
+        if self.rank == 0:
+            if has_adapters(state):
+                state = merge_adapters(state, self.model_config.lora_alpha / self.model_config.lora_rank)
+            config = AutoConfig.from_pretrained(self.model_config.local_path)
+            save_full_omni(out, state, config, self.model_config.processor)
+        dist.barrier()
+
+
+class StepLog:
+    """A line of JSON a step, in the form of verl's file logger, which would empty the file at a resume.
+
+    Args:
+        path: the file; lines of steps after `step` (of a run that went on after its last checkpoint) are dropped.
+        step: the last step already taken.
+        total: steps of the run, for the console.
+    """
+
+    def __init__(self, path: Path, step: int, total: int):
+        self.path, self.step, self.total = path, step, total
+        steps.keep_until(path, step)
+
+    def attach(self, worker: Any) -> None:
+        """Log every `worker.train_batch`."""
+        train_batch = worker.train_batch
+
+        def logged(data: Any) -> Any:
+            start = time.perf_counter()
+            output = train_batch(data=data)
+            self.write(tu.get(output, "metrics"), time.perf_counter() - start)
+            return output
+
+        worker.train_batch = logged
+
+    def write(self, metrics: dict[str, Any], seconds: float) -> None:
+        """Append one step's metrics; print every twentieth, the first and the last."""
+        self.step += 1
+        named = {f"train/{key}": metrics[key] for key in ("loss", "grad_norm", "lr")}
+        data = {**named, "perf/step_seconds": seconds}
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": self.step, "data": data}) + "\n")
+        if self.step in (1, self.total) or self.step % _CONSOLE_EVERY == 0:
+            tqdm.write(
+                f"step {self.step}/{self.total}  loss {metrics['loss']:.3f}  grad norm {metrics['grad_norm']:.2f}  "
+                f"lr {metrics['lr']:.1e}  {seconds:.2f} s"
+            )
+
+
+def run(config: DictConfig) -> Path | None:
+    """Train in the process group that this process belongs to, and export.
+
+    Returns:
+        The folder of the model; None after a stop.
+    """
+    from verl.utils import distributed
+
+    # On a CPU verl's first function names one backend twice; the plugin mends the second.
+    on_cpu = config.trainer.device == "cpu"
+    start = distributed.initialize_global_process_group_ray if on_cpu else distributed.initialize_global_process_group
+    start()
+    try:
+        trainer = MERSFTTrainer(config)
+        trainer.fit()
+        if trainer.stopped:
+            return None
+        out = Path(config.run_dir) / "model"
+        trainer.export(out)
+        return out
+    finally:
+        distributed.destroy_global_process_group()

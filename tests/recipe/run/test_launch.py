@@ -1,0 +1,84 @@
+"""The entry points answer help and wrong overrides in seconds, with something useful."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def call(module, *arguments, python=()):
+    """(exit code, stdout, stderr) of an entry point."""
+    process = subprocess.run(
+        [sys.executable, *python, "-m", f"recipe.mer_r1.{module}", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return process.returncode, process.stdout, process.stderr
+
+
+def test_a_mistake_is_found_before_anything_heavy_is_imported():
+    code, _, err = call("main_ppo", "preset.step=3", "experiment.rewards=1", python=("-X", "importtime"))
+    assert code == 2
+    assert "unknown key preset.step:" in err
+    assert "unknown key experiment.rewards:" in err
+    timings = [line for line in err.splitlines() if line.startswith("import time:")]
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in timings}
+    assert "hydra" in imported
+    assert not imported & {"torch", "verl", "transformers", "ray", "vllm"}
+
+
+@pytest.mark.parametrize("module", ["main_ppo", "main_sft"])
+def test_help_names_choices_and_keys(module):
+    code, out, _ = call(module, "--help")
+    assert code == 0
+    assert "preset: " in out
+    assert "tiny" in out
+    assert f"python -m recipe.mer_r1.{module}" in out
+
+
+@pytest.mark.parametrize(
+    ("module", "override", "hint"),
+    [
+        ("main_ppo", "preset.step=3", "preset.steps"),
+        ("main_ppo", "actor_rollout_ref.actor.optim.learning_rate=1e-4", "actor_rollout_ref.actor.optim.lr"),
+        ("main_ppo", "lr=1e-4", "preset.lr"),
+        ("main_sft", "preset.sft.lrr=1e-4", "preset.sft.lr"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_suggests_the_right_one(module, override, hint):
+    code, _, err = call(module, override)
+    assert code == 2
+    key = override.split("=")[0]
+    assert f"unknown key {key}: did you mean" in err
+    assert hint in err.split("did you mean")[1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("group", ["preset", "experiment"])
+def test_an_unknown_choice_lists_the_choices(group):
+    code, _, err = call("main_ppo", f"{group}=enormous")
+    assert code == 2
+    assert f"Could not find '{group}/enormous'" in err
+    assert f"Available options in '{group}':" in err
+    for file in (ROOT / "conf" / group).glob("*.yaml"):
+        assert file.stem in err
+    assert "Traceback" not in err
+
+
+def test_an_override_without_a_value_is_an_error():
+    code, _, err = call("main_ppo", "preset")
+    assert code == 2
+    assert "missing EQUAL" in err
+
+
+def test_the_composed_configuration_can_be_printed():
+    code, out, _ = call("main_ppo", "--cfg", "job", "-p", "preset")
+    assert code == 0
+    assert "name: tiny" in out

@@ -1,0 +1,1 @@
+"""The actor side: the FSDP engine and the log-probs that it returns."""

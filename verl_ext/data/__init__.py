@@ -1,0 +1,1 @@
+"""From a parquet row to a prompt: clips, their decoding, their tokens."""

@@ -1,0 +1,1 @@
+"""Qwen2.5-Omni's Thinker: classes, positions, made models, checkpoints."""

@@ -1,0 +1,1 @@
+"""The rollout side: the agent loop, and the Thinker in vLLM."""

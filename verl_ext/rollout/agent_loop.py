@@ -1,0 +1,126 @@
+"""A single-turn agent loop for clips: each prompt is decoded and processed once for all its responses.
+
+verl's own loop runs the processor three times for every response (for the tokens, for the reward, for the actor). Here
+a worker keeps the encoding (:class:`verl_ext.data.encode.PromptEncoder`), and the reply can be made to begin with a
+given text (``response_prefix`` of the row), which then belongs to the prompt: it is neither trained on nor scored as
+sampled tokens. Each response is sampled with a seed of its own: vLLM's other source of chance, one generator for all,
+depends on what else is in the batch, and begins anew where a run is resumed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from typing import Any
+from uuid import uuid4
+
+import ray
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, register
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+from verl.utils.profiler import simple_timer
+
+from verl_ext.data.encode import EncodedPrompt, MediaConfig, PromptEncoder
+
+# Key of the actor's tensors inside AgentLoopOutput.multi_modal_data, which verl drops before it stores the output.
+ACTOR_INPUTS = "actor_inputs"
+
+
+def response_seed(run_seed: int, step: int, row: dict[str, Any]) -> int:
+    """The seed of one response: of the run's seed, the step, the row of the shard, its form, and which response it is.
+
+    Returns:
+        32 bits, the same in every process and Python.
+    """
+    identity = (run_seed, step, row.get("extra_info"), row.get("response_prefix"), row.get("session_id"))
+    return int.from_bytes(hashlib.blake2b(repr(identity).encode(), digest_size=4).digest(), "big")
+
+
+class PromptTooLongError(ValueError):
+    """A prompt over ``data.max_prompt_length``; media tokens cannot be cut."""
+
+
+@register("omni_agent")
+class OmniAgentLoop(AgentLoopBase):
+    """Encode, generate once, hand the processor's tensors on."""
+
+    # verl makes one loop object per response; the encoder belongs to the worker process.
+    _encoder: PromptEncoder | None = None
+    _encoder_lock = threading.Lock()
+
+    def encode(self, messages: list[dict[str, Any]]) -> EncodedPrompt:
+        """One encoding at a time per worker: the G responses of a group wait for the first one's."""
+        with OmniAgentLoop._encoder_lock:
+            if OmniAgentLoop._encoder is None:
+                OmniAgentLoop._encoder = PromptEncoder(
+                    self.processor,
+                    MediaConfig.from_config(self.data_config.media),
+                    cache_size=self.data_config.prompt_cache_size,
+                    chat_template_kwargs=self.apply_chat_template_kwargs,
+                )
+            return OmniAgentLoop._encoder(messages)
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **row: Any) -> AgentLoopOutput:
+        """Generate one response.
+
+        Args:
+            sampling_params: vLLM's.
+            row: of :class:`verl_ext.data.dataset.OmniDataset`; ``raw_prompt`` and ``response_prefix`` are used, and
+                for the seed ``extra_info`` and verl's ``global_steps`` and ``session_id``.
+
+        Raises:
+            MediaError: a clip cannot be decoded.
+            PromptTooLongError: names the clip and the limit.
+        """
+        encoded = await asyncio.get_running_loop().run_in_executor(None, self.encode, list(row["raw_prompt"]))
+        prefix_ids = self.tokenizer.encode(row.get("response_prefix") or "", add_special_tokens=False)
+        prompt_ids = encoded.prompt_ids + prefix_ids
+        if len(prompt_ids) > self.rollout_config.prompt_length:
+            raise PromptTooLongError(
+                f"clip {row.get('extra_info', {}).get('name', '?')!r}: the prompt has {len(prompt_ids)} tokens, over "
+                f"data.max_prompt_length={self.rollout_config.prompt_length}. Raise it, or lower data.media.fps, "
+                "max_frames or max_pixels."
+            )
+        if self.data_config.seeded_responses and sampling_params.get("temperature"):
+            seed = response_seed(self.rollout_config.seed, row.get("global_steps", 0), row)
+            sampling_params = {**sampling_params, "seed": seed}
+        metrics: dict[str, Any] = {}
+        with simple_timer("generate_sequences", metrics):
+            output = await self.server_manager.generate(
+                request_id=uuid4().hex,
+                prompt_ids=prompt_ids,
+                sampling_params=sampling_params,
+                video_data=encoded.videos or None,
+                audio_data=encoded.audios or None,
+                mm_processor_kwargs=encoded.processor_kwargs,
+                priority=int(priority),
+            )
+        metrics["num_preempted"] = -1 if output.num_preempted is None else output.num_preempted
+        limit = self.rollout_config.response_length
+        return AgentLoopOutput(
+            prompt_ids=prompt_ids,
+            response_ids=output.token_ids[:limit],
+            response_mask=[1] * len(output.token_ids[:limit]),
+            response_logprobs=output.log_probs[:limit] if output.log_probs else None,
+            multi_modal_data={ACTOR_INPUTS: encoded.inputs},
+            mm_processor_kwargs=encoded.processor_kwargs,
+            num_turns=2,
+            metrics=metrics,
+            extra_fields={**output.extra_fields, "turn_scores": [], "tool_rewards": []},
+        )
+
+
+class OmniAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
+    """verl's worker, given the processor's tensors by the loop instead of computing them anew."""
+
+    def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
+        inputs = (output.multi_modal_data or {}).get(ACTOR_INPUTS)
+        return dict(inputs) if inputs is not None else super()._compute_multi_modal_inputs(output, input_ids)
+
+
+class OmniAgentLoopManager(AgentLoopManagerTQ):
+    """For ``rollout.agent.agent_loop_manager_class``; its workers import this module, which registers the loop."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(OmniAgentLoopWorker)
