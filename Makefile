@@ -40,8 +40,7 @@ demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (15 to 25 
 	$(PY) -m recipe.mer_r1.demo
 
 test: setup ## the whole suite, end-to-end run included (under 30 minutes on two cores)
-	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not e2e"
-	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m e2e
+	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## pure logic only (under 2 minutes)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not seam and not e2e"

@@ -47,6 +47,7 @@ setup(
         "track": ["swanlab==0.10.3", "trackio==0.43.0", "wandb==0.31.0"],
         "dev": [
             "dashscope==2.0.2",
+            "filelock",
             "hypothesis",
             "import-linter>=2.17,<3",
             "lemminflect>=0.2.3",

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import answering_policy
 import pytest
+from made_once import made_once
 from rl_runs import SHARED_MEMORY, children, reap, rings
 
 from recipe.mer_r1.demo import process
-
-LONGEST = ("test_resume.py", "test_slurm.py", "test_rl_run.py")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the files that two processes share out, the longest first: none is left alone at the end."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture
@@ -43,46 +37,12 @@ def nothing_stays() -> Iterator[Callable[..., None]]:
     yield check
     for child in children() - processes:  # not into the next test
         child.kill()
+    reap()
+    process.adopt_orphans(False)
 
 
 @pytest.fixture(scope="session")
 def answering_model(micro_corpus, tiny_model, tmp_path_factory):
-    """A full-Omni folder whose sampled responses are mostly well formed and name several emotions.
-
-    Plain transformers, text prompts alone: what is wanted is a policy whose answers have words, not one that is right.
-    """
-    import pyarrow.parquet as pq
-    import torch
-    from safetensors.torch import load_file, save_file
-    from transformers import AutoTokenizer
-
-    from recipe.mer_r1.method.answer import slow_response
-    from verl_ext.models.model import Qwen2_5OmniThinkerPolicy
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    policy = Qwen2_5OmniThinkerPolicy.from_pretrained(tiny_model, dtype=torch.float32, attn_implementation="sdpa")
-    rows = pq.read_table(micro_corpus / "shards" / "sft.parquet").to_pylist()
-    prompt = tokenizer.encode("<|im_start|>assistant\n")
-    targets = [
-        tokenizer.encode(slow_response("It shows.", row["reward_model"]["ground_truth"]) + "<|im_end|>") for row in rows
-    ]
-    ids = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(prompt + target) for target in targets], batch_first=True, padding_value=-1
-    )
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
-    for _ in range(60):
-        inputs = ids.clamp(min=0)
-        positions = torch.arange(ids.shape[1]).expand(4, *ids.shape)
-        logits = policy(input_ids=inputs, attention_mask=(ids >= 0).long(), position_ids=positions).logits
-        labels = torch.where(ids[:, 1:] >= 0, ids[:, 1:], -100)
-        labels[:, : len(prompt) - 1] = -100
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    out = tmp_path_factory.mktemp("answering") / "model"
-    shutil.copytree(tiny_model, out)
-    drawn = load_file(out / "model.safetensors")
-    state = policy.state_dict()
-    save_file({name: state[name].contiguous() for name in drawn}, out / "model.safetensors", metadata={"format": "pt"})
-    return out
+    """A policy whose sampled answers have words: see :mod:`answering_policy`."""
+    make = partial(answering_policy.make, tiny_model, micro_corpus)
+    return made_once(tmp_path_factory, "answering_model", make)

@@ -20,16 +20,18 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 240, 60
 
 
-@pytest.fixture(params=["thinker", "full"])
-def server(tiny_model, tmp_path, request):
-    """The URL of a server of the tiny model's export; ended by Ctrl-C, and no process of it is left."""
+@pytest.fixture
+def server(tiny_model, tmp_path):
+    """The URL of a server of a checkpoint put into a complete Omni; ended by Ctrl-C, and no process of it is left.
+
+    vLLM loads a Thinker's folder alone in the tests of evaluation and of the export's own check.
+    """
     from safetensors.torch import load_file
 
     from recipe.mer_r1.export.__main__ import main
 
     run, out = run_folder(tmp_path / "run", tiny_model, load_file(tiny_model / "model.safetensors")), tmp_path / "out"
-    full = ["--full", str(complete_omni(tiny_model, tmp_path / "omni"))] if request.param == "full" else []
-    assert main([str(run), "--out", str(out), *full]) == 0
+    assert main([str(run), "--out", str(out), "--full", str(complete_omni(tiny_model, tmp_path / "omni"))]) == 0
     port = ports.free_port()
     limits = json.dumps({"video": 1, "audio": 1, "image": 0})
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(out), "--dtype", "float32"]
