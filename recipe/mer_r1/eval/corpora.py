@@ -17,7 +17,7 @@ COLUMNS = {
     "sims": "sims",
     "simsv2": "simsv2",
 }
-"""The benchmark's corpora (a shard's `data_source`), in the paper's order, and their columns in data/paper.yaml."""
+"""The benchmark's corpora (a shard's `data_source`), in the paper's order, and their columns in paper.yaml."""
 
 TITLES = {
     "ov_merd_plus": "OV-MERD+",

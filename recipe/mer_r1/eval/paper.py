@@ -1,4 +1,4 @@
-"""The paper's Tables 1–5 as typed data: data/paper.yaml, in percent as printed (arXiv 2606.27652)."""
+"""The paper's Tables 1–5 as typed data: paper.yaml, in percent as printed (arXiv 2606.27652)."""
 
 from __future__ import annotations
 

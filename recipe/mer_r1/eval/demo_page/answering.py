@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from recipe.mer_r1.eval.ask import ask
 from recipe.mer_r1.eval.category_confidence import ConfidenceReader
-from recipe.mer_r1.eval.demo_page.view import FORMS, LogConfidence
-from recipe.mer_r1.eval.generate import PREFIXES
-from recipe.mer_r1.eval.rollout import Reply, Request, Rollout
+from recipe.mer_r1.eval.demo_page.view import LogConfidence
+from recipe.mer_r1.eval.rollout import Reply, Rollout
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 
@@ -25,7 +25,6 @@ class Answering:
 
     def __init__(self, model: str, preset: DictConfig, wheels: EmotionWheels) -> None:
         self.use_audio_in_video = bool(preset.media.use_audio_in_video)
-        self._seed = preset.seed
         self._reader = ConfidenceReader(model, preset, wheels)
         self._rollout = Rollout(model, preset, preset.max_response_length)
 
@@ -36,8 +35,7 @@ class Answering:
             MediaError: a clip is missing or cannot be decoded.
             TooLongError: names the clip and the limit.
         """
-        replies = self._rollout([Request(row, PREFIXES[form], 0.0, self._seed) for form in FORMS])
-        return dict(zip(FORMS, replies, strict=True))
+        return ask(self._rollout, row)
 
     def confidence(self, row: Mapping[str, Any], replies: Mapping[str, Reply]) -> dict[str, LogConfidence]:
         """Each reply's own, as it stands, where its first word begins; a reply without words is left out.

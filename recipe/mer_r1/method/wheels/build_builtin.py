@@ -1,4 +1,4 @@
-"""Freezes the embedded wheels: `python -m recipe.mer_r1.method.wheels.build_builtin` rewrites data/builtin_wheels.json.
+"""Freezes the embedded wheels: `python -m recipe.mer_r1.method.wheels.build_builtin` rewrites builtin_wheels.json.
 
 Needs lemminflect (extra `dev`), whose dictionary gives inflections and tells real derived words from invented ones.
 Running it twice gives the same bytes; the tests check that the committed file is what it makes.

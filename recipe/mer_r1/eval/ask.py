@@ -1,0 +1,55 @@
+"""One clip, one saved model: the slow and the fast answer, from Python (docs/python_api.md) and on the demo page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from recipe.mer_r1.eval.generate import PREFIXES, load_preset
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.run import launch
+
+if TYPE_CHECKING:
+    from recipe.mer_r1.eval.rollout import Reply, Rollout
+
+
+def open_model(folder: str, preset: str = "tiny", changes: Sequence[str] = ()) -> Rollout:
+    """Load a saved model into vLLM, with the preset's settings for clips, lengths and vLLM.
+
+    Call it before your program imports torch, verl or vLLM: it sets the environment variables that they read at import
+    (those that you have set stay as they are).
+
+    Args:
+        folder: full-Omni model, as main_sft and main_ppo write it.
+        preset: of conf/preset/, that the model was trained with.
+        changes: keys of the preset, such as ``media.fps=1``.
+
+    Raises:
+        ValueError: no such preset or key. InputError, which is one: the folder is missing or is not complete.
+    """
+    chosen = load_preset(preset, changes)
+    launch.prepare_environment(chosen.device, folder)
+    from recipe.mer_r1.eval.rollout import Rollout
+    from recipe.mer_r1.run.preflight import PreflightError, check_model_folder
+
+    try:
+        check_model_folder(folder, "folder")
+    except PreflightError as error:  # would end the caller's program
+        raise InputError(str(error)) from None
+    return Rollout(folder, chosen, chosen.max_response_length)
+
+
+def ask(model: Rollout, row: Mapping[str, Any]) -> dict[str, Reply]:
+    """The greedy replies to one clip, ``{"slow": …, "fast": …}``, made as `main_eval run` makes them.
+
+    Args:
+        row: of a shard, or of a file (:func:`recipe.mer_r1.eval.demo_page.clips.uploaded`).
+
+    Raises:
+        MediaError: a clip is missing or cannot be decoded.
+        TooLongError: names the clip and the limit.
+    """
+    from recipe.mer_r1.eval.rollout import Request
+
+    requests = [Request(row, prefix, temperature=0.0, seed=0) for prefix in PREFIXES.values()]
+    return dict(zip(PREFIXES, model(requests), strict=True))

@@ -1,0 +1,36 @@
+"""`ask` and `open_model` without vLLM: what is asked, and what a wrong name gives."""
+
+import pytest
+
+from recipe.mer_r1.eval.ask import ask, open_model
+from recipe.mer_r1.eval.rollout import Reply
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.answer import FAST_PREFIX
+from recipe.mer_r1.run import launch
+
+
+def test_a_clip_is_asked_for_both_forms_at_once_and_greedily():
+    asked = []
+
+    def model(requests):
+        asked.append(requests)
+        return [Reply(f"reply to {request.prefix!r}", 1, True) for request in requests]
+
+    row = {"prompt": "…"}
+    replies = ask(model, row)
+    assert {mode: reply.text for mode, reply in replies.items()} == {
+        "slow": "reply to ''",
+        "fast": f"reply to {FAST_PREFIX!r}",
+    }
+    (requests,) = asked
+    assert all(request.row is row and request.temperature == 0 for request in requests)
+
+
+def test_a_wrong_name_is_an_error_and_not_the_end_of_the_program(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "prepare_environment", lambda *_: None)  # other tests have an environment of their own
+    with pytest.raises(InputError, match="no such folder"):
+        open_model(str(tmp_path / "no"))
+    with pytest.raises(InputError, match=r"has no config\.json, weights"):
+        open_model(str(tmp_path))
+    with pytest.raises(ValueError, match="no such preset; there are"):
+        open_model(str(tmp_path), preset="no")
