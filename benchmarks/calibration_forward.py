@@ -81,7 +81,7 @@ class Case:
         self.slow = padded([torch.cat([prompt, response]) for response in self.responses], arguments.device)
         self.fast = padded([torch.cat([prompt, tokens]) for tokens in self.branches], arguments.device)
         sets = [torch.randperm(vocabulary, generator=draw)[:TOKENS_A_SET].tolist() for _ in range(SETS)]
-        self.sets = TokenSets.from_lists(sets, arguments.device)
+        self.sets = TokenSets.from_lists(sets, device=arguments.device)
         self.prompt = arguments.prompt
         self.places = torch.arange(arguments.branch - WORDS, arguments.branch, device=arguments.device)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
@@ -23,7 +24,8 @@ SEPARATORS = ("", " ", ">", ",", "[", "'", '"', "\n")
 FLOOR = -20.0  # nats; no log-confidence is lower
 HARD_NEGATIVES = 3
 
-Tokens = dict[str, dict[str, set[int]]]
+Tokens = dict[str, dict[str, dict[int, float]]]
+"""By wheel and category: token → the share of its probability that counts for the category."""
 Confidence = dict[str, dict[str, float]]
 
 
@@ -74,8 +76,8 @@ def calibrate(
             text=text[start:end],
             slow_at=slow_at,
             fast_at=fast_at,
-            slow=confidences(p_slow[slow_at], tokens),
-            fast=confidences(p_fast[fast_at], tokens),
+            slow=confidences(p_slow[slow_at], tokens, wheels, text[start:end], response[slow_at]),
+            fast=confidences(p_fast[fast_at], tokens, wheels, text[start:end], response[slow_at]),
             slow_word=max(FLOOR, p_slow[slow_at, response[slow_at]].item()),
             fast_word=max(FLOOR, p_fast[fast_at, response[slow_at]].item()),
         )
@@ -83,8 +85,9 @@ def calibrate(
     ]
     pos, neg = gap_rewards(wheels, labels, words, lambda word, wheel, c: word.slow[wheel][c] - word.fast[wheel][c])
     pos_word, neg_word = gap_rewards(wheels, labels, words, lambda word, wheel, c: word.slow_word - word.fast_word)
-    # Both modes' margins are read where the answer's first word starts.
-    margins = [margin(wheels, labels, conf) for conf in (words[0].slow, words[0].fast)] if words else [math.nan] * 2
+    margins = [
+        margin(wheels, labels, [(word.text, getattr(word, mode)) for word in words]) for mode in ("slow", "fast")
+    ]
     return Calibration(pos, neg, pos_word, neg_word, *margins, words, fast_ids)
 
 
@@ -137,35 +140,48 @@ def log_probs(policy: Any, processor: Any, encoded: Any, tokens: list[int]) -> t
     return logits.float().log_softmax(-1)[len(encoded.prompt_ids) - 1 : -1]
 
 
+@lru_cache(maxsize=2)  # a minute for all words and forms, one by one
 def category_tokens(tokenizer: Any, wheels: EmotionWheels) -> Tokens:
-    """First tokens of the words of each category, V(c) of Eq. 1, by wheel and category.
+    """First tokens of the words that are mapped to each category, V(c) of Eq. 1, by wheel and category.
 
-    A word begins with another token after another character and when capitalised. A token that words of two categories
-    of a wheel begin with tells nothing about either, so both lose it.
+    A word begins with another token after another character and when capitalised. A token that words of several
+    categories of a wheel begin with counts for each by its share of these words.
     """
+    firsts: dict[str, set[int]] = {}
+    for word in wheels.vocabulary:
+        firsts[word] = set()
+        for form in (word, word[0].upper() + word[1:]):
+            for separator in SEPARATORS:
+                token = tokenizer.encode(separator + form, add_special_tokens=False)[0]
+                if tokenizer.decode([token]) != separator:
+                    firsts[word].add(token)
     tokens: Tokens = {}
     for wheel in wheels.ids:
-        found: dict[str, set[int]] = {}
-        for category in wheels.all_categories(wheel):
-            found[category] = set()
-            for word in wheels.words(wheel, category):
-                for form in (word, word[0].upper() + word[1:]):
-                    for separator in SEPARATORS:
-                        token = tokenizer.encode(separator + form, add_special_tokens=False)[0]
-                        if tokenizer.decode([token]) != separator:
-                            found[category].add(token)
-        categories_of = Counter(token for own in found.values() for token in own)
-        tokens[wheel] = {name: {token for token in own if categories_of[token] == 1} for name, own in found.items()}
+        counts = {category: Counter() for category in wheels.all_categories(wheel)}
+        for word, first in firsts.items():
+            if category := wheels.explain(word).wheels[wheel].level1:
+                counts[category].update(first)
+        tokens[wheel] = {
+            category: {token: n / sum(other[token] for other in counts.values()) for token, n in own.items()}
+            for category, own in counts.items()
+        }
     return tokens
 
 
-def confidences(log_p: torch.Tensor, tokens: Tokens) -> Confidence:
-    """Eq. 1: conf(c) = log Σ p(e) at one position, of every category; NaN for a category without tokens."""
+def confidences(log_p: torch.Tensor, tokens: Tokens, wheels: EmotionWheels, word: str, sampled: int) -> Confidence:
+    """Eq. 1: conf(c) = log Σ p(e) at one position, of every category; NaN for a category without tokens.
+
+    The sampled token counts in full for the categories of the word that begins with it.
+    """
     conf: Confidence = {}
     for wheel, categories in tokens.items():
         conf[wheel] = {}
         for category, own in categories.items():
-            conf[wheel][category] = max(FLOOR, log_p[sorted(own)].logsumexp(0).item()) if own else math.nan
+            shares = dict(own)
+            if wheels.category(word, wheel) == category:
+                shares[sampled] = 1.0
+            mass = [log_p[token].item() + math.log(share) for token, share in shares.items()]
+            conf[wheel][category] = max(FLOOR, torch.tensor(mass).logsumexp(0).item()) if mass else math.nan
     return conf
 
 
@@ -187,11 +203,17 @@ def gap_rewards(wheels: EmotionWheels, labels: list[str], words: list[Word], gap
     return defined_mean(pos), defined_mean(neg)
 
 
-def margin(wheels: EmotionWheels, labels: list[str], conf: Confidence) -> float:
-    """Eq. 2: mean confidence of the true categories minus that of the three likeliest others; mean over the wheels."""
+def margin(wheels: EmotionWheels, labels: list[str], words: list[tuple[str, Confidence]]) -> float:
+    """Eq. 2: mean confidence of the true categories minus that of the three likeliest others; mean over the wheels.
+
+    `words` are those that count, in order; a wheel is read at the first one that it maps.
+    """
     margins = []
     for wheel in wheels.ids:
         truth = wheels.categories(labels, wheel)
+        conf = next((found for word, found in words if wheels.category(word, wheel) is not None), None)
+        if conf is None:
+            continue
         right = [value for category, value in conf[wheel].items() if category in truth]
         wrong = [value for category, value in conf[wheel].items() if category not in truth and not math.isnan(value)]
         margins.append(defined_mean(right) - defined_mean(sorted(wrong)[-HARD_NEGATIVES:]))

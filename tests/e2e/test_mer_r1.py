@@ -59,6 +59,7 @@ def test_terms_and_confidence_are_logged_at_every_step(mer_r1):
         for term in ("recall", "precision", "calib_pos", "calib_neg", "format"):
             assert math.isfinite(data[f"advantage/{term}/std"])
         assert any(name.startswith("category/") for name in data)
+        assert 0 < data["confidence/coverage"] <= 1
         assert any(name.startswith("confidence/delta/") for name in data)
         assert data["rollout_actor_log_prob_diff/max"] < 1e-4
     assert "one forward for response and branch against two" in printed
@@ -75,11 +76,11 @@ def test_a_batch_is_kept_with_all_that_made_its_advantages(mer_r1):
         for word in row["words"]:
             if word["counted"]:
                 assert set(word["slow"]) == set(wheels.ids)
-                # A category's mass is at least that of the word's own token where the word is the wheel's own.
+                # The word's own category is at least as likely as the word's own token (Eq. 1).
                 for wheel in wheels.ids:
-                    category = wheels.category(word["word"], wheel)
-                    if category and word["word"] in wheels.words(wheel, category):
+                    if category := wheels.category(word["word"], wheel):
                         assert word["slow"][wheel][category] >= word["slow_word"] - 1e-4
+                        assert wheel in word["covered"]
     assert any(row["signals"]["calib_pos"] is not None for row in batch)
     assert all(row["advantage"] == pytest.approx(sum(row["terms"].values()), abs=1e-5) for row in batch)
 

@@ -2,9 +2,9 @@
 
     RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python set_log_probs_rank.py MODEL CASES OUT
 
-CASES is a torch file: {"token_sets": …, "samples": [one dict a response]}; each rank takes its share. Writes
-OUT/rankR.pt: by way (packed, two forwards) and micro-batch size the rows of response and branch, and the log-probs with
-and without them.
+CASES is a torch file: {"token_sets": …, "token_shares": …, "samples": [one dict a response]}; each rank takes its part.
+Writes OUT/rankR.pt: by way (packed, two forwards) and micro-batch size the rows of response and branch, and the
+log-probs with and without them.
 """
 
 import os
@@ -15,7 +15,7 @@ import torch
 from fsdp_rank import build_engine
 
 
-def batch_of(samples: list[dict], token_sets: list[list[int]] | None, micro_batch_size: int):
+def batch_of(samples: list[dict], sets: dict[str, list] | None, micro_batch_size: int):
     """Samples as verl's trainer hands them to the engine."""
     from verl.utils import tensordict_utils as tu
     from verl.utils.dataset.dataset_utils import DatasetPadMode
@@ -38,8 +38,8 @@ def batch_of(samples: list[dict], token_sets: list[list[int]] | None, micro_batc
     }
     batch = tu.get_tensordict(tensors, settings)
     tu.assign_non_tensor(batch, multi_modal_inputs=[sample["multi_modal_inputs"] for sample in samples])
-    if token_sets is not None:
-        tu.assign_non_tensor_data(batch, "token_sets", token_sets)
+    for name, values in (sets or {}).items():
+        tu.assign_non_tensor_data(batch, name, values)
     return batch
 
 
@@ -55,17 +55,19 @@ def main() -> None:
     engine = build_engine(model, forward_only=True)
     result = {"engine": type(engine).__name__}
 
-    def infer(token_sets, micro_batch_size):
+    sets = {name: cases[name] for name in ("token_sets", "token_shares")}
+
+    def infer(sets, micro_batch_size):
         with engine.eval_mode():
-            found = engine.infer_batch(batch_of(samples, token_sets, micro_batch_size))["model_output"]
+            found = engine.infer_batch(batch_of(samples, sets, micro_batch_size))["model_output"]
         return {name: [row.clone() for row in values.unbind()] for name, values in found.items()}
 
     result["plain"] = infer(None, 2)
-    result["packed"] = infer(cases["token_sets"], 2)
+    result["packed"] = infer(sets, 2)
     assert engine._one_forward_is_checked
-    result["packed one by one"] = infer(cases["token_sets"], 1)
+    result["packed one by one"] = infer(sets, 1)
     engine._takes_block_mask = lambda micro_batch: False
-    result["two forwards"] = infer(cases["token_sets"], 2)
+    result["two forwards"] = infer(sets, 2)
     torch.save(result, Path(out) / f"rank{rank}.pt")
     torch.distributed.barrier()
     destroy_global_process_group()

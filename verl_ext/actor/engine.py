@@ -5,6 +5,7 @@ below it does what verl's engine does. With them, ``compute_log_prob`` returns t
 
 ==========================  ==========================================================================================
 non-tensor ``token_sets``   one list of token ids a set (S of them); asks for the set log-probs
+non-tensor ``token_shares`` the shares of the tokens' probabilities that count, list by list; absent: all in full
 ``branch_ids``              jagged ``(B, a_i)``: another continuation of the response's prompt
 ``set_positions``           jagged ``(B, n_i)``, n_i ≥ 1: places in the response, counted from its first token
 ``branch_set_positions``    jagged ``(B, n_i)``: places in the branch
@@ -13,7 +14,7 @@ non-tensor ``token_sets``   one list of token ids a set (S of them); asks for th
 ==========================  ==========================================================================================
 
 The branch rides in the response's own forward (:mod:`verl_ext.actor.branch`) where the attention takes a block mask
-(sdpa, eager), and has a forward of its own elsewhere. The one forward is compared with two on the first micro-batch of
+(sdpa), and has a forward of its own elsewhere. The one forward is compared with two on the first micro-batch of
 every process before it is trusted.
 
 Imported once verl's engine module is (see :mod:`verl_ext.plugin`), never before: that import is slow.
@@ -34,6 +35,7 @@ from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 from verl_ext.models.towers import FROZEN
 
 TOKEN_SETS = "token_sets"
+TOKEN_SHARES = "token_shares"
 SET_POSITIONS = "set_positions"
 BRANCH_SET_POSITIONS = "branch_set_positions"
 SET_LOG_PROBS = "set_log_probs"
@@ -122,7 +124,8 @@ class _Rows:
     def __init__(self, micro_batch: TensorDict, device: torch.device):
         self.layout = branch.Layout.of(micro_batch)
         self.removed_padding = tu.get_non_tensor_data(micro_batch, "use_remove_padding", default=True)
-        self.sets = TokenSets.from_lists(tu.get_non_tensor_data(micro_batch, TOKEN_SETS, default=None), device)
+        sets, shares = (tu.get_non_tensor_data(micro_batch, name, default=None) for name in (TOKEN_SETS, TOKEN_SHARES))
+        self.sets = TokenSets.from_lists(sets, shares, device)
         self.positions = list(micro_batch[SET_POSITIONS].unbind())
         self.branch_positions = list(micro_batch[BRANCH_SET_POSITIONS].unbind())
         self.responses = list(micro_batch["responses"].unbind())

@@ -21,21 +21,38 @@ class TokenSets:
     """``(M,)`` int64: the set of each token."""
     size: int
     """S."""
+    log_shares: torch.Tensor | None = None
+    """``(M,)`` float32: log of the share of each token's probability that counts for its set; None: all of it."""
 
     @classmethod
-    def from_lists(cls, sets: Sequence[Sequence[int]], device: torch.device | str | None = None) -> TokenSets:
-        """Build from one list of token ids a set. Raises ValueError where a set names a token twice."""
+    def from_lists(
+        cls,
+        sets: Sequence[Sequence[int]],
+        shares: Sequence[Sequence[float]] | None = None,
+        device: torch.device | str | None = None,
+    ) -> TokenSets:
+        """Build from one list of token ids a set, and one of their shares in (0, 1] (None: 1).
+
+        Raises ValueError where a set names a token twice, or has another number of shares than of tokens.
+        """
         for index, tokens in enumerate(sets):
             if len(set(tokens)) != len(tokens):
                 raise ValueError(f"token set {index} names a token twice; its mass would count double")
         token_ids = [token for tokens in sets for token in tokens]
         set_ids = [index for index, tokens in enumerate(sets) for _ in tokens]
+        log_shares = None
+        if shares is not None:
+            if [len(found) for found in shares] != [len(tokens) for tokens in sets]:
+                raise ValueError("shares and token sets differ in length")
+            flat = [share for found in shares for share in found]
+            log_shares = torch.tensor(flat, dtype=torch.float32, device=device).log()
         as_tensor = {"dtype": torch.int64, "device": device}
-        return cls(torch.tensor(token_ids, **as_tensor), torch.tensor(set_ids, **as_tensor), len(sets))
+        return cls(torch.tensor(token_ids, **as_tensor), torch.tensor(set_ids, **as_tensor), len(sets), log_shares)
 
     def to(self, device: torch.device | str) -> TokenSets:
         """The same sets on another device."""
-        return TokenSets(self.token_ids.to(device), self.set_ids.to(device), self.size)
+        log_shares = None if self.log_shares is None else self.log_shares.to(device)
+        return TokenSets(self.token_ids.to(device), self.set_ids.to(device), self.size, log_shares)
 
 
 def set_log_probs(logits_NV: torch.Tensor, labels_N: torch.Tensor, sets: TokenSets) -> torch.Tensor:
@@ -47,13 +64,15 @@ def set_log_probs(logits_NV: torch.Tensor, labels_N: torch.Tensor, sets: TokenSe
         sets: S sets.
 
     Returns:
-        ``(N, S + 1)`` float32: log Σ_{t in set} p(t) for each set (-inf for an empty one), then log p(label). The mass
-        of a set that holds the label alone equals the last column.
+        ``(N, S + 1)`` float32: log Σ_{t in set} share(t) · p(t) for each set (-inf for an empty one), then
+        log p(label). The mass of a set that holds the label alone, in full, equals the last column.
     """
     logits_NV = logits_NV.float()
     log_z_N1 = logits_NV.logsumexp(-1, keepdim=True)
     own_N1 = logits_NV.gather(1, labels_N[:, None]) - log_z_N1
     log_probs_NM = logits_NV[:, sets.token_ids] - log_z_N1
+    if sets.log_shares is not None:
+        log_probs_NM = log_probs_NM + sets.log_shares
     index_NM = sets.set_ids.expand_as(log_probs_NM)
     # log-sum-exp by set, shifted by each set's maximum: masses far below the smallest float32 survive
     top_NS = log_probs_NM.new_full((len(logits_NV), sets.size), -torch.inf)

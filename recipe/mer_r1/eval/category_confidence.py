@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +20,7 @@ from verl.utils.torch_dtypes import PrecisionType
 from recipe.mer_r1.method.alignment import align
 from recipe.mer_r1.method.answer import FAST_PREFIX
 from recipe.mer_r1.method.confidence import Calibration, calibrate
-from recipe.mer_r1.method.token_sets import category_sets
+from recipe.mer_r1.method.token_sets import SharedTokens, category_sets
 from recipe.mer_r1.method.wheel import EmotionWheels
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 from verl_ext.data.dataset import build_messages
@@ -32,10 +32,11 @@ from verl_ext.models.rope import position_ids
 
 @dataclass(frozen=True)
 class FormConfidence:
-    """One form of an answer, in nats, read where its first word begins (as Eq. 2 is).
+    """One form of an answer, in nats, read where the first word begins that the wheel maps (as Eq. 2 is).
 
     Attributes:
-        categories: conf(c) (Eq. 1) by wheel and category; None for a category without tokens; {} without words.
+        categories: conf(c) (Eq. 1) by wheel and category; None for a category without tokens; a wheel that maps no
+            word of the answer is left out.
         truth: conf_gt (Eq. 2), the mean over the true categories, then over the wheels; NaN where undefined: an answer
             without words, labels that map on no wheel.
         negatives: conf_neg, the same of the three likeliest other categories.
@@ -82,7 +83,7 @@ class ConfidenceReader:
         model: str,
         preset: DictConfig,
         wheels: EmotionWheels,
-        shared_tokens: Literal["drop", "keep"] = "drop",
+        shared_tokens: SharedTokens = "split",
         floor: float = -20.0,
     ):
         self.processor = bind(AutoProcessor.from_pretrained(model), AutoConfig.from_pretrained(model))
@@ -92,7 +93,7 @@ class ConfidenceReader:
         self.encoder = PromptEncoder(self.processor, media, cache_size=1)
         self.wheels, self.floor, self.device = wheels, floor, preset.device
         self.sets = category_sets(wheels, self.tokenizer, shared_tokens)
-        self._token_sets = TokenSets.from_lists(self.sets.token_ids, preset.device)
+        self._token_sets = TokenSets.from_lists(self.sets.token_ids, self.sets.shares, preset.device)
         self._dtype = PrecisionType.to_dtype(preset.mixed_precision.param_dtype)
         policy = Qwen2_5OmniThinkerPolicy.from_pretrained(
             model, dtype=self._dtype, attn_implementation=preset.attention
@@ -132,7 +133,8 @@ class ConfidenceReader:
             emptied = self._rows(encoded, aligned.branch_ids, [word.fast for word in placed])
         found = calibrate(aligned.words, own, emptied, labels, self.wheels, self.sets, self.floor)
         words = found.words_json()
-        return ClipConfidence(_form(found, words, "slow"), _form(found, words, "fast"), words, found.signals)
+        forms = (_form(found, words, mode, self.wheels) for mode in ("slow", "fast"))
+        return ClipConfidence(*forms, words, found.signals)
 
     @torch.no_grad()
     def _rows(self, encoded: EncodedPrompt, continuation: Sequence[int], places: Sequence[int]) -> torch.Tensor:
@@ -158,6 +160,10 @@ class ConfidenceReader:
         return rows
 
 
-def _form(found: Calibration, words: Sequence[Mapping[str, Any]], mode: str) -> FormConfidence:
-    first = next((word[mode] for word in words if word["counted"]), {})
-    return FormConfidence(first, *(found.margins[f"{part}_{mode}"] for part in ("gt", "neg", "margin")))
+def _form(found: Calibration, words: Sequence[Mapping[str, Any]], mode: str, wheels: EmotionWheels) -> FormConfidence:
+    categories = {}
+    for wheel in wheels.ids:
+        mapped = (word for word in words if word["counted"] and wheels.category(word["word"], wheel) is not None)
+        if first := next(mapped, None):
+            categories[wheel] = first[mode][wheel]
+    return FormConfidence(categories, *(found.margins[f"{part}_{mode}"] for part in ("gt", "neg", "margin")))

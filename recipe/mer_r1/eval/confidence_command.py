@@ -29,6 +29,7 @@ from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.eval.results import Reading
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, load_wheels
 from recipe.mer_r1.run import launch
 
@@ -52,7 +53,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result.add_argument("folders", nargs="+", type=Path, metavar="RESULT_DIR", help="what `main_eval run` wrote")
     result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
     result.add_argument(
-        "--shared-tokens", choices=("drop", "keep"), default="drop", help="mer_r1.confidence.shared_tokens in RL"
+        "--shared-tokens", choices=SHARED_TOKENS, default="split", help="mer_r1.confidence.shared_tokens in RL"
     )
     result.add_argument("--floor", type=float, default=-20.0, help="lowest log-confidence, nats (default -20)")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: device, attention, mixed_precision")
@@ -111,7 +112,12 @@ def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_toke
     meta = Meta(
         wheels=wheels.identity,
         weights_sha256=settings.weights_sha256,
-        reading=Reading(shared_tokens=shared_tokens, floor=floor, precision=preset.mixed_precision.param_dtype),
+        reading=Reading(
+            words="mapped",
+            shared_tokens=shared_tokens,
+            floor=floor,
+            precision=preset.mixed_precision.param_dtype,
+        ),
     )
     todo, done = [], 0
     for form, lines in forms.items():

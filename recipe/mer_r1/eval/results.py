@@ -56,8 +56,13 @@ class Sampling(_Model):
 
 
 class Reading(_Model):
-    """How category confidences were read; `floor` in nats, `precision` as of `mixed_precision.param_dtype`."""
+    """How category confidences were read; `floor` in nats, `precision` as of `mixed_precision.param_dtype`.
 
+    `words` says what V(c) of Eq. 1 holds: all words that the wheel maps to c, or, in files of version 0.1.0, only the
+    wheel's own words.
+    """
+
+    words: Literal["mapped", "wheel"] = "wheel"
     shared_tokens: str
     floor: float
     precision: str

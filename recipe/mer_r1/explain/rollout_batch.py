@@ -173,5 +173,5 @@ def word_confidences(
         rows = None
         if word["counted"]:
             rows = {m: [number(word[m][w][c]) for w, c in names] + [number(word[f"{m}_word"])] for m in MODES}
-        found.append(WordConfidence(word["word"], rows))
+        found.append(WordConfidence(word["word"], rows, word.get("covered", {})))
     return found, names

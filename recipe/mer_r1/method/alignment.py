@@ -26,13 +26,15 @@ _OPENING = "<answer>"
 class AlignedWord:
     """A word of the answer and the token that covers its first character.
 
-    ``slow`` counts tokens of the response, ``fast`` those of the branch. Both are None where the word has no token of
-    its own: it begins in the token in which ``<answer>`` begins, or in that of the word before.
+    ``slow`` counts tokens of the response, ``fast`` those of the branch; ``token`` is that token, the same in both. All
+    are None where the word has no token of its own: it begins in the token in which ``<answer>`` begins, or in that of
+    the word before.
     """
 
     text: str
     slow: int | None
     fast: int | None
+    token: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def align(response_ids: Sequence[int], tokenizer: Any) -> Aligned:
         token = _covering(ends, start)
         own = token not in taken
         taken.add(token)
-        words.append(AlignedWord(word, token if own else None, len(prefix) + token - first if own else None))
+        places = (token, len(prefix) + token - first, response_ids[token]) if own else (None, None, None)
+        words.append(AlignedWord(word, *places))
         last = max(last, token + 1)
     return Aligned(text, answer, words, prefix + list(response_ids[first:last]))
 

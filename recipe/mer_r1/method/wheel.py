@@ -153,7 +153,7 @@ class EmotionWheels:
         return list(self._level(level).bits[self._wheel(wheel)])
 
     def words(self, wheel: WheelId, category: str, level: int = 1) -> list[str]:
-        """The wheel's own words of a category, itself included, in the wheel's order: V(c) of Eq. 1.
+        """The wheel's own words of a category, itself included, in the wheel's order.
 
         Raises KeyError where the wheel has no such category.
         """
@@ -163,6 +163,17 @@ class EmotionWheels:
             known = ", ".join(self.all_categories(wheel, level))
             raise KeyError(f"wheel {wheel} has no level-{level} category {category!r}; it has {known}")
         return found
+
+    def mapped_words(self, wheel: WheelId, category: str, level: int = 1) -> list[str]:
+        """Every word that the wheel maps to a category by its forms and synonyms (Eq. 35), sorted: V(c) of Eq. 1.
+
+        Raises KeyError where the wheel has no such category.
+        """
+        bit = self._level(level).bits[self._wheel(wheel)].get(category)
+        if bit is None:
+            known = ", ".join(self.all_categories(wheel, level))
+            raise KeyError(f"wheel {wheel} has no level-{level} category {category!r}; it has {known}")
+        return [word for word in self.vocabulary if word == _normal(word) and self.mask((word,), level) & bit]
 
     def explain(self, word: str) -> Explanation:
         """Why a word is mapped as it is: form, candidate and category per wheel."""

@@ -20,7 +20,14 @@ from recipe.mer_r1.method.confidence import Calibration, calibrate
 from recipe.mer_r1.method.token_sets import category_sets
 from recipe.mer_r1.method.wheel import EmotionWheels
 from verl_ext.actor.branch import BRANCH_IDS
-from verl_ext.actor.engine import BRANCH_SET_LOG_PROBS, BRANCH_SET_POSITIONS, SET_LOG_PROBS, SET_POSITIONS, TOKEN_SETS
+from verl_ext.actor.engine import (
+    BRANCH_SET_LOG_PROBS,
+    BRANCH_SET_POSITIONS,
+    SET_LOG_PROBS,
+    SET_POSITIONS,
+    TOKEN_SETS,
+    TOKEN_SHARES,
+)
 
 
 class ConfidencePass:
@@ -57,7 +64,7 @@ class ConfidencePass:
         stored = tq.kv_batch_put(
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(jagged, batch_size=len(batch))
         )
-        extra = {**batch.extra_info, TOKEN_SETS: self.sets.token_ids}
+        extra = {**batch.extra_info, TOKEN_SETS: self.sets.token_ids, TOKEN_SHARES: self.sets.shares}
         return KVBatchMeta(
             keys=batch.keys,
             tags=batch.tags,
@@ -70,6 +77,7 @@ class ConfidencePass:
         """Calibration (Eq. 9 to 11, and Eq. 2's margin) of every response by key."""
         # Where verl hands the same batch on (bypass mode), the reference's pass and the update must not ask again.
         batch.extra_info.pop(TOKEN_SETS, None)
+        batch.extra_info.pop(TOKEN_SHARES, None)
         fields = [SET_LOG_PROBS, BRANCH_SET_LOG_PROBS, "reward_model"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         columns = len(self.sets.token_ids) + 1

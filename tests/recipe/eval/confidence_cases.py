@@ -14,7 +14,7 @@ NAN = float("nan")
 
 def meta(folder: Path, **changes) -> Meta:
     """Settings of a folder's model; `changes` are of the reading."""
-    reading = Reading(**{"shared_tokens": "drop", "floor": -20.0, "precision": "fp32"} | changes)
+    reading = Reading(**{"words": "mapped", "shared_tokens": "split", "floor": -20.0, "precision": "fp32"} | changes)
     weights = read_answers(folder).settings.weights_sha256
     return Meta(wheels=EmotionWheels.builtin().identity, weights_sha256=weights, reading=reading)
 

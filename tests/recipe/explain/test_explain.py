@@ -221,21 +221,26 @@ def test_confidences_of_other_words_are_not_read(rows, builtin):
 def test_what_a_run_writes_is_read_back(builtin):
     names = [(wheel, category) for wheel in builtin.ids for category in builtin.all_categories(wheel)]
     tokens = [[index] for index in range(len(names))]
-    tokens[names.index(("w1", builtin.category("sad", "w1")))] = []  # every token of it is another category's, too
+    sad = names.index(("w1", builtin.category("sad", "w1")))
+    tokens[sad] = []  # every token of it is another category's, too
     words = [
-        AlignedWord("happy", 5, 4),
-        AlignedWord("sad", 7, 6),
-        AlignedWord("Sad", 9, 8),
+        AlignedWord("happy", 5, 4, 99),
+        AlignedWord("sad", 7, 6, 98),
+        AlignedWord("Sad", 9, 8, 98),
         AlignedWord("x", None, None),
     ]
     slow, fast = (torch.randn(3, len(names) + 1, generator=torch.Generator().manual_seed(seed)) - 3 for seed in (1, 2))
-    written = calibrate(words, slow, fast, ["happy"], builtin, CategorySets(names, tokens, 0))
+    written = calibrate(
+        words, slow, fast, ["happy"], builtin, CategorySets(names, tokens, [[1.0] * len(ids) for ids in tokens])
+    )
     stored = json.loads(json.dumps(written.words_json(), allow_nan=False))
     confidences, columns = word_confidences(stored)
     assert columns == names
     assert [word.rows is None for word in confidences] == [False, False, True, True]
     readings = read(confidences, ["happy"], builtin, columns)
-    assert sum(math.isnan(reading.gap) for reading in readings) == 1
+    assert math.isnan(confidences[0].rows["slow"][sad])
+    assert confidences[1].rows["slow"][sad] == confidences[1].rows["slow"][-1]  # its own token is all that it has
+    assert [word.covered for word in confidences] == [word.covered for word in written.words]
     assert rewards(readings) == written.signals
     assert margins(confidences, ["happy"], builtin, columns) == written.margins
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recipe.mer_r1.method.alignment import AlignedWord
 from recipe.mer_r1.method.confidence import batch_metrics, calibrate
 from recipe.mer_r1.method.token_sets import CategorySets
+from recipe.mer_r1.method.word_confidence import Coverage
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 
 NAN = float("nan")
@@ -36,7 +37,17 @@ class Wheels:
 
 
 NAMES = [("w1", "joy"), ("w1", "low"), ("w1", "mad"), ("w1", "fear"), ("w1", "surprise"), ("w2", "good"), ("w2", "bad")]
-SETS = CategorySets(NAMES, [[token] for token in range(7)], 0)
+TOKENS = [[0], [1], [2], [3], [4], [0], [1, 2]]
+"""A word's own token is that of its category on w1; on w2 it is in its category's set, too."""
+TOKEN = {"happy": 0, "glad": 0, "sad": 1, "angry": 2, "scared": 3, "amazed": 4}
+
+
+def category_sets(token_ids, names=NAMES):
+    """Every token counts in full."""
+    return CategorySets(names, token_ids, [[1.0] * len(ids) for ids in token_ids])
+
+
+SETS = category_sets(TOKENS)
 
 #          joy   low   mad  fear  surprise  good   bad   the word's own token
 SLOW = {
@@ -54,7 +65,7 @@ OTHER = [-2.0] * 8
 
 def calibration(answer, labels, slow=SLOW, fast=FAST, sets=SETS, **settings):
     """Of an answer in which every word has a token of its own; rows by the word as it stands, or OTHER."""
-    words = [AlignedWord(word, place, place) for place, word in enumerate(answer)]
+    words = [AlignedWord(word, at, at, TOKEN.get(word.strip().lower(), 9)) for at, word in enumerate(answer)]
     rows = [torch.tensor([mode.get(word, OTHER) for word in answer]).reshape(-1, 8) for mode in (slow, fast)]
     return calibrate(words, *rows, labels, Wheels(), sets, **settings)
 
@@ -134,12 +145,12 @@ def test_labels_no_wheel_knows_leave_all_undefined():
 
 
 def test_a_category_without_tokens_is_undefined():
-    sets = CategorySets(NAMES, [[0], [], [2], [3], [4], [5], [6]], 0)
+    sets = category_sets([[0], [], *TOKENS[2:]])
     without = {"slow": {**SLOW, "sad": [-math.inf if i == 1 else v for i, v in enumerate(SLOW["sad"])]}, "sets": sets}
     found = calibration(["happy", "sad", "angry"], ["happy"], **without)
-    # On w1 only angry is left of the incorrect: R⁻ = (-0.5 + 0.75)/2. By word nothing is missing.
-    assert list(found.signals.values()) == defined(0.6, 0.125, 0.5, 1.0)
-    assert ("w1", "low") not in found.gaps
+    # Where sad stands its own token is all that low has: Δ = -2.5 + 1; R⁻ = ((1.5 - 0.5)/2 + 0.75)/2.
+    assert list(found.signals.values()) == defined(0.6, 0.625, 0.5, 1.0)
+    assert found.gaps["w1", "low"] == pytest.approx([-1.5])
     assert found.words_json()[0]["slow"]["w1"]["low"] is None
     # Nor is it a hard negative: mad, fear and surprise are left.
     assert found.margins["neg_slow"] == pytest.approx(((-3 - 4 - 9) / 3 - 1.4) / 2)
@@ -163,9 +174,12 @@ def test_margin_takes_the_three_likeliest_others_of_each_mode():
             "gt_slow": (-0.5 - 0.4) / 2,
             "neg_slow": (-3.0 - 1.4) / 2,
             "margin_slow": (2.5 + 1.0) / 2,
+            # Where sad stands: w1 -4 against low, mad, fear; w2 -4 against -1.5. Then the mean over both places.
+            "margin_all_slow": ((2.5 + (10 / 3 - 4)) / 2 + (1.0 - 2.5) / 2) / 2,
             "gt_fast": (-1.5 - 0.6) / 2,
             "neg_fast": (-2.0 - 0.6) / 2,
             "margin_fast": (0.5 + 0.0) / 2,
+            "margin_all_fast": ((0.5 - 1.0) / 2 + (0.0 - 3.0) / 2) / 2,
         }
     )
 
@@ -180,25 +194,36 @@ def test_margin_averages_the_true_categories():
 
 def test_a_word_without_a_token_of_its_own_has_no_row():
     """Rows are only those of the words that have one; the first of them is where the margin is read."""
-    words = [AlignedWord("glad", None, None), AlignedWord("happy", 3, 4), AlignedWord("Glad", 5, 6)]
-    words += [AlignedWord("sad", 7, 8), AlignedWord("angry", 9, 10)]
+    words = [AlignedWord("glad", None, None), AlignedWord("happy", 3, 4, 0), AlignedWord("Glad", 5, 6, 0)]
+    words += [AlignedWord("sad", 7, 8, 1), AlignedWord("angry", 9, 10, 2)]
     slow, fast = (torch.tensor([m["happy"], OTHER, m["sad"], m["angry"]]) for m in (SLOW, FAST))
     found = calibrate(words, slow, fast, ["happy"], Wheels(), SETS)
     assert list(found.signals.values()) == defined(0.6, 0.5, 0.5, 1.0)
     assert [entry["counted"] for entry in found.words_json()] == [False, True, False, True, True]
-    assert found.margins == pytest.approx(calibration(["happy"], ["happy"]).margins)
+    assert found.margins == pytest.approx(calibration(["happy", "sad", "angry"], ["happy"]).margins)
+    assert found.margins["margin_slow"] == pytest.approx(calibration(["happy"], ["happy"]).margins["margin_slow"])
+
+
+def test_the_margin_is_read_at_the_first_word_that_the_wheel_maps():
+    """Nobody maps table, and w2 does not map scared: w1's margin is scared's, w2's is happy's."""
+    rows = {
+        mode: {**words, "scared": [-1.0] * 3 + [-0.5] + [-1.0] * 4} for mode, words in (("slow", SLOW), ("fast", FAST))
+    }
+    margins = calibration(["table", "scared", "happy"], ["happy"], **rows).margins
+    assert margins["margin_slow"] == pytest.approx(((-1.0 - (-0.5 - 1.0 - 1.0) / 3) + 1.0) / 2)
+    assert all(map(math.isnan, calibration(["table"], ["happy"]).margins.values()))
 
 
 def test_rows_are_left_as_they_were():
     slow, fast = torch.full((1, 8), -50.0), torch.full((1, 8), -50.0)
-    sets = CategorySets(NAMES, [[]] * 7, 0)
-    calibrate([AlignedWord("happy", 0, 0)], slow, fast, ["happy"], Wheels(), sets)
+    sets = category_sets([[]] * 7)
+    calibrate([AlignedWord("happy", 0, 0, 0)], slow, fast, ["happy"], Wheels(), sets)
     assert (slow == -50.0).all()
     assert (fast == -50.0).all()
 
 
 def test_words_survive_json():
-    sets = CategorySets(NAMES, [[0], [], *([token] for token in range(2, 7))], 0)
+    sets = category_sets([[0], [], *TOKENS[2:]])
     found = calibration(["happy", "sad", "happy"], ["happy"], sets=sets).words_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     happy, _, again = found
@@ -207,7 +232,8 @@ def test_words_survive_json():
     assert happy["fast"]["w2"] == pytest.approx({"good": -0.6, "bad": -0.6})
     assert (happy["slow_word"], happy["fast_word"]) == (-1.0, -1.5)
     nothing = {"slow": None, "fast": None, "slow_word": None, "fast_word": None}
-    assert again == {"word": "happy", "counted": False, **nothing}
+    assert happy["covered"] == {"w1": True, "w2": True}
+    assert again == {"word": "happy", "counted": False, "covered": {}, **nothing}
 
 
 def test_batch_metrics_are_means_of_what_is_defined():
@@ -232,13 +258,15 @@ def test_batch_metrics_are_means_of_what_is_defined():
 
 def test_batch_metrics_leave_out_what_is_undefined_everywhere():
     metrics = batch_metrics([calibration([], ["happy"]), calibration(["happy"], ["table"])])
-    assert metrics == {f"confidence/{name}/undefined": 1.0 for name in SIGNALS}
+    covered = {"confidence/coverage": 1.0, "confidence/coverage_first": 1.0}
+    assert metrics == {f"confidence/{name}/undefined": 1.0 for name in SIGNALS} | covered
+    assert set(batch_metrics([calibration([], ["happy"])])) == {f"confidence/{name}/undefined" for name in SIGNALS}
 
 
 def test_the_mass_of_a_words_token_alone_is_the_words_own_log_prob():
     """With one token a category, the one the word begins with, category and word level are the same."""
     tokens = {"joy": 11, "low": 5, "mad": 40, "fear": 2, "surprise": 3, "good": 11, "bad": 5}
-    sets = CategorySets(NAMES, [[tokens[category]] for _, category in NAMES], 0)
+    sets = category_sets([[tokens[category]] for _, category in NAMES])
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([tokens["joy"], tokens["low"]])
     rows = [
@@ -247,10 +275,57 @@ def test_the_mass_of_a_words_token_alone_is_the_words_own_log_prob():
     ]
     for row, column in ((0, 0), (0, 5), (1, 1), (1, 6)):
         assert all(torch.equal(values[row, column], values[row, -1]) for values in rows)
-    words = [AlignedWord("happy", 0, 0), AlignedWord("sad", 1, 1)]
+    words = [AlignedWord("happy", 0, 0, 11), AlignedWord("sad", 1, 1, 5)]
     pos, neg, pos_word, neg_word = calibrate(words, *rows, ["happy"], Wheels(), sets, floor=-100.0).signals.values()
     assert (pos, neg) == pytest.approx((pos_word, neg_word))
     assert pos != 0 != neg
+
+
+def test_the_words_own_token_counts_in_full_for_its_own_category():
+    """By hand: of the token's probability e^-1 the set of joy has a quarter, so three quarters are added; that of good
+    does not have it, so all of it is added. Other categories stay as they are, and so does a second word."""
+    row = [-2.0, -3.0, -4.0, -5.0, -6.0, -2.5, -3.5, -1.0]
+    sets = CategorySets(
+        NAMES, [[7], [1], [2], [3], [4], [5], [1, 2]], [[0.25], *([1.0] * n for n in (1, 1, 1, 1, 1, 2))]
+    )
+    words = [AlignedWord("happy", 0, 0, 7), AlignedWord("sad", 1, 1, 1)]
+    rows = torch.tensor([row, row])
+    found = calibrate(words, rows, rows, ["happy"], Wheels(), sets).words_json()
+    joy, good = math.log(math.exp(-2) + 0.75 * math.exp(-1)), math.log(math.exp(-2.5) + math.exp(-1))
+    assert found[0]["slow"]["w1"] == pytest.approx({"joy": joy, "low": -3, "mad": -4, "fear": -5, "surprise": -6})
+    assert found[0]["fast"]["w2"] == pytest.approx({"good": good, "bad": -3.5})
+    assert found[1]["slow"]["w1"]["joy"] == -2.0
+    assert [word["covered"] for word in found] == [{"w1": True, "w2": False}, {"w1": True, "w2": True}]
+
+
+def test_coverage_counts_readings_and_the_first_of_each_wheel():
+    sets = category_sets([[], [1], [2], [3], [4], [0], []])  # happy's token is in good's set only, sad's in low's
+    batch = [calibration(["happy", "sad"], ["happy"], sets=sets), calibration(["table"], ["happy"], sets=sets)]
+    assert batch[0].coverage == Coverage(covered=2, readings=4, first_covered=1, first_readings=2)
+    metrics = batch_metrics(batch)
+    assert (metrics["confidence/coverage"], metrics["confidence/coverage_first"]) == (0.5, 0.5)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_words_own_category_is_at_least_as_likely_and_rises_with_it(data):
+    """Whatever the sets hold: conf(c(e)) ≥ log p(e), and a higher logit of the word alone never lowers conf(c(e))."""
+    size = 12
+    tokens = st.lists(st.integers(0, size - 1), max_size=4, unique=True)
+    token_ids = data.draw(st.lists(tokens, min_size=7, max_size=7))
+    shares = [[data.draw(st.floats(0.01, 1.0)) for _ in ids] for ids in token_ids]
+    logits = torch.tensor(data.draw(st.lists(st.floats(-6, 6), min_size=size, max_size=size)))[None]
+    token = data.draw(st.integers(0, size - 1))
+    sets, before = CategorySets(NAMES, token_ids, shares), None
+    for rise in (0.0, 0.5, 2.0):
+        raised = logits.clone()
+        raised[0, token] += rise
+        rows = set_log_probs(raised, torch.tensor([token]), TokenSets.from_lists(token_ids, shares))
+        word = calibrate([AlignedWord("happy", 0, 0, token)], rows, rows, [], Wheels(), sets).words_json()[0]
+        own = [word["slow"]["w1"]["joy"], word["slow"]["w2"]["good"]]
+        assert min(own) >= word["slow_word"] - 1e-5
+        assert before is None or all(after >= value - 1e-5 for after, value in zip(own, before, strict=True))
+        before = own
 
 
 @st.composite
@@ -258,10 +333,11 @@ def responses(draw, wheels):
     """Words, labels and rows above the floor on the built-in wheels."""
     vocabulary = st.sampled_from(["happy", "Joyful", "sad", "angry", "worried", "scared", "calm", "proud", "table"])
     answer = draw(st.lists(vocabulary, min_size=1, max_size=6))
-    sets = CategorySets(names := names_of(wheels), [[0] if draw(st.integers(0, 9)) else [] for _ in names], 0)
+    names = names_of(wheels)
+    sets = category_sets([[0] if draw(st.integers(0, 9)) else [] for _ in names], names)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     slow, fast = (-9 * torch.rand(len(answer), len(names) + 1, generator=generator).double() for _ in range(2))
-    words = [AlignedWord(word, place, place) for place, word in enumerate(answer)]
+    words = [AlignedWord(word, at, at, draw(st.integers(0, 1))) for at, word in enumerate(answer)]
     return words, slow, fast, draw(st.lists(vocabulary, max_size=3)), wheels, sets
 
 

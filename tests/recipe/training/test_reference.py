@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,11 +107,10 @@ def test_without_words_nothing_is_defined(name, results):
     assert all(math.isnan(getattr(results[name], key)) for key in REWARDS + MARGINS)
 
 
-def test_words_no_wheel_knows_earn_nothing_but_carry_the_margin(results):
+def test_words_no_wheel_knows_earn_nothing_and_carry_no_margin(results):
     result = results["only words no wheel knows"]
     assert words(results, "only words no wheel knows") == ["table", "blorp"]
-    assert all(math.isnan(getattr(result, reward)) for reward in REWARDS)
-    assert all(math.isfinite(getattr(result, key)) for key in MARGINS)
+    assert all(math.isnan(getattr(result, key)) for key in REWARDS + MARGINS)
 
 
 def test_labels_no_wheel_knows_leave_everything_undefined(results):
@@ -178,12 +178,13 @@ def test_words_without_a_token_of_their_own_do_not_count(processor):
     assert all(ids[slow_at] == fast_ids[fast_at] for *_, slow_at, fast_at in starts)
 
 
-def test_category_tokens_are_first_tokens_of_one_category(processor, builtin):
+def test_category_tokens_are_first_tokens_whose_shares_sum_to_one(processor, builtin):
     tokens = category_tokens(processor.tokenizer, builtin)
     for wheel in builtin.ids:
         own = list(tokens[wheel].values())
         assert len(own) == len(builtin.all_categories(wheel))
-        assert sum(map(len, own)) == len(set().union(*own)), "a token in two categories"
+        for token in set().union(*own):
+            assert sum(shares.get(token, 0) for shares in own) == pytest.approx(1)
     blank = processor.tokenizer.convert_tokens_to_ids("Ġ")
     assert not any(blank in own for categories in tokens.values() for own in categories.values())
     surprised = processor.tokenizer.encode(" surprised")[0]
@@ -192,11 +193,20 @@ def test_category_tokens_are_first_tokens_of_one_category(processor, builtin):
 
 def test_a_category_is_the_log_of_its_tokens_summed_probability():
     log_p = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0]).log()
-    found = confidences(log_p, {"w1": {"two": {0, 2}, "one": {3}, "none": set(), "impossible": {4}}})["w1"]
-    assert found["two"] == pytest.approx(math.log(0.4))
-    assert found["one"] == log_p[3].item()
+    tokens = {"two": {0: 1.0, 2: 0.5}, "one": {3: 1.0}, "none": {}, "impossible": {4: 1.0}}
+    wheels = SimpleNamespace(category=lambda word, wheel: {"glad": "two", "new": "none"}.get(word))
+
+    def of(word, sampled):
+        return confidences(log_p, {"w1": tokens}, wheels, word, sampled)["w1"]
+
+    found = of("table", 2)
+    assert found["two"] == pytest.approx(math.log(0.1 + 0.15))
+    assert found["one"] == pytest.approx(log_p[3].item())
     assert math.isnan(found["none"])
     assert found["impossible"] == FLOOR
+    assert of("glad", 2)["two"] == pytest.approx(math.log(0.1 + 0.3))  # in full where it is the word's own
+    assert of("glad", 1)["two"] == pytest.approx(math.log(0.1 + 0.15 + 0.2))
+    assert of("new", 3)["none"] == pytest.approx(math.log(0.4))
 
 
 def category_gap(word, wheel, category):
@@ -222,9 +232,11 @@ def test_rewards_and_margin_by_hand(builtin):
     # Every word's own gap is 2.
     assert gap_rewards(wheels, labels, answer, word_gap) == pytest.approx((2, -2))
     # The true ones are happy and scared, the three likeliest others sad, mad and disgusted.
-    assert margin(wheels, labels, slow) == pytest.approx((-1 - 4) / 2 - (-2 - 3 - 5) / 3)
+    assert margin(wheels, labels, [("table", fast), ("sad", slow), ("happy", fast)]) == pytest.approx(
+        (-1 - 4) / 2 - (-2 - 3 - 5) / 3
+    )
     # scared is undefined, and the three likeliest others are sad, disgusted and surprised.
-    assert margin(wheels, labels, fast) == pytest.approx(-1.5 - (-1 - 1 - 2) / 3)
+    assert margin(wheels, labels, [("happy", fast)]) == pytest.approx(-1.5 - (-1 - 1 - 2) / 3)
 
 
 def test_the_mean_is_over_wheels_that_know_both_truth_and_word(builtin):
@@ -239,7 +251,8 @@ def test_the_mean_is_over_wheels_that_know_both_truth_and_word(builtin):
     assert gap_rewards(builtin, ["revolting"], answer("happy"), category_gap)[1] == pytest.approx(-(1 + 2 + 4) / 3)
     assert gap_rewards(builtin, ["happy"], answer("queered"), category_gap)[1] == pytest.approx(-4)
     assert gap_rewards(builtin, ["happy"], answer("happy"), category_gap)[0] == pytest.approx(3)
-    assert margin(builtin, ["revolting"], conf(lambda wheel: 0.0 if wheel in ("w1", "w2", "w4") else math.inf)) == 0
+    found = conf(lambda wheel: 0.0 if wheel in ("w1", "w2", "w4") else math.inf)
+    assert margin(builtin, ["revolting"], [("happy", found)]) == 0
 
 
 def test_rows_are_distributions_over_the_whole_vocabulary(policy, processor, cases):

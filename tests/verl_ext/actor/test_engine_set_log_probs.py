@@ -23,6 +23,12 @@ def token_sets(processor):
 
 
 @pytest.fixture(scope="module")
+def token_shares(token_sets):
+    """Of every second token half counts."""
+    return [[1.0 if index % 2 else 0.5 for index in range(len(tokens))] for tokens in token_sets]
+
+
+@pytest.fixture(scope="module")
 def samples(processor, rows):
     """Responses of unequal lengths with branches of unequal lengths; places at both ends and twice the same."""
     from verl_ext.models.rope import position_ids
@@ -55,10 +61,10 @@ def samples(processor, rows):
 
 
 @pytest.fixture(scope="module")
-def runs(samples, token_sets, tiny_model, tmp_path_factory):
+def runs(samples, token_sets, token_shares, tiny_model, tmp_path_factory):
     """Number of ranks -> (one dict a rank, outputs)."""
     folder = tmp_path_factory.mktemp("set_log_probs")
-    torch.save({"token_sets": token_sets, "samples": samples}, folder / "cases.pt")
+    torch.save({"token_sets": token_sets, "token_shares": token_shares, "samples": samples}, folder / "cases.pt")
     found = {}
     for ranks in (1, 2):
         out = folder / str(ranks)
@@ -74,7 +80,7 @@ def joined(runs, ranks, way, name):
 
 
 @torch.no_grad()
-def naive(policy, processor, sample, continuation, places, token_sets):
+def naive(policy, processor, sample, continuation, places, sets):
     """(n, S + 1) from a forward of the prompt and this continuation alone."""
     from verl_ext.models.rope import position_ids
 
@@ -89,14 +95,15 @@ def naive(policy, processor, sample, continuation, places, token_sets):
     for place in places.tolist():
         at = len(sample["prompt_ids"]) + place
         log_probs = logits[at - 1].log_softmax(-1)
-        found.append([log_probs[tokens].logsumexp(0) for tokens in token_sets] + [log_probs[ids[at]]])
+        masses = [(log_probs[tokens].exp() * torch.tensor(shares)).sum().log() for tokens, shares in sets]
+        found.append([*masses, log_probs[ids[at]]])
     return torch.tensor(found)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("way", WAYS)
-def test_they_equal_naive_forwards(way, ranks, runs, samples, policy, processor, token_sets):
-    gaps = []
+def test_they_equal_naive_forwards(way, ranks, runs, samples, policy, processor, token_sets, token_shares):
+    gaps, sets = [], list(zip(token_sets, token_shares, strict=True))
     for part, continuation, places in (
         ("set_log_probs", "responses", "set_positions"),
         ("branch_set_log_probs", "branch_ids", "branch_set_positions"),
@@ -104,7 +111,7 @@ def test_they_equal_naive_forwards(way, ranks, runs, samples, policy, processor,
         rows = joined(runs, ranks, way, part)
         assert len(rows) == len(samples)
         for row, sample in zip(rows, samples, strict=True):
-            expected = naive(policy, processor, sample, sample[continuation], sample[places], token_sets)
+            expected = naive(policy, processor, sample, sample[continuation], sample[places], sets)
             found = row.view(-1, SETS + 1)
             assert found.shape == expected.shape
             assert torch.equal(found[:, SETS - 1].isneginf(), torch.ones(len(found), dtype=torch.bool)), "empty set"

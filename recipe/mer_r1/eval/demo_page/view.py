@@ -91,7 +91,7 @@ def view(
     answers = tuple(_answer(form, replies[form], true, wheels, wheel) for form in FORMS)
     bars = []
     for category in known:
-        values = {form: confidence[form][wheel].get(category) if form in confidence else None for form in FORMS}
+        values = {form: confidence.get(form, {}).get(wheel, {}).get(category) for form in FORMS}
         named_by = tuple(answer.form for answer in answers if category in answer.named)
         bars.append(Bar(category, values, named_by, category in true))
     truth = tuple(category for category in known if category in true)
