@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -157,6 +157,10 @@ def trace(
         words.append(Word(span, wheels.explain(text), correct, confidences[index] if names else None))
     readings = read(confidences, labels, wheels, names)
     found_rewards = rewards(readings) if names else {}
+    if scores.format == 1 and number(row["signals"].get("format")) == 0 and "thought_tokens" in row:
+        # The only rule that takes the format from a well-formed response.
+        scores = replace(scores, format=0.0)
+        notes.append(f"format 0 by mer_r1.min_thought_tokens: the thought has {row['thought_tokens']} tokens")
     group = [other for other in rows if group_of(other["uid"]) == group_of(row["uid"])]
     terms, advantage = _terms(group, group.index(row), estimator)
     computed = {**asdict(scores), **found_rewards}

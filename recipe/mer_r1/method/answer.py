@@ -63,11 +63,6 @@ class Answer:
     first_words: list[str] = field(default_factory=list)
     """The words of a closed answer before the thought; [] where the form has none."""
 
-    @property
-    def is_fast(self) -> bool:
-        """Whether this is a well-formed response with an empty thought."""
-        return self.well_formed and not self.think
-
 
 def build_prompt(subtitle: str, options: Sequence[str] = ()) -> str:
     """The user turn of a clip; `<video><audio>` are replaced by the dataset. `options` are labels to choose among.

@@ -19,6 +19,7 @@ from recipe.mer_r1.method.advantage import TermError
 from recipe.mer_r1.method.answer import FORMS, ask_for
 from recipe.mer_r1.method.experiments import estimator_of, load_estimators
 from recipe.mer_r1.method.reward import Scores
+from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.run import trackers
 from recipe.mer_r1.run.modes import ModeError, check_mode
@@ -163,6 +164,19 @@ def check_reward(config: DictConfig) -> EmotionWheels:
         raise PreflightError(f"mer_r1.wheels.folder: {error}") from error
 
 
+def check_settings(config: DictConfig) -> None:
+    """Values of ``mer_r1`` that no library checks."""
+    confidence, thought = config.mer_r1.confidence, config.mer_r1.min_thought_tokens
+    if confidence.shared_tokens not in SHARED_TOKENS:
+        raise PreflightError(
+            f"mer_r1.confidence.shared_tokens={confidence.shared_tokens}: choose one of {', '.join(SHARED_TOKENS)}."
+        )
+    if isinstance(confidence.floor, bool) or not isinstance(confidence.floor, int | float) or confidence.floor >= 0:
+        raise PreflightError(f"mer_r1.confidence.floor={confidence.floor}: give a negative number of nats, e.g. -20.")
+    if isinstance(thought, bool) or not isinstance(thought, int) or thought < 0:
+        raise PreflightError(f"mer_r1.min_thought_tokens={thought}: give a whole number of tokens, 0 or more.")
+
+
 def check_terms(config: DictConfig) -> None:
     """The advantage can be made: its terms name known signals, and nothing is asked for that they would ignore."""
     try:
@@ -240,6 +254,7 @@ def check_ppo(config: DictConfig) -> None:
     for module in config.mer_r1.plugins:
         if find_spec(module) is None:
             raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")
+    check_settings(config)
     check_terms(config)
     try:
         check_mode(config)

@@ -26,26 +26,38 @@ class EmotionRewardManager(RewardManagerBase):
         self.wheels = load_wheels(config.mer_r1.wheels.folder)
         self.form: str = config.mer_r1.form
         self.weights: dict[str, float] = dict(config.mer_r1.reward)
+        self.min_thought_tokens: int = config.mer_r1.min_thought_tokens
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score the last sequence of a trajectory.
 
         Returns:
             ``reward_score`` (the weighted sum) and ``reward_extra_info``: the fields of :class:`Scores`, ``num_words``,
-            and, as text, ``truth`` and ``predicted``, the categories of labels and answer on all wheels.
+            ``thought_tokens``, and, as text, ``truth`` and ``predicted``, the categories of labels and answer on all
+            wheels.
         """
         item = data[-1]
         length = int(item.batch["attention_mask"][-item.batch["responses"].shape[-1] :].sum())
         text = self.tokenizer.decode(item.batch["responses"][:length], skip_special_tokens=True)
-        answer = parse((item.non_tensor_batch.get("response_prefix") or "") + text, self.form)
+        prefix = item.non_tensor_batch.get("response_prefix") or ""
+        answer = parse(prefix + text, self.form)
         labels = list(item.non_tensor_batch["reward_model"]["ground_truth"])
         scores = asdict(score_answer(answer, labels, self.wheels))
+        thought_tokens = len(self.tokenizer.encode(answer.think, add_special_tokens=False))
+        # A thought that the prompt itself has emptied (fast thinking) is not the policy's.
+        if thought_tokens < self.min_thought_tokens and "</think>" not in prefix:
+            scores["format"] = 0.0
         reward = sum(weight * scores[name] for name, weight in self.weights.items())
         # Text, because verl averages every number of a validation over the clips.
         categories = {"truth": self._categories(labels), "predicted": self._categories(answer.words)}
         return {
             "reward_score": reward,
-            "reward_extra_info": {**scores, "num_words": len(answer.words), **categories},
+            "reward_extra_info": {
+                **scores,
+                "num_words": len(answer.words),
+                "thought_tokens": thought_tokens,
+                **categories,
+            },
         }
 
     def _categories(self, words: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,9 @@ from recipe.mer_r1.training.rollout_file import RolloutRows
 from verl_ext.models.export import export
 
 # Scores of the reward manager that are averaged into every step's metrics.
-SCORES = ("recall", "precision", "f1", "format", "wheels", "num_words")
+SCORES = ("recall", "precision", "f1", "format", "wheels", "num_words", "thought_tokens")
+SHORT_THOUGHT = 5
+"""Tokens; a thought of fewer is counted as short."""
 PREFIX = "mer_r1_"
 
 
@@ -113,6 +115,7 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         metrics.update(report.metrics)
         known = [info for info in infos if info is not None]
         metrics.update({f"reward/{name}": float(np.mean([info[name] for info in known])) for name in SCORES})
+        metrics.update(_thought_metrics([info["thought_tokens"] for info in known]))
         by_category = category_metrics([i["truth"] for i in known], [i["predicted"] for i in known])
         metrics.update({f"category/{name}": value for name, value in by_category.items()})
         tokens = [tag["response_len"] for tag in batch.tags]
@@ -165,6 +168,14 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         if dump_path == self.config.trainer.get("rollout_data_dir"):
             reward_extra_infos_dict |= self._rows.columns(reward_extra_infos_dict["uid"])
         super()._dump_generations(reward_extra_infos_dict=reward_extra_infos_dict, dump_path=dump_path, **columns)
+
+
+def _thought_metrics(tokens: Sequence[int]) -> dict[str, float]:
+    """Shares of thoughts that are empty, and of short ones, empty ones included."""
+    return {
+        "reward/thought_empty": sum(number == 0 for number in tokens) / len(tokens),
+        "reward/thought_short": sum(number < SHORT_THOUGHT for number in tokens) / len(tokens),
+    }
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:

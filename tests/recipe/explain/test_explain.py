@@ -180,6 +180,15 @@ def test_page_needs_no_other_file(rows, builtin):
     assert "src=" not in document
 
 
+def test_a_format_that_the_length_of_the_thought_took_is_no_difference(rows, builtin):
+    rows[0]["signals"]["format"] = 0.0
+    assert "format" in {check.name for check in explain(rows, builtin).differences}
+    rows[0]["thought_tokens"] = 3
+    found = explain(rows, builtin)
+    assert "format" not in {check.name for check in found.differences}
+    assert "format 0 by mer_r1.min_thought_tokens: the thought has 3 tokens" in found.notes
+
+
 def test_without_confidences_the_rest_is_shown_and_the_reason(rows, builtin):
     for entry in rows:
         del entry["words"]

@@ -29,8 +29,7 @@ def test_slow_and_fast_forms():
     assert slow_response("He smiles.", ["happy", "proud"]) == "<think>He smiles.</think><answer>happy, proud</answer>"
     assert fast_response(["happy", "proud"]) == "<think></think><answer>happy, proud</answer>"
     assert fast_response(["happy"]).startswith(FAST_PREFIX)
-    assert parse(fast_response(["happy"])).is_fast
-    assert not parse(slow_response("x", ["happy"])).is_fast
+    assert parse(fast_response(["happy"])).think == ""
 
 
 def test_parse_reads_words_and_spans():

@@ -222,3 +222,17 @@ def test_confidence_of_replies_that_were_begun_for_the_model_is_refused(config):
     begun.mer_r1.confidence.always = True
     with pytest.raises(preflight.PreflightError, match=r"response_prefixes.train has .*slow"):
         preflight.check_terms(begun)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"mer_r1__confidence__shared_tokens": "mix"}, "shared_tokens=mix: choose one of split, drop, keep"),
+        ({"mer_r1__confidence__floor": 0}, "floor=0: give a negative number"),
+        ({"mer_r1__confidence__floor": "low"}, "floor=low: give a negative number"),
+        ({"mer_r1__min_thought_tokens": -1}, "min_thought_tokens=-1: give a whole number"),
+        ({"mer_r1__min_thought_tokens": True}, "min_thought_tokens=True: give a whole number"),
+    ],
+)
+def test_a_setting_that_no_library_checks_is_checked_here(changed, message, config):
+    assert message in complaint(config(**changed))

@@ -98,7 +98,14 @@ def test_the_reward_manager_scores_the_form_and_names_the_categories():
     tokenizer: PreTrainedTokenizerFast = train_tokenizer([text] * 3, ["sad", "happy"], vocab_size=400)
     ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
     config = OmegaConf.create(
-        {"mer_r1": {"wheels": {"folder": None}, "form": TWICE, "reward": {"f1_first": 0.9, "f1": 1.1, "format": 1.0}}}
+        {
+            "mer_r1": {
+                "wheels": {"folder": None},
+                "form": TWICE,
+                "reward": {"f1_first": 0.9, "f1": 1.1, "format": 1.0},
+                "min_thought_tokens": 0,
+            }
+        }
     )
     manager = EmotionRewardManager(config, tokenizer, None)
     data = DataProto.from_dict(
@@ -110,3 +117,39 @@ def test_the_reward_manager_scores_the_form_and_names_the_categories():
     info = found["reward_extra_info"]
     assert (info["f1_first"], info["f1"], info["num_words"]) == (0.0, 1.0, 1)
     assert info["truth"] == info["predicted"] == " ".join(f"{w}/{BUILTIN.category('happy', w)}" for w in BUILTIN.ids)
+
+
+@pytest.mark.seam
+@pytest.mark.parametrize(
+    ("needed", "prefix", "text", "expected"),
+    [
+        (0, "", "<think></think><answer>happy</answer>", 1.0),  # the paper's rule: an empty thought is well formed
+        (1, "", "<think></think><answer>happy</answer>", 0.0),
+        (1, "", "<think> \n</think><answer>happy</answer>", 0.0),  # blanks are no thought
+        (1, "", "<think>No.</think><answer>happy</answer>", 1.0),
+        (9, "", "<think>No.</think><answer>happy</answer>", 0.0),
+        (9, "<think></think><answer>", "happy</answer>", 1.0),  # fast thinking: the prompt has emptied the thought
+        (0, "", "No.</think><answer>happy</answer>", 0.0),
+    ],
+)
+def test_a_thought_can_be_asked_for(needed, prefix, text, expected):
+    import torch
+    from verl import DataProto
+
+    from recipe.mer_r1.training.reward_manager import EmotionRewardManager
+    from verl_ext.models.tiny_tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer([text] * 3, ["happy"], vocab_size=400)
+    settings = {"wheels": {"folder": None}, "form": "think_answer", "reward": {"format": 2.0}}
+    config = OmegaConf.create({"mer_r1": {**settings, "min_thought_tokens": needed}})
+    ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
+    data = DataProto.from_dict(
+        {"responses": ids, "attention_mask": torch.ones_like(ids)},
+        non_tensors={"reward_model": [{"ground_truth": ["happy"]}], "response_prefix": [prefix]},
+    )
+    found = asyncio.run(EmotionRewardManager(config, tokenizer, None).run_single(data))
+    assert found["reward_extra_info"]["format"] == expected
+    assert found["reward_score"] == 2 * expected
+    assert found["reward_extra_info"]["f1"] == 1.0  # the words are scored all the same
+    thought = "No." if "<think>No." in text else ""
+    assert found["reward_extra_info"]["thought_tokens"] == len(tokenizer.encode(thought, add_special_tokens=False))
