@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from recipe.mer_r1.doctor import agreement, inputs, machine, screen, software
+from recipe.mer_r1.doctor import agreement, confidence, inputs, machine, screen, software
 from recipe.mer_r1.doctor.outcome import Result, Subject, run
 from recipe.mer_r1.run import launch
 
@@ -40,7 +40,7 @@ def diagnose(subject: Subject) -> list[Result]:
     if composes:
         launch.prepare_environment(subject.preset.device, subject.model_path)
     device = subject.preset.device if composes else None
-    others = [*software.checks(device), *machine.CHECKS, *inputs.CHECKS, *agreement.CHECKS]
+    others = [*software.checks(device), *machine.CHECKS, *inputs.CHECKS, *confidence.CHECKS, *agreement.CHECKS]
     return [first, *(run(check, subject, composes) for check in others)]
 
 

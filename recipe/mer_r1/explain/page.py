@@ -9,6 +9,7 @@ from recipe.mer_r1.explain.trace import Trace, Word
 from recipe.mer_r1.explain.wording import (
     SHORT,
     answer_of,
+    covered,
     figure,
     formula,
     normalised,
@@ -97,7 +98,7 @@ def _readings(found: Trace) -> str:
         side = '<span class="correct">E⁺</span>' if r.correct else '<span class="incorrect">E⁻</span>'
         numbers = (figure(r.slow), figure(r.fast), figure(r.gap, signed=True), figure(r.gap_word, signed=True))
         rows.append([escape(visible(r.word)), r.wheel, escape(r.category), side, *numbers])
-    notes = "".join(f"<p>{escape(note)}</p>" for note in uncounted(found))
+    notes = "".join(f"<p>{escape(note)}</p>" for note in filter(None, [covered(found), *uncounted(found)]))
     rewards = [
         [name, *(figure(found.rewards[f"calib_{side}{suffix}"], signed=True) for side in ("pos", "neg"))]
         for name, suffix in (("by category", ""), ("by word", "_word"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recipe.mer_r1.method.confidence import MODES, NAN, WordConfidence
+from recipe.mer_r1.method.word_confidence import MODES, NAN, WordConfidence
 
 Row = dict[str, Any]
 _TEXTS = {"input": str, "output": str, "gts": list}

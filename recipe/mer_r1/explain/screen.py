@@ -13,6 +13,7 @@ from recipe.mer_r1.explain.trace import Trace
 from recipe.mer_r1.explain.wording import (
     SHORT,
     answer_of,
+    covered,
     figure,
     formula,
     normalised,
@@ -104,7 +105,7 @@ def _calibration(found: Trace, console: Console) -> None:
         )
         last = reading.word
     _print(table, console, "No word takes part: E⁺ and E⁻ are empty.")
-    for note in uncounted(found):
+    for note in filter(None, [covered(found), *uncounted(found)]):
         console.print(Text(note, style="dim"))
     summary = _table("Calibration rewards (Eq. 11)", ("",), ("R⁺", "R⁻"))
     for name, suffix in (("by category", ""), ("by word", "_word")):

@@ -12,10 +12,12 @@ import torch
 from recipe.mer_r1.explain.rollout_batch import Row, group_of, number, signals_of, word_confidences
 from recipe.mer_r1.method.advantage import Groups, Term, combine, term_values
 from recipe.mer_r1.method.answer import FORMS, parse
-from recipe.mer_r1.method.confidence import NAN, Reading, WordConfidence, margins, read, rewards
+from recipe.mer_r1.method.confidence import Reading, read, rewards
 from recipe.mer_r1.method.experiments import Estimator
+from recipe.mer_r1.method.margin import margins
 from recipe.mer_r1.method.reward import Scores, SetScores, score_answer, wheel_scores
 from recipe.mer_r1.method.wheel import EmotionWheels, Explanation
+from recipe.mer_r1.method.word_confidence import NAN, Coverage, WordConfidence, coverage_of
 
 TOLERANCE = 1e-5
 """Absolute and relative; the file's numbers were float32."""
@@ -105,6 +107,8 @@ class Trace:
     rewards: dict[str, float]
     """R⁺, R⁻ by category and word; {} without confidences."""
     margins: dict[str, float]
+    coverage: Coverage
+    """Of the readings; no readings where the file does not say."""
     terms: list[TermShare]
     advantage: float
     whitened: bool
@@ -183,6 +187,7 @@ def trace(
         readings=sorted(readings, key=lambda reading: answer.words.index(reading.word)),
         rewards=found_rewards,
         margins=margins(confidences, labels, wheels, names) if names else {},
+        coverage=coverage_of(confidences),
         terms=terms,
         advantage=advantage,
         whitened=estimator.whiten,

@@ -67,6 +67,15 @@ def paths(found: Trace) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
+def covered(found: Trace) -> str:
+    """How many readings have the word's own first token in their category's set; "" where the file does not say."""
+    seen = found.coverage
+    if not seen.readings:
+        return ""
+    first = f"{seen.first_covered} of {seen.first_readings} at the first word"
+    return f"Own first token in the category's set (Eq. 1): {seen.covered} of {seen.readings} readings, {first}."
+
+
 def uncounted(found: Trace) -> list[str]:
     """Words that take no part in the calibration, and why; [] without confidences."""
     notes, seen = [], set()

@@ -12,7 +12,7 @@ from recipe.mer_r1.doctor import __main__ as doctor
 from recipe.mer_r1.doctor.outcome import Check, Subject, ok, run, warning
 
 NAMES = ["preset", "python", "libraries", "plugin", "packages", "gpus", "memory", "cores", "shared memory", "disk"]
-NAMES += ["loopback", "codecs", "ffmpeg", "espeak-ng", "wheels", "model", "vLLM and transformers agree"]
+NAMES += ["loopback", "codecs", "ffmpeg", "espeak-ng", "wheels", "model", "confidence", "vLLM and transformers agree"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def environment():
 def only(monkeypatch, *functions):
     """The preset's check and these."""
     monkeypatch.setattr(doctor.software, "checks", lambda _: [])
-    for module in (doctor.machine, doctor.inputs, doctor.agreement):
+    for module in (doctor.machine, doctor.inputs, doctor.confidence, doctor.agreement):
         monkeypatch.setattr(module, "CHECKS", [])
     made = [Check(function.__name__, function, needs_preset=True) for function in functions]
     monkeypatch.setattr(doctor.machine, "CHECKS", made)

@@ -16,8 +16,9 @@ from recipe.mer_r1.explain.rollout_batch import BatchError, check_texts, group_o
 from recipe.mer_r1.explain.screen import show
 from recipe.mer_r1.explain.trace import trace
 from recipe.mer_r1.method.alignment import AlignedWord
-from recipe.mer_r1.method.confidence import calibrate, margins, read, rewards
+from recipe.mer_r1.method.confidence import calibrate, read, rewards
 from recipe.mer_r1.method.experiments import Estimator, ExperimentError, load_experiment
+from recipe.mer_r1.method.margin import margins
 from recipe.mer_r1.method.token_sets import CategorySets
 
 PROMPT = "user\nSubtitle: It works!\nWhat does the person feel? Reason inside <think> </think>, then list the emotion "
@@ -178,6 +179,16 @@ def test_page_needs_no_other_file(rows, builtin):
     assert "://" not in document
     assert "url(" not in document
     assert "src=" not in document
+
+
+def test_coverage_is_shown_where_the_file_has_it(rows, builtin):
+    assert "Own first token" not in on_screen(explain(rows, builtin))
+    for word, covered in zip(rows[0]["words"], (True, False), strict=False):
+        word["covered"] = dict.fromkeys(("w1", "w2"), covered)
+    found = explain(rows, builtin)
+    said = "2 of 4 readings, 2 of 2 at the first word."
+    for text in (" ".join(on_screen(found).split()), " ".join(Text(page(found)).words)):
+        assert f"Own first token in the category's set (Eq. 1): {said}" in text
 
 
 def test_a_format_that_the_length_of_the_thought_took_is_no_difference(rows, builtin):
