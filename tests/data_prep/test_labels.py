@@ -99,7 +99,9 @@ def test_json_nested_without_end(tmp_path):
 def test_a_task_without_questions_is_named(tmp_path):
     corpora.make("mme_emotion", tmp_path)
     (tmp_path / "IR" / "question" / "IR.json").unlink()
-    with pytest.raises(CorpusError, match="IR/question: no question file; --root names the folder of the tasks"):
+    with pytest.raises(
+        CorpusError, match="IR/question: no question file; set --root to the folder that contains the tasks"
+    ):
         list(readers.get("mme_emotion").clips(Root(tmp_path)))
 
 
