@@ -27,7 +27,9 @@ class TokenSets:
         """Build from one list of token ids a set. Raises ValueError where a set names a token twice."""
         for index, tokens in enumerate(sets):
             if len(set(tokens)) != len(tokens):
-                raise ValueError(f"token set {index} names a token twice; its mass would count double")
+                raise ValueError(
+                    f"token set {index} contains the same token twice; its probability would be counted twice"
+                )
         token_ids = [token for tokens in sets for token in tokens]
         set_ids = [index for index, tokens in enumerate(sets) for _ in tokens]
         as_tensor = {"dtype": torch.int64, "device": device}
