@@ -164,7 +164,7 @@ def test_the_tables_show_each_prompt_and_say_which_experiment_trained(write):
     for part in ("happy, answer5", "signal calib_neg", "undefined", "mer_r1 (trained)", "stored advantage"):
         assert part in text
     assert "rd (trained)" not in text
-    assert "None of these" in output(write(trained(responses(), "mer_r1")), "experiment=rd")
+    assert "No experiment reproduces" in output(write(trained(responses(), "mer_r1")), "experiment=rd")
 
 
 def test_a_batch_without_stored_advantages_is_replayed_too(write):
@@ -173,7 +173,7 @@ def test_a_batch_without_stored_advantages_is_replayed_too(write):
     entry = json.loads(output(path, "experiment=rd", "--json"))["experiments"]["rd"]
     assert entry["max_abs_difference"] is None
     assert not entry["trained"]
-    assert "nothing stored" in output(path, "experiment=rd")
+    assert "no stored advantage" in output(path, "experiment=rd")
 
 
 def test_a_folder_is_read_in_the_order_of_its_steps_each_file_a_batch_of_its_own(write, tmp_path):
@@ -249,12 +249,12 @@ def test_a_file_or_folder_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "name an experiment"),
+        ([], "give an experiment"),
         (["--all", "experiment=rd"], "not both"),
         (["experiment=mer"], "Could not find 'experiment/mer'"),
         (["experiment=rd", "experiment.lambda=1"], "Could not override 'experiment.lambda'"),
         (["experiment=rd", "experiment.terms=[{signals: {recal: 1.0}}]"], "did you mean recall"),
-        (["experiment=rd", "algorithm.adv_estimator=grpo"], "an estimator of verl's own"),
+        (["experiment=rd", "algorithm.adv_estimator=grpo"], "one of verl's own estimators"),
     ],
 )
 def test_a_wrong_command_is_answered(arguments, named, write):

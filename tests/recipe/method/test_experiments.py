@@ -169,14 +169,16 @@ def test_what_terms_would_ignore_is_refused(key, value, run):
     preflight.check_terms(config)
     config.algorithm[key] = value
     with pytest.raises(
-        preflight.PreflightError, match=f"algorithm.{key}={str(value).lower()}: mer_r1 is made of terms"
+        preflight.PreflightError,
+        match=f"algorithm.{key}={str(value).lower()}: the advantage terms of mer_r1 ignore this key",
     ):
         preflight.check_terms(config)
 
 
 @pytest.mark.seam
 @pytest.mark.parametrize(
-    ("name", "named"), [("mer_r2", "no such estimator; there are a1, a2,"), ("gdpo", "experiment=gdpo is the same")]
+    ("name", "named"),
+    [("mer_r2", "unknown estimator; use one of a1, a2,"), ("gdpo", "Use experiment=gdpo, which computes the same")],
 )
 def test_an_estimator_that_cannot_run_is_refused(name, named, run):
     config = copy.deepcopy(run)

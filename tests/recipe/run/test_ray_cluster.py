@@ -47,12 +47,16 @@ ASYNC = ("mode=separate_async", "preset.nnodes=1")
     ("nodes", "overrides", "message"),
     [
         ("2", ["preset.nnodes=2"], None),
-        ("2", ["preset.nnodes=3"], "preset.nnodes=3: more than the job's nodes, 2."),
-        ("2", ["preset.nnodes=1"], "preset.nnodes=1: of the job's nodes, 2, some would be idle."),
+        ("2", ["preset.nnodes=3"], "preset.nnodes=3: the run needs more nodes than the job has (2)."),
+        ("2", ["preset.nnodes=1"], "preset.nnodes=1: some of the job's 2 nodes would be idle."),
         ("2", ASYNC, None),  # a node a pool
         ("1", ASYNC, None),  # both on one
-        ("3", ASYNC, "preset.nnodes=1 and mode.rollout_nodes=1: of the job's nodes, 3, some would be idle."),
-        ("1", [*ASYNC, "mode.rollout_nodes=2"], "preset.nnodes=1 and mode.rollout_nodes=2: more than the job's nodes"),
+        ("3", ASYNC, "preset.nnodes=1 and mode.rollout_nodes=1: some of the job's 3 nodes would be idle."),
+        (
+            "1",
+            [*ASYNC, "mode.rollout_nodes=2"],
+            "preset.nnodes=1 and mode.rollout_nodes=2: the run needs more nodes than the job has (1)",
+        ),
     ],
 )
 def test_a_run_that_does_not_fit_the_jobs_nodes_ends_before_ray_starts(nodes, overrides, message, capsys):
@@ -68,7 +72,7 @@ def test_nodes_that_do_not_come_are_named_when_the_time_is_over(capsys):
         start = time.monotonic()
         assert ray_cluster.main(["wait", f"127.0.0.1:{server.getsockname()[1]}", "0.3", "n1", "n2"]) == 1
     assert time.monotonic() - start < 5
-    assert "0 of 2 Ray nodes are up after 0.3 s; not there: n1, n2" in capsys.readouterr().err
+    assert "0 of 2 Ray nodes are up after 0.3 s; missing: n1, n2" in capsys.readouterr().err
 
 
 def bash(script, *arguments, **environment):

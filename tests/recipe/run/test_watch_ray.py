@@ -63,7 +63,7 @@ def test_a_killed_actor_is_named_and_a_wait_for_another_ended(cluster, monkeypat
     with pytest.raises(watch.DeadProcessError, match=named) as caught, watch.deaths(1.0):
         kill_and_wait(cluster, pid, actors["rollout"][0])
     assert time.monotonic() - before < 20
-    assert "The run had not ended 1 s later" in str(caught.value)
+    assert "The run did not end within 1 s after that" in str(caught.value)
     assert "leaves" not in str(caught.value)
     assert capsys.readouterr().err.count("main_ppo: WorkerDict_0") == 1
 
