@@ -282,7 +282,7 @@ def test_overrides_of_an_experiment():
     ].weight == pytest.approx(0.3)
     with pytest.raises(ExperimentError, match=r"lambda_kali.*experiment\.lambda_cali"):
         load_experiment("mer_r1", ["experiment.lambda_kali=0.3"])
-    with pytest.raises(ExperimentError, match="there are a1, a2"):
+    with pytest.raises(ExperimentError, match="use one of a1, a2"):
         load_experiment("mer_r2")
 
 
@@ -333,9 +333,9 @@ def test_command_line(rows, write, tmp_path, capsys, monkeypatch):
     assert "differs from the file" in capsys.readouterr().out.replace("\n", " ")
     for arguments, message in (
         (["9"], "no uid '9'"),
-        (["1", "experiment=nothing"], "no experiment 'nothing'"),
+        (["1", "experiment=nothing"], "unknown experiment 'nothing'"),
         (["1", "--wheels", str(tmp_path / "nowhere")], "nowhere"),
-        (["1", "experiment=videoauto_r1", "experiment.terms=[{signals: {joy: 1}}]"], "no signal 'joy'"),
+        (["1", "experiment=videoauto_r1", "experiment.terms=[{signals: {joy: 1}}]"], "unknown signal 'joy'"),
     ):
         assert main([str(path), *arguments]) == 2
         assert message in capsys.readouterr().err

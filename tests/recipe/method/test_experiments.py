@@ -135,11 +135,11 @@ def test_another_experiments_estimator_can_be_named():
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("experiment.terms=[{signals: {recal: 1.0}}]", "no signal 'recal': did you mean recall"),
+        ("experiment.terms=[{signals: {recal: 1.0}}]", "unknown signal 'recal': did you mean recall"),
         ("experiment.terms=[{signal: {recall: 1.0}}]", "['signal']"),
         ("experiment.terms=[]", "no terms"),
-        ("experiment.terms=null", "terms are a list"),
-        ("experiment.terms=recall", "terms are a list"),
+        ("experiment.terms=null", "terms must be a list"),
+        ("experiment.terms=recall", "terms must be a list"),
         ("experiment.terms=[recall]", "term 1 is 'recall'"),
         ("experiment.lambda_cali=much", "weight is 'much'"),
         ("experiment.whiten=often", "whiten is 'often'"),
@@ -159,7 +159,7 @@ def test_wrong_terms_are_an_error_before_ray_starts(override, named):
 def test_they_stop_a_run_first_of_all():
     """By the entry point's own way, before it looks at models, clips or workers."""
     config = launch.compose("ppo", ["experiment=mer_r1", "experiment.terms=[{signals: {recal: 1.0}}]"])
-    with pytest.raises(preflight.PreflightError, match="no signal 'recal': did you mean recall"):
+    with pytest.raises(preflight.PreflightError, match="unknown signal 'recal': did you mean recall"):
         preflight.check_ppo(config)
 
 

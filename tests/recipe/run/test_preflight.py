@@ -207,7 +207,7 @@ def test_a_form_that_does_not_exist_and_one_that_the_prompts_cannot_ask_for_are_
         preflight.check_form("twice", "experiment.form")
     file = shard(lambda index, row: row["prompt"][-1].update(content="<video><audio>Well?"))
     changed = config(data__train_files=[str(file)], data__form="answer_think_answer")
-    with pytest.raises(preflight.PreflightError, match=r"shard.parquet row 0: .* can't be asked for"):
+    with pytest.raises(preflight.PreflightError, match=r"shard.parquet row 0: .* cannot be used"):
         preflight.check_shards(changed)
 
 
