@@ -150,7 +150,7 @@ def test_missing_zero_scores_and_counts(run):
         "ew", ("csv", GOLD), ("csv", 'name,openset\na,"happy,sad"\nz,sad\n'), "--missing", "zero"
     )
     assert (code, result["unmatched"], result["R"]) == (0, {"gold": 2, "pred": 1}, 0.5)
-    assert "2 labels without prediction scored 0, 1 predictions left out" in out
+    assert "2 labels without a prediction scored 0, 1 predictions without a label ignored" in out
 
 
 def test_a_missing_sentiment_is_wrong_and_no_odd_word(run):
@@ -158,7 +158,7 @@ def test_a_missing_sentiment_is_wrong_and_no_odd_word(run):
     code, out, _, result = run("waf", ("csv", gold), ("csv", pred), "--missing", "zero")
     assert (code, result["n_other"], result["unmatched"]) == (0, 0, {"gold": 1, "pred": 0})
     assert result["waf"] == pytest.approx(1 / 3)
-    assert "1 labels without prediction counted as wrong" in out
+    assert "1 labels without a prediction counted as wrong" in out
 
 
 def rows(text, header="name,openset"):
@@ -215,8 +215,8 @@ BAD = {
     "wheel folder": ("ew", SAD, SAD, ("--wheels", "/nowhere"), "wheel1.xlsx: cannot be read"),
     "unknown rules": ("ew", SAD, SAD, ("--rules", "mer2024"), "mer2024"),
     "unknown task": ("map", SAD, SAD, (), "map"),
-    "level of hit": ("hit", SAD, SAD, ("--level", "2"), "--level 2 has no meaning for --task hit"),
-    "wheels of waf": ("waf", SAD, SAD, ("--rules", "mer2025"), "no meaning for --task waf"),
+    "level of hit": ("hit", SAD, SAD, ("--level", "2"), "--level 2 cannot be used with --task hit"),
+    "wheels of waf": ("waf", SAD, SAD, ("--rules", "mer2025"), "cannot be used with --task waf"),
     "no regex": ("ew", SAD, SAD, ("--names", "("), "not a regular expression"),
     "nothing selected": ("ew", SAD, SAD, ("--names", "x"), "matches no name"),
     "output": ("ew", SAD, SAD, ("--json", "/proc/none/out.json"), "cannot be written"),
