@@ -83,7 +83,7 @@ def test_a_real_models_confidences_are_written_and_a_cut_off_file_goes_on(real, 
     main_eval.main(["confidence", str(real)])
     printed = capsys.readouterr().out
     assert f"{real}: confidences of {2 * CLIPS} answers computed, 0 were there already" in printed
-    assert f"{2 * CLIPS} answers are kept as text that was sampled in other tokens" in printed
+    assert f"for {2 * CLIPS} answers the sampled tokens differ from the tokenizer's tokens" in printed
     written = {mode: confidence_path(real / f"{mode}.jsonl").read_bytes() for mode in ("slow", "fast")}
     slow, fast = ([json.loads(line) for line in text.splitlines()] for text in written.values())
     assert [line["index"] for line in slow] == [line["index"] for line in fast] == [0, 1, 2]
@@ -102,13 +102,13 @@ def test_a_real_models_confidences_are_written_and_a_cut_off_file_goes_on(real, 
     assert f"{real}: confidences of 1 answers computed, {2 * CLIPS - 1} were there already" in capsys.readouterr().out
     assert confidence_path(real / "slow.jsonl").read_bytes() == written["slow"]
     main_eval.main(["confidence", str(real)])
-    assert f"{real}: all {2 * CLIPS} answers are read" in capsys.readouterr().out
+    assert f"{real}: the confidences of all {2 * CLIPS} answers are there already" in capsys.readouterr().out
 
 
 @pytest.mark.seam
 def test_files_of_other_settings_or_answers_do_not_go_on(real, complaint):
     claim(real / "slow.jsonl", meta(real, floor=-10.0))
-    assert "was read with other settings (reading: " in complaint(real)
+    assert "was computed with other settings (reading: " in complaint(real)
     sure(real, "fast", [-1.0], floor=-10.0)
     answers = real / "fast.jsonl"
     answers.write_text(answers.read_text().replace("happy", "joyful", 1))

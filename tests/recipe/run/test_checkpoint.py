@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_the_old_one_and_says_so(trainer_class, small_disk) -
 def test_a_full_disk_at_the_first_checkpoint(trainer_class, small_disk) -> None:
     from recipe.mer_r1.run.checkpoint import CheckpointError
 
-    with pytest.raises(CheckpointError, match="There is none before it") as caught:
+    with pytest.raises(CheckpointError, match="There is no earlier checkpoint") as caught:
         trainer_class(small_disk, size=4 * MB).save(2)
     del caught
     gc.collect()

@@ -95,4 +95,6 @@ def test_a_look_that_fails_is_not_the_last(cluster, monkeypatch, capsys):
     later, waits = start(cluster, "later"), start(cluster, "waits")
     with pytest.raises(watch.DeadProcessError, match="later"), watch.deaths(0.5):
         kill_and_wait(cluster, later[1], waits[0], after=1)
-    assert capsys.readouterr().err.count("could not look for deaths, will again: ConnectionError('busy')") == 2
+    assert (
+        capsys.readouterr().err.count("could not check for dead workers, will try again: ConnectionError('busy')") == 2
+    )

@@ -180,7 +180,7 @@ def test_what_cannot_be_used_is_refused_at_once(make, shard, processor, tmp_path
         make(tmp_path / "none.parquet")
     with pytest.raises(ShardError, match="no_padding"):
         make(pad_mode="right")
-    with pytest.raises(ShardError, match="the model folder has none"):
+    with pytest.raises(ShardError, match=r"the model folder \(model\.path\) does not contain it"):
         OmniSFTDataset(str(shard), processor.tokenizer, OmegaConf.create({}), None)
 
 
