@@ -209,20 +209,20 @@ SIGNALS = responses()[1]["signals"]
 @pytest.mark.parametrize(
     ("rows", "line", "named"),
     [
-        (['{"uid": "a_0_0", "sig'], 1, "no JSON"),
-        ([""], 1, "no JSON"),
-        (["[1]"], 1, "list in place of an object"),
+        (['{"uid": "a_0_0", "sig'], 1, "not JSON"),
+        ([""], 1, "not JSON"),
+        (["[1]"], 1, "a JSON object is needed, not a list"),
         (changed(uid=None), 2, "uid is None"),
         (changed(uid="clip"), 2, "PROMPT_RESPONSE_TURN"),
         (changed(uid="clip_a_b_c"), 2, "PROMPT_RESPONSE_TURN"),
-        (changed(uid="clip_a_0_0"), 2, "stands in line 1 already"),
-        (changed(line=1, signals=None), 1, "no column `signals`"),
+        (changed(uid="clip_a_0_0"), 2, "is already in line 1"),
+        (changed(line=1, signals=None), 1, "column `signals` is missing"),
         (changed(signals=[1.0]), 2, r"signals is \[1.0\]"),
         (changed(signals={**SIGNALS, "recall": "1"}), 2, "signals.recall is '1'"),
         (changed(signals={**SIGNALS, "recall": float("nan")}), 2, "or null"),
         (changed(signals={**SIGNALS, "recall": float("inf")}), 2, "signals.recall is inf"),
-        (changed(signals={"recall": 1.0}), 2, "its signals differ from line 1's in calib_neg"),
-        (changed(line=3, advantage=1.0), 3, "its columns differ from line 1's in advantage"),
+        (changed(signals={"recall": 1.0}), 2, "its signals differ from those of line 1: calib_neg"),
+        (changed(line=3, advantage=1.0), 3, "its columns differ from those of line 1: advantage"),
         (changed(line=1, advantage=float("nan")), 1, "advantage is nan"),
         (changed(line=1, tokens=-1), 1, "tokens is -1"),
     ],
@@ -237,7 +237,7 @@ def test_a_wrong_line_is_named(rows, line, named, write):
 
 def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "1.jsonl").write_bytes('{"output": "高'.encode()[:-1])
-    assert f"{tmp_path}/1.jsonl: no UTF-8 text" in complaint(tmp_path / "1.jsonl", "--all")
+    assert f"{tmp_path}/1.jsonl: not a UTF-8 text file" in complaint(tmp_path / "1.jsonl", "--all")
 
 
 def test_a_file_or_folder_that_is_not_there(tmp_path):
