@@ -136,7 +136,10 @@ def test_the_papers_run_is_two_jobs_of_which_one_waits():
         source examples/slurm/paper.sh preset=omni7b --partition=gpu preset.steps=9
     """
     status, said, jobs = bash(script, OUT="/out", NODES="4")
-    assert (status, said) == (0, "SFT: job 7. RL: job 7, which waits for it. The model will be /out/mer_r1/model.\n")
+    assert (status, said) == (
+        0,
+        "SFT: job 7. RL: job 7, which waits for SFT. The model will be in /out/mer_r1/model.\n",
+    )
     both = "--parsable --nodes=4 --partition=gpu"
     assert jobs.splitlines() == [
         f"{both} examples/slurm/sft.sbatch run_dir=/out/sft preset=omni7b preset.steps=9 ",
@@ -148,14 +151,14 @@ def test_the_papers_run_is_two_jobs_of_which_one_waits():
 def test_the_papers_run_chooses_its_folders():
     status, _, err = bash('bash examples/slurm/paper.sh "$@"', "run_dir=outputs/mine")
     assert status == 2
-    assert "run_dir=outputs/mine: chosen here (EXPERIMENT, OUT)" in err
+    assert "run_dir=outputs/mine: paper.sh sets this key (use EXPERIMENT or OUT)" in err
 
 
 def test_a_sweep_knows_its_rows_and_chooses_what_is_theirs():
     job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_ARRAY_JOB_ID": "1"}
     status, _, err = bash('bash examples/slurm/sweep.sbatch "$@"', "preset=tiny", SLURM_ARRAY_TASK_ID="8", **job)
     assert status == 2
-    assert "no row 8: the rows are 0 to 7 (baseline rd rd_ad mer_r1" in err
+    assert "no row 8: use --array with rows 0 to 7 (baseline rd rd_ad mer_r1" in err
     status, _, err = bash('bash examples/slurm/sweep.sbatch "$@"', "experiment=a1", SLURM_ARRAY_TASK_ID="0", **job)
     assert status == 2
     assert "experiment=a1: a sweep chooses it" in err
