@@ -75,10 +75,10 @@ def _plain_errors() -> Iterator[None]:
 def micro(
     out: Annotated[Path, typer.Option(help="Folder to make the corpus in: OUT/train, OUT/test, OUT/shards.")],
     size: Annotated[SizeName, typer.Option(help="demo: 1600 and 160 clips; benchmark: 4000 and 800.")] = SizeName.demo,
-    clips: Annotated[int | None, typer.Option(min=1, help="Training clips, SFT and RL [default: from --size].")] = None,
-    test_clips: Annotated[int | None, typer.Option(min=1, help="Test clips [default: from --size].")] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help="Training clips, SFT and RL; default: from --size.")] = None,
+    test_clips: Annotated[int | None, typer.Option(min=1, help="Test clips; default: from --size.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    sft: Annotated[int | None, typer.Option(min=0, help="Clips for SFT; the rest is for RL [default: 3/4].")] = None,
+    sft: Annotated[int | None, typer.Option(min=0, help="Clips for SFT (default: 3/4); the rest is for RL.")] = None,
     voice: Annotated[Voice, typer.Option(help="auto: espeak-ng if it is installed, else tones.")] = Voice.auto,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes; does not change the output.")] = 2,
 ) -> None:
@@ -201,7 +201,7 @@ def check(
     max_seconds: Annotated[
         float | None, typer.Option(min=0, help="Limit of a clip's length; default: the preset's limit, or none.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes [default: one per core].")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one per core.")] = None,
     quarantine: Annotated[
         Path | None, typer.Option(help="Write the list of dropped clips here, for build --quarantine.")
     ] = None,

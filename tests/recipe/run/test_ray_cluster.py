@@ -161,7 +161,7 @@ def test_a_sweep_knows_its_rows_and_chooses_what_is_theirs():
     assert "no row 8: use --array with rows 0 to 7 (baseline rd rd_ad mer_r1" in err
     status, _, err = bash('bash examples/slurm/sweep.sbatch "$@"', "experiment=a1", SLURM_ARRAY_TASK_ID="0", **job)
     assert status == 2
-    assert "experiment=a1: a sweep chooses it" in err
+    assert "experiment=a1: the sweep sets this key" in err
 
 
 def test_the_sweeps_rows_are_experiments():
