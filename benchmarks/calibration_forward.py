@@ -1,13 +1,13 @@
-"""What the fast pass costs beside the log-prob forward, by itself: one forward for response and branch, or two.
+"""Measure the cost of the fast pass in the log-prob forward: one forward for response and branch, or two forwards.
 
-    python benchmarks/calibration_forward.py --json                           a small text model, on whatever there is
+    python benchmarks/calibration_forward.py --json                           a small text model, on a GPU or a CPU
     python benchmarks/calibration_forward.py --json --shape 3b --prompt 4500  Qwen2.5-Omni-3B's text model, for a GPU
 
-Needs torch and transformers alone. Weights and tokens are random; prompts are text, so the towers' share, which the one
-forward also saves, is not in it. Ways, interleaved in one process, medians after a warm-up:
+Needs only torch and transformers. Weights and tokens are random. Prompts are text, so the numbers do not contain the
+towers, which one forward also saves. The ways run in turn in one process; the numbers are medians after a warm-up:
 
-    log_probs   prompt + response, log-probs of the response: what a step without calibration does
-    one         the same with the branch in the row, set log-probs read for both (verl_ext.actor.branch.pack)
+    log_probs   prompt + response, log-probs of the response: as in a step without calibration
+    one         the same with the branch in the row, set log-probs for both (verl_ext.actor.branch.pack)
     two         the same with a second forward for prompt + branch
 """
 
@@ -169,12 +169,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    parser.add_argument("--json", action="store_true", help="print only JSON")
     parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--prompt", type=int, default=512, help="tokens (default 512)")
+    parser.add_argument("--prompt", type=int, default=512, help="tokens of the prompt (default 512)")
     parser.add_argument("--response", type=int, default=150, help="tokens of the longest response (default 150)")
-    parser.add_argument("--branch", type=int, default=20, help="tokens of the emptied thought and the answer")
-    parser.add_argument("--responses", type=int, default=4, help="G (default 4)")
+    parser.add_argument(
+        "--branch", type=int, default=20, help="tokens of the empty thought and the answer (default 20)"
+    )
+    parser.add_argument("--responses", type=int, default=4, help="responses per prompt, G (default 4)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     result = measure(arguments := parser.parse_args())

@@ -1,10 +1,11 @@
-"""What preparing data costs: rows a second and memory of `build`, clips a second of `check` beside ffprobe.
+"""Measure data preparation: rows per second and memory of `build`, clips per second of `check` and of ffprobe.
 
     python benchmarks/data_prep.py --json [--rows 1000 31327 100000] [--clips 200]
 
-`build` reads a made MER-Caption+ of empty media files, since it opens none: what is timed is labels, texts, look-ups,
-wheels and parquet. Each size runs in a process of its own; its peak memory is the process's. `check` decodes MER-Micro
-clips; beside it, ffprobe counts the frames of the same videos and sounds one file after another, as a shell loop would.
+`build` reads a synthetic MER-Caption+ with empty media files, because it opens no media: the time is for labels, texts,
+look-ups, wheels and parquet. Each size runs in its own process; the peak memory is that of the process. `check` decodes
+MER-Micro clips. For comparison, ffprobe counts the frames of the same videos and sounds, one file after another, as a
+shell loop would.
 """
 
 from __future__ import annotations
@@ -115,8 +116,10 @@ def _ffprobe_loop(corpus: Path) -> float | None:
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print JSON (a table otherwise)")
-    parser.add_argument("--rows", type=int, nargs="*", default=[1_000, 31_327, 100_000])
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--rows", type=int, nargs="*", default=[1_000, 31_327, 100_000], help="sizes of the corpus to build"
+    )
     parser.add_argument("--clips", type=int, default=200, help="clips to check; 0: none")
     parser.add_argument("--one-build", nargs=2, metavar=("ROOT", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -132,7 +135,7 @@ def main() -> None:
     for row in result["build"]:
         print("{rows:8,} rows  {seconds:6.1f} s  {rows_per_second:8,.0f} rows/s  {peak_rss_mb:6.0f} MB".format(**row))
     for key, value in result.get("check", {}).items():
-        print(f"{key}: {value:.3g}" if value is not None else f"{key}: no ffprobe here")
+        print(f"{key}: {value:.3g}" if value is not None else f"{key}: ffprobe is not installed")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Where the time of an RL run goes: start-up, and the median of each phase of a step.
+"""Measure the time of an RL run: start-up, and the median of each phase of a step.
 
     python benchmarks/loop.py --json [--steps 8] [key=value …]     a short run of main_ppo with these overrides
-    python benchmarks/loop.py --json --run-dir outputs/demo/rl     a run that there is; its start-up is not known
+    python benchmarks/loop.py --json --run-dir outputs/demo/rl     an existing run; its start-up time is not known
 
-Phases are verl's own timers; update_weights is the transfer of weights to vLLM. A step of a run made here is 8 prompts
-with 4 responses each, whatever the preset says, so that numbers stay comparable; overrides come after that.
+The phases are verl's timers; update_weights is the transfer of weights to vLLM. A step of the short run has 8 prompts
+with 4 responses each, for every preset, so that numbers are comparable; overrides come after that.
 """
 
 from __future__ import annotations
@@ -91,12 +91,14 @@ def table(result: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--run-dir", type=Path, help="read this run instead of making one")
-    parser.add_argument("--steps", type=int, default=8, help="of the run that is made (default 8)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for main_ppo, e.g. preset.model_path=DIR")
+    parser.add_argument("--run-dir", type=Path, help="read this run instead of starting one")
+    parser.add_argument("--steps", type=int, default=8, help="number of steps of the short run (default 8)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides for main_ppo, e.g. preset.model_path=DIR"
+    )
     arguments = parser.parse_args()
     if arguments.run_dir and arguments.overrides:
-        parser.error("--run-dir reads a run as it was; key=value has no meaning there")
+        parser.error("--run-dir reads a finished run; overrides (key=value) cannot be used with it")
     if arguments.run_dir:
         result = {"startup_seconds": None, "peak_rss_gb": None, **phases(arguments.run_dir)}
     else:

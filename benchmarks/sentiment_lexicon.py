@@ -1,10 +1,10 @@
-"""How often the lexicon of `main_eval sentiment` agrees with the obvious polarity of the emotion wheels' words.
+"""Measure how often the lexicon of `main_eval sentiment` agrees with the obvious polarity of emotion wheel words.
 
     python benchmarks/sentiment_lexicon.py [--json] [--out FILE] [--wheels DIR]
 
-A word's obvious polarity is that of its level-1 category in POLARITY. Words that stand only under categories that are
-not in it (surprise, genius), or under categories of both polarities, are left out. DIR, or $MER_R1_SHARED, is a folder
-with emotion_wheel/mer2025 and emotion_wheel/mer2026, which are no part of this project; what is absent is left out.
+A word's obvious polarity is that of its level-1 category in POLARITY. Words are left out if all their categories are
+missing there (surprise, genius), or if they have categories of both polarities. DIR, or $MER_R1_SHARED, is a folder
+with emotion_wheel/mer2025 and emotion_wheel/mer2026. These are not part of this project; missing folders are left out.
 """
 
 from __future__ import annotations
@@ -34,9 +34,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(os.environ.get("MER_R1_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    parser.add_argument("--wheels", type=Path, default=default, metavar="DIR", help="default: $MER_R1_SHARED")
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="folder with emotion_wheel/ (default: $MER_R1_SHARED)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there too")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to this file")
     arguments = parser.parse_args(argv)
     figures = measure(arguments.wheels)
     text = json.dumps(figures, indent=2)
@@ -53,7 +59,7 @@ def measure(shared: Path) -> dict[str, Any]:
         if folder.is_dir():
             sources[revision] = EmotionWheels.load(folder)
         else:
-            print(f"{folder} is absent: left out", file=sys.stderr)
+            print(f"{folder} does not exist: left out", file=sys.stderr)
     known = lexicon.load()
     found = {name: agreement(wheels, known) for name, wheels in sources.items()}
     return {"wheels": found, "git": git_state(), "versions": versions("mer-r1", lexicon.PACKAGE)}

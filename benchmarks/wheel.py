@@ -1,10 +1,9 @@
-"""How fast the wheels and scores are, and how far the embedded wheels are from the official ones.
+"""Measure the speed of the wheels and scores, and the distance of the embedded wheels from the official wheels.
 
     python benchmarks/wheel.py [--json] [--out FILE] [--wheels DIR]
 
---json prints JSON instead of a table. The official wheels are no part of this project: DIR, or $MER_R1_SHARED, is a
-folder with emotion_wheel/mer2025 and emotion_wheel/mer2026, and with fixtures/ for the distance. What is absent is left
-out, and a line on stderr says so.
+The official wheels are not part of this project: DIR, or $MER_R1_SHARED, is a folder with emotion_wheel/mer2025 and
+emotion_wheel/mer2026, and with fixtures/ for the distance. Missing folders are left out, with a line on stderr.
 """
 
 from __future__ import annotations
@@ -39,12 +38,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     # Where no folder is named, one called `shared` beside the repository will do, as it does for the tests.
     default = Path(os.environ.get("MER_R1_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    parser.add_argument("--wheels", type=Path, default=default, metavar="DIR", help="default: $MER_R1_SHARED")
+    parser.add_argument(
+        "--wheels",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="folder with emotion_wheel/ (default: $MER_R1_SHARED)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the JSON there too")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to this file")
     arguments = parser.parse_args(argv)
     if arguments.out and not arguments.out.parent.is_dir():
-        parser.error(f"--out {arguments.out}: no folder {arguments.out.parent}; make it first")
+        parser.error(f"--out {arguments.out}: there is no folder {arguments.out.parent}; make it first")
     figures = measure(arguments.wheels)
     text = json.dumps(figures, indent=2)
     print(text if arguments.json else table(figures))
@@ -58,13 +63,15 @@ def measure(shared: Path) -> dict[str, Any]:
     for revision in REVISIONS:
         folder = shared / "emotion_wheel" / revision
         if not folder.is_dir():
-            print(f"{folder} is absent: not measured (--wheels or $MER_R1_SHARED names its place)", file=sys.stderr)
+            print(f"{folder} does not exist: not measured (set --wheels or $MER_R1_SHARED)", file=sys.stderr)
             continue
         figures["speed"][revision] = speed(lambda folder=folder: EmotionWheels.load(folder))
         if (shared / "fixtures").is_dir():
             figures.setdefault("distance", {})[revision] = distance(shared, revision)
         else:
-            print(f"{shared / 'fixtures'} is absent: no distance from {revision}", file=sys.stderr)
+            print(
+                f"{shared / 'fixtures'} does not exist: the distance from {revision} is not measured", file=sys.stderr
+            )
     return figures | {"git": git_state(), "versions": versions("mer-r1", "numpy", "openpyxl")}
 
 
@@ -76,7 +83,7 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"{key:28}" + "".join(f"{found[key]:14,.4g}" for found in speeds.values()))
     for revision, found in figures.get("distance", {}).items():
         same = ", ".join(f"{wheel} {100 * row['same_where_both_map']:.0f}" for wheel, row in found["per_wheel"].items())
-        lines.append(f"builtin against {revision}: same category where both map, in %: {same}")
+        lines.append(f"builtin against {revision}: same category, in % of the words that both map: {same}")
         mean, size, largest = (100 * found[f"ew_f_difference_{name}"] for name in ("mean", "mean_abs", "max_abs"))
         lines.append(
             f"  EW F over {found['cases']} cases, in points: mean difference {mean:+.1f}, mean absolute {size:.1f}, "

@@ -37,7 +37,9 @@ def build(
         CorpusError: the corpus cannot be read, or, with `on_bad="error"`, a clip has a fault that is not in quarantine.
     """
     if options.sft and not reader.training:
-        raise CorpusError(f"--sft {options.sft}: {reader.name} is a test set; it makes one shard, test.parquet")
+        raise CorpusError(
+            f"--sft {options.sft}: {reader.name} is a test set with one shard, test.parquet; remove --sft"
+        )
     out.mkdir(parents=True, exist_ok=True)
     parts = {}
     with Drops(out) as drops, ExitStack() as kept:
@@ -81,10 +83,10 @@ class _Filters:
         if clip.faults:
             return list(clip.faults)
         if clip.name in self.held_out:
-            message = f"{clip.where}: clip {clip.name!r} is in a held-out set too; remove it from one"
+            message = f"{clip.where}: clip {clip.name!r} is also in a held-out set; remove it from one of them"
             return [Fault("in_test_too", clip.name, message)]
         if self.reader.training and not self.options.wheels.mask(clip.labels):
-            message = f"{clip.where}: clip {clip.name!r}: no wheel maps one of {list(clip.labels)}"
+            message = f"{clip.where}: clip {clip.name!r}: no wheel maps any of its labels {list(clip.labels)}"
             return [Fault(UNMAPPED, clip.name, message)]
         return []
 
@@ -112,7 +114,7 @@ def _first_pass(reader: Reader, root: Root, out: Path, filters: _Filters, drops:
             with_reason += bool(clip.reason)
             kept.write(rows.to_row(clip, root.folder, data_source=source))
     if not kept.rows and filters.options.on_bad == "skip":
-        raise CorpusError(f"{root.folder}: not one usable clip in {read} rows\n{listing(drops.shown)}")
+        raise CorpusError(f"{root.folder}: none of the {read} rows has a usable clip\n{listing(drops.shown)}")
     return _Part(path, read, kept.rows, with_reason)
 
 
@@ -141,7 +143,7 @@ def _chosen(part: _Part, options: Options) -> set[int]:
     """Which of the clips with a reason are for SFT, by their number among them. Raises CorpusError."""
     if options.sft > part.with_reason:
         raise CorpusError(
-            f"--sft {options.sft}: {part.kept} clips are kept, {part.with_reason} of them with a reason; ask for fewer"
+            f"--sft {options.sft}: too many; {part.kept} clips are kept and {part.with_reason} of them have a reason"
         )
     return set(random.Random(f"sft/{options.seed}").sample(range(part.with_reason), options.sft))
 
@@ -170,6 +172,6 @@ def _embedded(row: dict[str, Any], root: Path) -> dict[str, Any]:
 def _refusal(reader: Reader, root: Root, drops: Drops) -> str:
     counts = ", ".join(f"{count} {kind}" for kind, count in drops.unexpected.most_common())
     return (
-        f"{root.folder}: clips of {reader.name} cannot be used: {counts}; mend them, or leave them out with "
-        f"--on-bad skip (left_out.jsonl beside the shards then names each)\n{listing(drops.shown)}"
+        f"{root.folder}: clips of {reader.name} cannot be used: {counts}; fix them, or leave them out with "
+        f"--on-bad skip (left_out.jsonl beside the shards then lists them)\n{listing(drops.shown)}"
     )

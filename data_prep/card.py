@@ -82,8 +82,8 @@ def _text(reader: Reader, manifest: dict[str, Any], tally: Tally) -> str:
     lines = [
         f"# {reader.title}: shards",
         "",
-        f"Made by `{manifest['command'] or 'data_prep.build'}` from the files named in {MANIFEST}.",
-        "The clips, labels and texts belong to the corpus's authors; their terms hold for these files too.",
+        f"Written by `{manifest['command'] or 'data_prep.build'}` from the files named in {MANIFEST}.",
+        "The clips, labels and texts belong to the authors of the corpus; their terms also apply to these files.",
         "",
         "| | |",
         "|---|---|",
@@ -92,7 +92,7 @@ def _text(reader: Reader, manifest: dict[str, Any], tally: Tally) -> str:
         f"| left out ({LEFT_OUT}) | {manifest['left_out']} |",
         *(f"| … {kind} | {count} |" for kind, count in manifest["left_out_by_reason"].items()),
         f"| clips without a subtitle | {tally.without_subtitle} |",
-        f"| labels a clip | {_shares(sorted(tally.labels_a_clip.items()), kept)} |",
+        f"| labels per clip: share of clips | {_shares(sorted(tally.labels_a_clip.items()), kept)} |",
         f"| most common labels, share of clips | {_shares(tally.labels.most_common(_MOST_COMMON), kept)} |",
         f"| distinct labels | {len(tally.labels)} |",
     ]

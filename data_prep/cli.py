@@ -18,7 +18,7 @@ import typer
 from data_prep.readers import NAMES
 
 app = typer.Typer(
-    help="Corpora to parquet shards for SFT, RL and evaluation.",
+    help="Convert emotion corpora to parquet shards for SFT, RL and evaluation.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,10 +48,10 @@ class OnBad(StrEnum):
 
 
 Corpus = StrEnum("Corpus", NAMES)
-CorpusOption = Annotated[Corpus, typer.Option(help="Which corpus it is.")]
-RootOption = Annotated[Path, typer.Option(help="The folder that the download left.")]
-LinksOption = Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may lead to.")]
-HeldOutOption = Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be trained on.")]
+CorpusOption = Annotated[Corpus, typer.Option(help="Name of the corpus.")]
+RootOption = Annotated[Path, typer.Option(help="Folder of the downloaded corpus.")]
+LinksOption = Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may point to.")]
+HeldOutOption = Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be in the training data.")]
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def _plain_errors() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        typer.echo("interrupted; the same command goes on where this one stopped", err=True)
+        typer.echo("interrupted; run the same command again to continue", err=True)
         raise typer.Exit(130) from error
 
 
@@ -75,14 +75,17 @@ def _plain_errors() -> Iterator[None]:
 def micro(
     out: Annotated[Path, typer.Option(help="Folder to make the corpus in: OUT/train, OUT/test, OUT/shards.")],
     size: Annotated[SizeName, typer.Option(help="demo: 1600 and 160 clips; benchmark: 4000 and 800.")] = SizeName.demo,
-    clips: Annotated[int | None, typer.Option(min=1, help="Training clips, SFT and RL [default: by --size].")] = None,
-    test_clips: Annotated[int | None, typer.Option(min=1, help="Test clips [default: by --size].")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    sft: Annotated[int | None, typer.Option(min=0, help="Clips for SFT, the rest is for RL [default: 3/4].")] = None,
-    voice: Annotated[Voice, typer.Option(help="auto: espeak-ng where installed, else tones.")] = Voice.auto,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; changes no byte.")] = 2,
+    clips: Annotated[int | None, typer.Option(min=1, help="Training clips, SFT and RL; default: from --size.")] = None,
+    test_clips: Annotated[int | None, typer.Option(min=1, help="Test clips; default: from --size.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    sft: Annotated[int | None, typer.Option(min=0, help="Clips for SFT (default: 3/4); the rest is for RL.")] = None,
+    voice: Annotated[Voice, typer.Option(help="auto: espeak-ng if it is installed, else tones.")] = Voice.auto,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes; does not change the output.")] = 2,
 ) -> None:
-    """Make MER-Micro: drawn faces that talk, synthetic speech, labels and reasons. Resumes; twice does nothing."""
+    """Make MER-Micro: drawn faces that talk, synthetic speech, labels and reasons.
+
+    An interrupted run resumes. If the corpus is complete, the command does nothing.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _plain_errors():
@@ -110,17 +113,21 @@ def build(
     corpus: CorpusOption,
     root: RootOption,
     out: Annotated[Path, typer.Option(help="Folder for the shards, their manifest and card.")],
-    sft: Annotated[int, typer.Option(min=0, help="Random clips with a reason for SFT, the rest is for RL.")] = 0,
-    seed: Annotated[int, typer.Option(help="Decides which clips are for SFT.")] = 0,
+    sft: Annotated[
+        int, typer.Option(min=0, help="Number of random clips with a reason for SFT; the rest is for RL.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice of SFT clips.")] = 0,
     embed: Annotated[
-        bool, typer.Option("--embed", help="Put the clips into the shards; else by relative path.")
+        bool, typer.Option("--embed", help="Store the clips inside the shards; default: relative paths.")
     ] = False,
-    on_bad: Annotated[OnBad, typer.Option(help="skip: leave bad clips out, listed in left_out.jsonl.")] = OnBad.error,
+    on_bad: Annotated[
+        OnBad, typer.Option(help="skip: leave out bad clips and list them in left_out.jsonl.")
+    ] = OnBad.error,
     quarantine: Annotated[
-        Path | None, typer.Option(help="List of `check --quarantine`; its clips are left out.")
+        Path | None, typer.Option(help="List written by `check --quarantine`; its clips are left out.")
     ] = None,
     held_out: HeldOutOption = None,
-    wheels: Annotated[Path | None, typer.Option(help="Official wheels; default: the built-in table.")] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Official emotion wheels; default: the built-in table.")] = None,
     links_to: LinksOption = None,
     data_source: Annotated[str | None, typer.Option(help="Column data_source; default: the corpus's name.")] = None,
 ) -> None:
@@ -141,7 +148,7 @@ def build(
         reasons = ", ".join(f"{count} {kind}" for kind, count in manifest["left_out_by_reason"].items())
         typer.echo(f"left out: {manifest['left_out']} of {manifest['read']} ({reasons}); see {out / 'left_out.jsonl'}")
     if manifest["published"] not in (None, manifest["read"]):
-        typer.echo(f"note: {manifest['read']} clips found, {manifest['published']} were published")
+        typer.echo(f"note: found {manifest['read']} clips; the published corpus has {manifest['published']}")
 
 
 def _progress(items: Iterable[Any], what: str) -> Iterator[Any]:
@@ -160,7 +167,7 @@ def probe(
     corpus: Annotated[Path, typer.Option(help="Folder that `micro` made; it holds train/ and test/.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")] = None,
 ) -> None:
-    """Train probes on text, audio and video alone and together, score them on MER-Micro's test clips."""
+    """Train probes on text, audio and video, alone and together, and score them on MER-Micro's test clips."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if find_spec("sklearn") is None:
@@ -181,30 +188,34 @@ def probe(
 def check(
     corpus: CorpusOption,
     root: RootOption,
-    out: Annotated[Path, typer.Option(help="Folder for report.json and what is remembered of files.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json and the cache of decoded files.")],
     links_to: LinksOption = None,
     held_out: HeldOutOption = None,
-    model: Annotated[Path | None, typer.Option(help="Model folder to count prompt tokens with.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder whose processor counts prompt tokens.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Preset (or YAML file) whose media settings and limits hold.")
+        str | None, typer.Option(help="Preset name or YAML file with the media settings and limits.")
     ] = None,
     max_prompt_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens; default: the preset's, or none.")
+        int | None, typer.Option(min=1, help="Limit in tokens; default: the preset's limit, or none.")
     ] = None,
-    max_seconds: Annotated[float | None, typer.Option(min=0, help="Of sound; default: the preset's, or none.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a core].")] = None,
-    quarantine: Annotated[Path | None, typer.Option(help="Drop list to write, for build --quarantine.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Limit of a clip's length; default: the preset's limit, or none.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes; default: one per core.")] = None,
+    quarantine: Annotated[
+        Path | None, typer.Option(help="Write the list of dropped clips here, for build --quarantine.")
+    ] = None,
 ) -> None:
-    """Decode every clip of a corpus to its end and say what would be dropped. Exit code 1 when something would be.
+    """Decode every clip of a corpus completely and report the clips that would be dropped.
 
-    Resumes; files that have not changed are not decoded again.
+    The exit code is 1 if a clip would be dropped. An interrupted check resumes; unchanged files are not decoded again.
     """
     from data_prep.check import command
     from data_prep.check.settings import read_preset
     from data_prep.check.verdicts import Limits
 
     if max_prompt_length is not None and model is None:
-        raise typer.BadParameter("needs --model, whose tokens it counts", param_hint="--max-prompt-length")
+        raise typer.BadParameter("needs --model, to count the tokens", param_hint="--max-prompt-length")
     with _plain_errors():
         media, prompt_limit = read_preset(preset)
         limits = Limits(

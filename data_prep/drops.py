@@ -76,10 +76,12 @@ def quarantined(path: Path, corpus: str) -> dict[tuple[str, str], str]:
                 others.add(entry["corpus"])
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(
-                f"{path}, line {number}: no line of a quarantine list ({error!r}); make it anew"
+                f"{path}, line {number}: not a line of a quarantine list ({error!r}); make the list again"
             ) from error
     if others and not found:
-        raise CorpusError(f"{path}: lists clips of {', '.join(sorted(others))}, none of {corpus}")
+        raise CorpusError(
+            f"{path}: lists clips of {', '.join(sorted(others))}, but none of {corpus}; use the list of {corpus}"
+        )
     return found
 
 
@@ -92,5 +94,5 @@ def held_out_names(shards: Iterable[Path]) -> set[str]:
                 infos = file.read(columns=["extra_info.name"])["extra_info"]
             names.update(info["name"] for info in infos.to_pylist())
         except (OSError, ValueError, KeyError) as error:
-            raise CorpusError(f"--held-out {shard}: no shard of data_prep ({error})") from error
+            raise CorpusError(f"--held-out {shard}: not a shard written by data_prep ({error})") from error
     return names

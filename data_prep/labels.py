@@ -56,9 +56,9 @@ def parse_openset(text: str) -> tuple[str, ...]:
     words = (" ".join(word.split()).strip(" '\"").lower() for word in inside.split(","))
     labels = tuple(dict.fromkeys(word for word in words if word not in ("", "nan")))
     if not labels:
-        raise EmptyOpensetError(f"openset {text!r} holds no word")
+        raise EmptyOpensetError(f"openset {text!r} contains no word")
     if odd := [label for label in labels if _NOT_IN_A_WORD.search(label)]:
-        raise ValueError(f"openset {text!r}: {odd[0]!r} is no emotion word")
+        raise ValueError(f"openset {text!r}: {odd[0]!r} is not an emotion word")
     return labels
 
 
@@ -95,7 +95,7 @@ class OpensetCsv:
                     continue
                 yield LabelRow(where, name.strip(), fault=("label_empty", f"{where}: {error}; fill it in"))
             except ValueError as error:
-                yield LabelRow(where, name.strip(), fault=("label_bad", f"{where}: {error}; mend it"))
+                yield LabelRow(where, name.strip(), fault=("label_bad", f"{where}: {error}; fix it"))
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,12 @@ class NpzLabels:
             where = f"{path}: {self.member}"
             if not self.sentiment:
                 words = tuple(word.strip().lower() for word in truth)
-                fault = None if words else ("label_empty", f"{where}: clip {name!r}: no emotion; fill it in")
+                fault = None if words else ("label_empty", f"{where}: clip {name!r}: it has no emotion; fill it in")
                 yield LabelRow(where, name, words, fault=fault)
             elif truth == NO_VALUE:
-                yield LabelRow(where, name, fault=("label_empty", f"{where}: clip {name!r}: no 'val'; fill it in"))
+                yield LabelRow(
+                    where, name, fault=("label_empty", f"{where}: clip {name!r}: 'val' is missing; fill it in")
+                )
             else:
                 yield LabelRow(where, name, (_polarity(truth),), value=truth)
 
@@ -158,7 +160,7 @@ class QuestionFiles:
         found = sorted((root.folder / task / "question").glob("*.json"))
         if not found:
             raise CorpusError(
-                f"{root.folder / task / 'question'}: no question file; --root names the folder of the tasks"
+                f"{root.folder / task / 'question'}: no question file; set --root to the folder that contains the tasks"
             )
         return [root.place(str(path.relative_to(root.folder))) for path in found]
 
@@ -174,24 +176,27 @@ def _json_list(path: Path) -> list[Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}: not JSON ({error})") from error
+        raise CorpusError(f"{path}: not JSON ({error}); download it again") from error
     if not isinstance(content, list):
-        raise CorpusError(f"{path}: not a list of questions")
+        raise CorpusError(f"{path}: not a list of questions; download it again")
     return content
 
 
 def _question(where: str, item: Any, task: str) -> LabelRow:
     if not isinstance(item, dict) or not isinstance(item.get("video_id"), str):
-        return LabelRow(where, "", group=task, fault=("name_bad", f"{where}: no 'video_id'; mend it"))
+        return LabelRow(where, "", group=task, fault=("name_bad", f"{where}: 'video_id' must be a string; fix it"))
     name = item["video_id"]
     label, options = item.get("label"), item.get("label_set", [])
     words = tuple(word.strip() for word in label.split(",") if word.strip()) if isinstance(label, str) else ()
     if not words:
         return LabelRow(
-            where, name, group=task, fault=("label_empty", f"{where}: clip {name!r}: no 'label'; fill it in")
+            where,
+            name,
+            group=task,
+            fault=("label_empty", f"{where}: clip {name!r}: 'label' must be a non-empty string; fill it in"),
         )
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        fault = ("label_bad", f"{where}: clip {name!r}: 'label_set' is no list of words; mend it")
+        fault = ("label_bad", f"{where}: clip {name!r}: 'label_set' is not a list of words; fix it")
         return LabelRow(where, name, group=task, fault=fault)
     return LabelRow(where, name, words, options=tuple(options), group=task)
 

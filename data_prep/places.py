@@ -23,10 +23,8 @@ class Root:
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
             if self.folder.name.lower().endswith(ARCHIVES):
-                raise CorpusError(
-                    f"{self.folder}: is an archive; archives are not unpacked here: unpack it, name the folder"
-                )
-            raise CorpusError(f"{self.folder}: no such folder; --root names the folder that the download left")
+                raise CorpusError(f"{self.folder}: is an archive; unpack it and set --root to the unpacked folder")
+            raise CorpusError(f"{self.folder}: no such folder; set --root to the folder of the downloaded corpus")
 
     @cached_property
     def _allowed(self) -> tuple[Path, ...]:
@@ -39,7 +37,9 @@ class Root:
         """
         pure = PurePosixPath(relative)
         if pure.is_absolute() or ".." in pure.parts or "\\" in relative or "\0" in relative:
-            raise CorpusError(f"{relative!r}: leaves {self.folder}; paths in a corpus are relative to its folder")
+            raise CorpusError(
+                f"{relative!r}: points outside {self.folder}; paths in a corpus must be relative to its folder"
+            )
         path = self.folder / pure
         if len(pure.parts) > 1 and not (self.folder / pure.parts[0]).exists():
             shorter = self.folder.joinpath(*pure.parts[1:])
@@ -71,7 +71,7 @@ class MediaFolder:
         if not path.is_dir():
             packed = [path.with_name(path.name + suffix) for suffix in ARCHIVES]
             found = [file for file in packed if file.exists()]
-            way_out = f"unpack {found[0]} there (archives are not unpacked here)" if found else "check --root"
+            way_out = f"unpack {found[0]} there (this program does not unpack archives)" if found else "check --root"
             raise CorpusError(f"{path}: no such folder; {way_out}")
         return MediaPlace(root, path, tuple(self.suffixes))
 
@@ -103,7 +103,7 @@ class MediaPlace:
         for suffix in self.suffixes:
             path = self.path / f"{name}{suffix}"
             if path.is_symlink() and not path.exists():
-                return f"{path} is a link to {path.readlink()}, which is not there"
+                return f"{path} is a link to {path.readlink()}, which does not exist"
         return None
 
     def wanted(self, name: str) -> str:

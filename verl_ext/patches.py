@@ -212,20 +212,20 @@ VERL_PATCHES = (
     Patch(
         "gloo process group",
         "verl.utils.distributed",
-        "verl 0.9.1 asks for 'cpu:gloo,cpu:gloo' on a CPU, which torch rejects",
+        "verl 0.9.1 asks for the backend 'cpu:gloo,cpu:gloo' on a CPU; torch rejects it",
         _gloo_process_group,
     ),
     Patch(
         "omni processor",
         "verl.utils.tokenizer.tokenizer",
-        "verl 0.9.1 turns a processor it does not know into None, with a warning",
+        "verl 0.9.1 replaces a processor that it does not know by None, with a warning",
         _omni_processor,
     ),
     Patch(
         "omni rollout",
         "verl.workers.rollout.utils",
-        "verl 0.9.1 collapses and bans image and video placeholders, not audio; looks for max_position_embeddings "
-        "at the top of the config",
+        "verl 0.9.1 collapses and bans image and video placeholders, but not audio placeholders; it looks for "
+        "max_position_embeddings at the top level of the config",
         _omni_rollout,
     ),
     Patch(
@@ -237,37 +237,37 @@ VERL_PATCHES = (
     Patch(
         "replay buffer poll",
         "verl.trainer.ppo.v1.replay_buffer",
-        "verl 0.9.1 fixes the poll at 2 s; honours trainer.v1.sampler.sampler_kwargs.poll_interval",
+        "verl 0.9.1 always polls every 2 s; the patch reads trainer.v1.sampler.sampler_kwargs.poll_interval",
         _replay_poll,
     ),
     Patch(
         "file logger appends",
         "verl.utils.tracking",
-        "verl 0.9.1 empties the metrics file of a run that resumes",
+        "verl 0.9.1 empties the metrics file when a run resumes",
         _file_logger_appends,
     ),
     Patch(
         "log-probs in chunks",
         "verl.utils.torch_functional",
-        "verl 0.9.1 normalises fp32 logits without flash-attn one token a call, a fifth of a step on a CPU",
+        "verl 0.9.1 without flash-attn normalises fp32 logits one token per call: a fifth of the step time on a CPU",
         _log_probs_in_chunks,
     ),
     Patch(
         "saved weights are copies",
         "verl.utils.fsdp_utils",
-        "verl 0.9.1 saves weights that are on the CPU as the weights themselves, so that training goes on in the copy",
+        "verl 0.9.1 does not copy saved weights that are on the CPU, so training changes the saved weights",
         _saved_weights_are_copies,
     ),
     Patch(
         "separate-async log",
         "verl.trainer.ppo.v1.trainer_separate_async",
-        "verl 0.9.1 logs with print's flush=True, a TypeError, where the actor's pool has no rollout of its own",
+        "verl 0.9.1 passes print's flush=True to a logger, a TypeError, if the actor's pool has no own rollout",
         _separate_async_log,
     ),
     Patch(
         "workers' port",
         "verl.single_controller.ray.base",
-        "verl 0.9.1 lets go of the port that its workers meet at long before they open it; another may have it by then",
+        "verl 0.9.1 releases its workers' port long before they open it; another process may take the port",
         _workers_port,
     ),
 )
@@ -276,7 +276,7 @@ VLLM_PATCHES = (
     Patch(
         "engine's port",
         "vllm.utils.network_utils",
-        "vLLM 0.28.0 lets go of its workers' port long before they open it; another may have it by then",
+        "vLLM 0.28.0 releases its workers' port long before they open it; another process may take the port",
         _engines_port,
     ),
 )
@@ -285,7 +285,7 @@ VLLM_CPU_PATCHES = (
     Patch(
         "vllm keeps weights",
         "vllm.model_executor.layers.utils",
-        "vLLM 0.28.0 on a CPU packs a linear layer's weight and frees it, so that new weights cannot be loaded",
+        "vLLM 0.28.0 on a CPU packs and then frees the weight of a linear layer, so new weights cannot be loaded",
         _vllm_keeps_weights,
     ),
 )

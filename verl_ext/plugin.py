@@ -57,7 +57,7 @@ def require() -> None:
     if "verl_ext.plugin" not in sys.modules or not _is_entry_point():
         raise SystemExit(
             "verl did not load the plugin verl_ext: install the project (`make setup`, or `pip install -e .`) and "
-            "leave VERL_USE_EXTERNAL_PLUGINS unset or name verl_ext in it."
+            "unset VERL_USE_EXTERNAL_PLUGINS or add verl_ext to it."
         )
 
 

@@ -30,7 +30,7 @@ def check_versions() -> dict[str, str]:
             problems.append(f"{name} is not installed")
             continue
         if found[name] not in known:
-            problems.append(f"{name} {found[name]} was never tried (known: {', '.join(known)})")
+            problems.append(f"{name} {found[name]} is not tested (tested: {', '.join(known)})")
     if problems:
         raise UnknownVersionError(
             "verl_ext: " + "; ".join(problems) + ".\n"

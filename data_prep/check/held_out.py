@@ -20,14 +20,14 @@ _IN_TEST = """
 INSERT INTO verdict SELECT c.number, 'in_test_too', 'drop',
     c.at || ': clip ''' || c.name || ''': ' || min(found.what) || '; remove it from one of them'
 FROM (
-    SELECT c.number, 'the bytes of its video are those of ''' || h.name || ''' in ' || h.shard AS what
+    SELECT c.number, 'its video has the same bytes as ''' || h.name || ''' in ' || h.shard AS what
         FROM clip c JOIN held h ON h.sha = c.sha
     UNION ALL SELECT c.number, 'the clip ''' || h.name || ''' is in ' || h.shard FROM clip c JOIN held h USING (name)
 ) found JOIN clip c USING (number) WHERE c.part = 'train' GROUP BY c.number
 """
 _SAME_CONTENT = """
 INSERT INTO verdict SELECT c.number, 'duplicate_content', 'note',
-    c.at || ': clip ''' || c.name || ''': ' || c.video || ': the same bytes as the video of clip ''' || f.name
+    c.at || ': clip ''' || c.name || ''': ' || c.video || ': has the same bytes as the video of clip ''' || f.name
     || '''; keep one of them if their labels differ'
 FROM clip c JOIN (SELECT sha, min(number) AS number FROM clip WHERE sha IS NOT NULL GROUP BY sha HAVING count(*) > 1) m
     ON c.sha = m.sha JOIN clip f ON f.number = m.number
@@ -47,7 +47,7 @@ def entries(shard: Path) -> Iterator[tuple[str, Look | bytes]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, CorpusError):
             raise
-        raise CorpusError(f"--held-out {shard}: no shard of data_prep ({error})") from error
+        raise CorpusError(f"--held-out {shard}: not a shard written by data_prep ({error})") from error
 
 
 def _video(video: Any, root: Path, shard: Path) -> Look | bytes:
@@ -56,8 +56,8 @@ def _video(video: Any, root: Path, shard: Path) -> Look | bytes:
     path = root / (video["path"] if isinstance(video, dict) else video)
     if not path.is_file():
         raise CorpusError(
-            f"--held-out {shard}: its clip {path} is not there, so contents cannot be compared; "
-            "make the shard anew where the clips lie now"
+            f"--held-out {shard}: its clip {path} does not exist, so contents cannot be compared; "
+            "build the shard again from the folder where the clips are now"
         )
     return Look(path, "")
 

@@ -65,12 +65,12 @@ class Pool(Generic[Task, Result]):
         if error is None:
             return future.result()
         if isinstance(error, TimeoutError):
-            return Lost("decoder_hung", f"no end after {self.timeout:g} s")
+            return Lost("decoder_hung", f"not finished after {self.timeout:g} s")
         if isinstance(error, ProcessExpired):
             return Lost("decoder_crashed", _ending(error.exitcode))
         if isinstance(error, BrokenProcessPool):
             raise CorpusError(
-                f"the worker processes died ({error}); out of memory? The same command goes on"
+                f"the worker processes died ({error}), perhaps out of memory; run the same command again to continue"
             ) from error
         return Lost("decoder_crashed", f"{type(error).__name__}: {error}")
 

@@ -76,7 +76,10 @@ class Recorder:
 
     def _lost(self, task: Task, lost: Lost) -> None:
         if isinstance(task, HeldTask):
-            raise CorpusError(f"--held-out {task.shard}: {task.looks[0].path} cannot be read ({lost.detail})")
+            raise CorpusError(
+                f"--held-out {task.shard}: {task.looks[0].path} cannot be read ({lost.detail}); "
+                "copy or download it again"
+            )
         # Not remembered: a busy machine or a lack of memory may have been the reason.
         self._metadata(task)
         self._add(task.number, lost.kind, verdicts.lost(task.clip, task.looks, lost))
@@ -86,7 +89,9 @@ class Recorder:
         if isinstance(task, HeldTask):
             sha = task.sha or found[0][0]
             if not sha:
-                raise CorpusError(f"--held-out {task.shard}: {task.looks[0].path} cannot be read")
+                raise CorpusError(
+                    f"--held-out {task.shard}: {task.looks[0].path} cannot be read; copy or download it again"
+                )
             self.results.add("held", sha, task.name, task.shard)
             return
         pairs = list(zip(task.looks, found, strict=True))

@@ -66,7 +66,7 @@ class Results(Memory):
             base = sqlite3.connect(path, timeout=_WAIT)
             base.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise CorpusError(f"{path}: cannot be used ({error}); remove it, or name another --out") from error
+            raise CorpusError(f"{path}: cannot be used ({error}); remove it, or choose another --out") from error
         super().__init__(base, version)
         self.path = path
         self._due = time.monotonic() + _COMMIT_EVERY

@@ -22,7 +22,7 @@ def show(results: Results, title: str, max_prompt_length: int | None) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDE)
     table = Table(
-        "kind", "", "clips", "meaning", f"up to {EXAMPLES} of them", title=escape(title), title_justify="left"
+        "kind", "", "clips", "meaning", f"up to {EXAMPLES} examples", title=escape(title), title_justify="left"
     )
     for kind, severity, clips in report.counts(results):
         colour = "red" if severity == "drop" else "yellow"
@@ -34,7 +34,7 @@ def show(results: Results, title: str, max_prompt_length: int | None) -> None:
     _bars(console, results, "tokens", "length of the prompts in tokens", max_prompt_length)
     clips = results.one("SELECT count(*) FROM clip")
     dropped, noted = report.clips_with(results, "drop"), report.clips_with(results, "note")
-    console.print(f"{clips:,} clips: {dropped:,} to be dropped, {noted:,} with a note", highlight=False)
+    console.print(f"{clips:,} clips: {dropped:,} to drop, {noted:,} with a note", highlight=False)
 
 
 def _examples(results: Results, kind: str) -> str:

@@ -25,6 +25,6 @@ def read_preset(name: str | None) -> tuple[dict[str, Any], int | None]:
         return dict(preset["media"]), int(preset["max_prompt_length"])
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.yaml")))
-        raise CorpusError(f"--preset {name}: {path} cannot be read; known are {known}, or name a YAML file") from error
+        raise CorpusError(f"--preset {name}: {path} cannot be read; use one of {known}, or a YAML file") from error
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise CorpusError(f"{path}: no preset: needs media and max_prompt_length ({error!r})") from error
+        raise CorpusError(f"{path}: not a preset; it needs the keys media and max_prompt_length ({error!r})") from error

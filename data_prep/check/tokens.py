@@ -29,7 +29,9 @@ def counter(model: Path, settings: Mapping[str, Any]) -> Callable[[Clip, Media],
     try:
         prompts = PromptCounter(model, media_config)
     except (OSError, ValueError, KeyError) as error:
-        raise CorpusError(f"--model {model}: its processor cannot be loaded ({error}); copy it anew") from error
+        raise CorpusError(
+            f"--model {model}: its processor cannot be loaded ({error}); copy or download the model again"
+        ) from error
 
     def count(clip: Clip, media: Media) -> int:
         if media.video is None or media.audio is None:
@@ -51,6 +53,10 @@ def _check_model(model: Path) -> None:
     try:
         kind = json.loads((model / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"--model {model}: no model folder ({error!r}); name one with a config.json") from error
+        raise CorpusError(
+            f"--model {model}: not a model folder ({error!r}); use a folder with a config.json"
+        ) from error
     if kind not in MODEL_TYPES:
-        raise CorpusError(f"--model {model}: a {kind}, not a Qwen2.5-Omni; name the model that is trained")
+        raise CorpusError(
+            f"--model {model}: model type {kind!r} is not Qwen2.5-Omni; use the model that you will train"
+        )

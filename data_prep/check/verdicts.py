@@ -20,39 +20,39 @@ _APART = 0.1  # share of the longer track by which picture and sound may differ 
 _BLINK = 0.5  # seconds of difference that never matter
 
 KINDS: dict[str, tuple[Severity, str]] = {
-    "name_bad": ("drop", "no name, or one that leaves the folder"),
-    "name_duplicate": ("drop", "a name again; the first row stays"),
+    "name_bad": ("drop", "the name is empty or points outside the folder"),
+    "name_duplicate": ("drop", "the name appears again; the first row is kept"),
     "name_mismatch": ("drop", "the file's name differs in case, blanks or Unicode form"),
-    "outside_root": ("drop", "a link leads out of the folder; --links-to allows it"),
+    "outside_root": ("drop", "a link points outside the folder; --links-to allows it"),
     "video_missing": ("drop", "no video file"),
     "audio_missing": ("drop", "no sound file"),
     "subtitle_missing": ("drop", "no row in the subtitle file"),
-    "subtitle_empty": ("drop", "an empty subtitle, or nan"),
-    "subtitle_not_utf8": ("drop", "a subtitle in another encoding"),
-    "subtitle_ambiguous": ("drop", "two different subtitles"),
-    "reason_not_utf8": ("drop", "a reason in another encoding"),
-    "reason_ambiguous": ("drop", "two different reasons"),
+    "subtitle_empty": ("drop", "the subtitle is empty or nan"),
+    "subtitle_not_utf8": ("drop", "the subtitle is not UTF-8"),
+    "subtitle_ambiguous": ("drop", "the clip has two different subtitles"),
+    "reason_not_utf8": ("drop", "the reason is not UTF-8"),
+    "reason_ambiguous": ("drop", "the clip has two different reasons"),
     "label_empty": ("drop", "no label"),
-    "label_bad": ("drop", "no list of labels"),
-    "label_not_utf8": ("drop", "a label row in another encoding"),
-    "markup_in_text": ("drop", "a text holds a tag such as <video>"),
-    "empty_file": ("drop", "0 bytes"),
-    "unreadable": ("drop", "no media file, or its index is cut off"),
-    "no_video_track": ("drop", "sound only"),
-    "no_audio_track": ("drop", "picture only, where the sound is the video's track"),
-    "zero_frames": ("drop", "a track without one frame"),
-    "truncated": ("drop", "cut off, or damaged so that decoding stops"),
-    "decoder_crashed": ("drop", "ended the process that decoded it"),
-    "decoder_hung": ("drop", "did not end in time"),
+    "label_bad": ("drop", "the label is not a list"),
+    "label_not_utf8": ("drop", "the label row is not UTF-8"),
+    "markup_in_text": ("drop", "a text contains a tag such as <video>"),
+    "empty_file": ("drop", "the file has 0 bytes"),
+    "unreadable": ("drop", "not a media file, or its index is cut off"),
+    "no_video_track": ("drop", "the video file has sound only"),
+    "no_audio_track": ("drop", "the file that should hold the sound has no sound track"),
+    "zero_frames": ("drop", "a track has no frames"),
+    "truncated": ("drop", "the file is cut off, or so damaged that decoding stops"),
+    "decoder_crashed": ("drop", "the decoder process crashed on the file"),
+    "decoder_hung": ("drop", "decoding took longer than the time limit"),
     "too_long": ("drop", "longer than --max-seconds"),
-    "prompt_too_long": ("drop", "more tokens than --max-prompt-length"),
-    "no_prompt": ("drop", "the model's processor refuses it, e.g. for its shape"),
-    "in_test_too": ("drop", "name or content of a held-out clip"),
+    "prompt_too_long": ("drop", "the prompt has more tokens than --max-prompt-length"),
+    "no_prompt": ("drop", "the model's processor rejects the clip, e.g. because of its shape"),
+    "in_test_too": ("drop", "same name or content as a held-out clip"),
     "damaged_frames": ("note", "the decoder patched frames"),
     "silent": ("note", f"no sound above {SILENCE:g} dBFS"),
-    "wrong_rate": ("note", "not the sampling rate of training, which resamples it"),
-    "duration_mismatch": ("note", f"picture and sound differ by over {_APART:.0%} and {_BLINK:g} s"),
-    "duplicate_content": ("note", "the bytes of another clip's video"),
+    "wrong_rate": ("note", "not the sampling rate of training; training resamples the sound"),
+    "duration_mismatch": ("note", f"video and audio lengths differ by more than {_APART:.0%} and {_BLINK:g} s"),
+    "duplicate_content": ("note", "same bytes as another clip's video"),
 }
 ROW_KINDS = ("name_bad", "name_duplicate")
 """Faults of a row and not of the clip of that name, which another row may hold rightly."""
@@ -107,7 +107,7 @@ def _fault(clip: Clip, path: Path, facts: Facts) -> str:
 
 def _way_out(kind: str) -> str:
     if kind in ("empty_file", "unreadable", "truncated"):
-        return "copy or download it anew, or leave the clip out"
+        return "copy or download it again, or leave the clip out"
     if kind == "decoder_hung":
         return "re-encode it, or leave the clip out; if the machine was busy, run the check again"
     if kind == "decoder_crashed":
@@ -118,7 +118,7 @@ def _way_out(kind: str) -> str:
 def _of_video(video: tuple[Path, Facts] | None) -> Iterator[tuple[str, Path, str]]:
     if video and video[1].damaged:
         path, facts = video
-        yield "damaged_frames", path, f"the decoder patched {facts.damaged} frames; look at it, re-encode it"
+        yield "damaged_frames", path, f"the decoder patched {facts.damaged} frames; check the clip or re-encode it"
 
 
 def _of_audio(audio: tuple[Path, Facts] | None, limits: Limits) -> Iterator[tuple[str, Path, str]]:
@@ -127,9 +127,9 @@ def _of_audio(audio: tuple[Path, Facts] | None, limits: Limits) -> Iterator[tupl
     path, facts = audio
     said, there = facts.announced, facts.audio_seconds
     if there < said * _SHORT and said - there > _BLINK / 2:
-        yield "truncated", path, f"holds {there:.2f} s of the {said:.2f} s that its header announces; copy it anew"
+        yield "truncated", path, f"has {there:.2f} s, but its header says {said:.2f} s; copy or download it again"
     if facts.peak < SILENCE:
-        yield "silent", path, f"peaks at {facts.peak:.0f} dBFS, below {SILENCE:g}; nobody can be heard"
+        yield "silent", path, f"the peak is {facts.peak:.0f} dBFS, below {SILENCE:g}; the clip is silent"
     if facts.rate != limits.sampling_rate:
         yield "wrong_rate", path, f"{facts.rate} Hz, not {limits.sampling_rate}; training resamples it"
 
@@ -147,15 +147,15 @@ def _of_both(
     if len(lengths) == 2 and lengths[0][0]:
         apart = abs(lengths[0][0] - lengths[1][0])
         if apart > max(_BLINK, _APART * longest):
-            text = f"the picture lasts {lengths[0][0]:.2f} s, the sound {lengths[1][0]:.2f} s; see whether they belong"
-            yield "duration_mismatch", path, text
+            text = f"the video lasts {lengths[0][0]:.2f} s, the audio {lengths[1][0]:.2f} s"
+            yield "duration_mismatch", path, f"{text}; check that they belong together"
 
 
 def of_tokens(clip: Clip, tokens: int, limits: Limits) -> Iterator[tuple[str, str]]:
     """(kind, message) where a prompt is too long."""
     if limits.max_prompt_length is not None and tokens > limits.max_prompt_length:
-        text = f"a prompt of {tokens} tokens, over --max-prompt-length {limits.max_prompt_length}"
-        yield "prompt_too_long", f"{clip.where}: clip {clip.name!r}: {text}; raise the limit or leave the clip out"
+        text = f"the prompt has {tokens} tokens, over --max-prompt-length {limits.max_prompt_length}"
+        yield "prompt_too_long", f"{clip.where}: clip {clip.name!r}: {text}; raise the limit, or leave the clip out"
 
 
 def no_prompt(clip: Clip, error: ValueError) -> str:

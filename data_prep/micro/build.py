@@ -41,7 +41,7 @@ def build(out: Path, *, clips: int, test_clips: int, seed: int, sft: int, voice:
     only rewrites the shards. Raises CorpusError when `out` holds another corpus or something else.
     """
     if not 0 <= sft <= clips:
-        raise CorpusError(f"--sft {sft}: must lie between 0 and --clips {clips}")
+        raise CorpusError(f"--sft {sft}: must be between 0 and --clips {clips}")
     previous = _previous(out)
     engine = pick_engine(previous.get("arguments", {}).get("voice", voice) if voice == "auto" else voice)
     identity = _identity({"clips": clips, "test_clips": test_clips, "seed": seed, "voice": engine})
@@ -85,7 +85,7 @@ def _previous(out: Path) -> dict:
     path = out / MANIFEST
     if not path.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise CorpusError(f"{out}: not empty and no MER-Micro corpus (no {MANIFEST}); choose another --out")
+            raise CorpusError(f"{out}: not empty and not a MER-Micro corpus (no {MANIFEST}); choose another --out")
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def _check_same(out: Path, previous: dict, identity: dict, *, rendering: bool) -
             changed = [f"{key} {old!r} (now {new!r})"] if old != new else []
         if changed:
             raise CorpusError(
-                f"{out}: holds a corpus made with {', '.join(changed)}; remove the folder or choose another --out"
+                f"{out}: contains a corpus made with {', '.join(changed)}; remove the folder or choose another --out"
             )
 
 
@@ -139,7 +139,9 @@ def _render_all(missing: list[tuple[Path, ClipPlan]], voice: str, workers: int) 
         try:
             _follow(jobs, len(missing))
         except BrokenProcessPool as error:
-            raise CorpusError("a worker process died (out of memory?); run the same command again to go on") from error
+            raise CorpusError(
+                "a worker process died (out of memory?); run the same command again to continue"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

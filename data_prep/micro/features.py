@@ -65,7 +65,7 @@ def _read_wav(clip: Clip) -> tuple[np.ndarray, int]:
     try:
         with wave.open(str(clip.audio), "rb") as file:
             if file.getnchannels() != 1 or file.getsampwidth() != 2:
-                raise CorpusError(f"{clip.audio}: not mono with 16 bit; probes read MER-Micro's own files")
+                raise CorpusError(f"{clip.audio}: not 16-bit mono; probes only read the files that `micro` made")
             data, rate = file.readframes(file.getnframes()), file.getframerate()
     except (wave.Error, EOFError) as error:
         raise CorpusError(f"{clip.audio}: not a WAV file ({error}); make the corpus again") from error

@@ -64,7 +64,7 @@ def probe(corpus: Path) -> dict:
     splits = {name: _read(corpus, name) for name in SPLITS}
     train, test = splits["train"], splits["test"]
     if len(train.clips) < FOLDS:
-        raise CorpusError(f"{corpus / 'train'}: {len(train.clips)} clips; probes need {FOLDS} at least")
+        raise CorpusError(f"{corpus / 'train'}: {len(train.clips)} clips; probes need at least {FOLDS}")
     subsets = [chosen for size in (1, 2, 3) for chosen in combinations(MODALITIES, size)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
@@ -106,14 +106,14 @@ def _manifest(corpus: Path) -> dict:
     """The corpus's manifest; it holds the exact bounds, by what is known."""
     path = corpus / "manifest.json"
     if not path.is_file():
-        raise CorpusError(f"{path}: missing; --corpus takes the folder that `python -m data_prep micro` made")
+        raise CorpusError(f"{path}: missing; set --corpus to a folder that `python -m data_prep micro` made")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["complete"] and manifest["figures"]["best_f1_knowing"]:
             return manifest
     except (ValueError, KeyError, TypeError):
         pass
-    raise CorpusError(f"{path}: no finished MER-Micro corpus; run `python -m data_prep micro` again")
+    raise CorpusError(f"{path}: not a complete MER-Micro corpus; run `python -m data_prep micro` again")
 
 
 def _read(corpus: Path, name: str) -> Split:
@@ -121,10 +121,10 @@ def _read(corpus: Path, name: str) -> Split:
         raise CorpusError(f"{corpus / name}: missing; probes need both splits, {' and '.join(SPLITS)}")
     clips = list((READER if name == "train" else TEST).clips(Root(corpus)))
     if faults := [fault for clip in clips for fault in clip.faults]:
-        raise CorpusError(f"{corpus / name}: {len(faults)} faults; make the corpus again\n{listing(faults)}")
+        raise CorpusError(f"{corpus / name}: found {len(faults)} faults; make the corpus again\n{listing(faults)}")
     for clip in clips:
         if odd := [label for label in clip.labels if label not in EMOTION_OF]:
-            raise CorpusError(f"{corpus / name}: clip {clip.name!r}: label {odd[0]!r} is not of MER-Micro's table")
+            raise CorpusError(f"{corpus / name}: clip {clip.name!r}: label {odd[0]!r} is not in MER-Micro's table")
     sets = [{EMOTION_OF[label] for label in clip.labels} for clip in clips]
     return Split(clips, np.array([[emotion in each for emotion in EMOTIONS] for each in sets]))
 

@@ -65,7 +65,7 @@ def speak(text: str, state: str, rng: random.Random, engine: str, seconds: float
     while len(sound := _trim(_synthesise(text, style, engine))) > room:
         style = replace(style, rate=max(style.rate + 5, round(style.rate * len(sound) / room * 1.02)))
         if style.rate > _FASTEST:
-            raise VoiceError(f"{text!r} does not fit into {seconds} s at {_FASTEST} words a minute")
+            raise VoiceError(f"{text!r} does not fit into {seconds} s at {_FASTEST} words per minute")
     clip = np.zeros(lead + room, np.float32)
     clip[lead : lead + len(sound)] = _colour(sound, style)
     return clip
@@ -131,7 +131,7 @@ def _espeak_in_fork(text: str, style: Style) -> tuple[np.ndarray, int]:
         data = pipe.read()
     os.waitpid(child, 0)
     if len(data) <= 4:
-        raise VoiceError(f"espeak-ng gave no sound for {text!r}; --voice tones does without it")
+        raise VoiceError(f"espeak-ng gave no sound for {text!r}; use --voice tones, which does not need espeak-ng")
     return np.frombuffer(data[4:], np.int16).astype(np.float32) / 32768, int.from_bytes(data[:4], "little")
 
 

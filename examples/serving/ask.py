@@ -1,4 +1,4 @@
-"""Ask a served model about one clip: the frames and the sound that training would see go with the request.
+"""Ask a served model about one clip, with the same frames and the same sound as in training.
 
 vllm serve DIR …                       (docs/serving.md)
 python examples/serving/ask.py CLIP.mp4 [--audio CLIP.wav] [--subtitle TEXT] [--fast] [--preset tiny]
@@ -73,13 +73,13 @@ def request(video: Path, audio: Path, subtitle: str, preset: str, fast: bool = F
 def main() -> None:
     """Print the model's reply."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("video", type=Path)
-    parser.add_argument("--audio", type=Path, help="default: the sound in the video")
-    parser.add_argument("--subtitle", default="")
-    parser.add_argument("--fast", action="store_true", help="no thought: the answer at once")
-    parser.add_argument("--preset", default="tiny", help="of conf/preset/, that the model was trained with")
-    parser.add_argument("--url", default="http://127.0.0.1:8000/v1")
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("video", type=Path, help="the clip")
+    parser.add_argument("--audio", type=Path, help="sound file; default: the sound in the video")
+    parser.add_argument("--subtitle", default="", help="the spoken words")
+    parser.add_argument("--fast", action="store_true", help="answer at once, without a thought")
+    parser.add_argument("--preset", default="tiny", help="preset in conf/preset/ that the model was trained with")
+    parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="base URL of the server")
+    parser.add_argument("--max-tokens", type=int, default=64, help="limit of the response in tokens")
     options = parser.parse_args()
     client = OpenAI(base_url=options.url, api_key="none")
     arguments = request(

@@ -1,15 +1,16 @@
 # shellcheck shell=bash
-# A Ray cluster of a job's own, over all its nodes: the head on the first, where the batch script runs too. To source.
+# A Ray cluster for one job, on all its nodes. The head is on the first node, where the batch script also runs. Source
+# this file; it has these functions:
 #   cluster_nodes         sets NODES, the array of the job's nodes
-#   ray_up [OPTION …]     starts Ray on them with these options of `ray start`, and waits until Ray counts them all;
+#   ray_up [OPTION …]     starts Ray on the nodes with these options of `ray start`, and waits until all have joined;
 #                         sets and exports RAY_ADDRESS; fails with a message after RAY_NODES_TIMEOUT seconds
-#   ray_down              ends this job's Ray, and no other
-# Uses PYTHON (with Ray beside it), LOGS (a folder that every node sees) and SLURM's variables.
+#   ray_down              stops the Ray of this job and no other
+# Uses PYTHON (Ray is in the same environment), LOGS (a folder that every node can see) and SLURM's variables.
 
 RAY_NODES_TIMEOUT=${RAY_NODES_TIMEOUT:-300}
-RAY_END_SECONDS=90 # at most: a worker node with actors on it drains for 30 s before it ends, a busy machine takes longer
+RAY_END_SECONDS=90 # limit: a worker node with actors needs 30 s to drain, a busy machine needs longer
 NODES=()
-RAY_STEPS=() # process ids of the sruns, one a node
+RAY_STEPS=() # process ids of the sruns, one per node
 
 cluster_nodes() {
     local names
@@ -21,7 +22,7 @@ ray_up() {
     local deadline=$((SECONDS + RAY_NODES_TIMEOUT)) node
     mkdir -p "$LOGS"
     RAY_ADDRESS=$("$PYTHON" -m recipe.mer_r1.run.ray_cluster address)
-    # Only who knows the job's secret can use its Ray: on a shared machine others could run code as this user.
+    # Ray accepts only clients with this secret: else, on a shared machine, other users could run code as this user.
     RAY_AUTH_TOKEN=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
     export RAY_ADDRESS RAY_AUTH_TOKEN RAY_AUTH_MODE=token
     echo "Ray: head ${NODES[0]} ($RAY_ADDRESS), ${#NODES[@]} nodes; logs in $LOGS"
@@ -33,8 +34,8 @@ ray_up() {
     _ray_wait "$deadline" "${NODES[@]}"
 }
 
-# _ray_step ROLE NODE [OPTION …]: a step beside the others of the job, with all of the job's CPUs and GPUs on the node
-# (srun no longer takes --cpus-per-task from sbatch). Its folder has a number for the node's name: the paths of Ray's sockets
+# _ray_step ROLE NODE [OPTION …]: a job step with all of the job's CPUs and GPUs on the node (srun does not take
+# --cpus-per-task from sbatch). The folder has a number instead of the node's name, because the paths of Ray's sockets
 # must not be longer than 107 bytes.
 _ray_step() {
     local role=$1 node=$2 folder=/tmp/ray-$SLURM_JOB_ID-${#RAY_STEPS[@]}
@@ -45,7 +46,7 @@ _ray_step() {
     RAY_STEPS+=($!)
 }
 
-# _ray_wait DEADLINE NODE …: 0 when Ray counts these nodes; 1 when the time is over, or as soon as a step has ended.
+# _ray_wait DEADLINE NODE …: returns 0 when these nodes have joined; 1 when the time is over, or when a step has ended.
 _ray_wait() {
     local left=$(($1 - SECONDS)) waiter ended=
     shift
@@ -57,14 +58,14 @@ _ray_wait() {
     done
     [[ -z $ended ]] || kill "$waiter" 2>/dev/null || true
     if ! wait "$waiter"; then
-        echo "Ray: not all of $* came.${ended:+ The step on $ended has ended by itself.}" \
+        echo "Ray: not all of $* joined.${ended:+ The step on $ended ended early.}" \
             "The last lines of each node's log:" >&2
         tail -n 5 "$LOGS"/ray-*.log >&2
         return 1
     fi
 }
 
-# Nodes whose step is no longer there; steps are begun in the order of NODES.
+# Nodes whose step has ended; steps start in the order of NODES.
 _ended_steps() {
     local index names=()
     for index in "${!RAY_STEPS[@]}"; do
@@ -73,8 +74,8 @@ _ended_steps() {
     echo "${names[*]}"
 }
 
-# SLURM sends TERM to the steps' processes: Ray ends and its logs are kept. What is still there after RAY_END_SECONDS,
-# or has never begun, is killed through its srun.
+# SLURM sends TERM to the processes of the steps: Ray ends and its logs are kept. A step that has not ended after
+# RAY_END_SECONDS, or has not started, is killed through its srun.
 ray_down() {
     local line deadline=$((SECONDS + RAY_END_SECONDS))
     ((${#RAY_STEPS[@]})) || return 0

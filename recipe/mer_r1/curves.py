@@ -1,4 +1,4 @@
-"""Curves of several RL runs in one picture, and a table of where they began and ended.
+"""Draw the curves of several RL runs in one figure, and print a table of their first and last steps.
 
     python -m recipe.mer_r1.curves baseline=outputs/baseline mer_r1=outputs/mer_r1 --out curves.png
 
@@ -34,7 +34,7 @@ def read_run(folder: Path) -> dict[str, list[float]]:
     """
     path = folder / "metrics.jsonl"
     if not path.is_file():
-        raise SystemExit(f"{path} is missing: name the run_dir of a main_ppo run.")
+        raise SystemExit(f"{path} is missing; give the run_dir of a main_ppo run.")
     taken = [data for data in steps.read(path).values() if "reward/f1" in data]
     if not taken:
         raise SystemExit(f"{path} has no training step yet.")
@@ -59,7 +59,7 @@ def table(runs: Mapping[str, Run]) -> str:
             (first, first_error), (last, last_error) = ends(run[metric])
             cells.append(f"{first:.3f} ± {first_error:.3f} → {last:.3f} ± {last_error:.3f}")
         lines.append(f"| {name} | {len(run['reward/f1'])} | {' | '.join(cells)} |")
-    return "\n".join([*lines, f"\nMeans of the first and of the last {WINDOW} steps, ± their standard errors."])
+    return "\n".join([*lines, f"\nMeans over the first and the last {WINDOW} steps, ± standard error."])
 
 
 def draw(runs: Mapping[str, Run], path: Path) -> None:
@@ -91,11 +91,16 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", metavar="NAME=RUN_DIR", help="RUN_DIR alone is named by its folder")
-    parser.add_argument("--out", type=Path, help="picture (.png, .svg); the table is printed in any case")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="NAME=RUN_DIR",
+        help="run folder and its name in the figure; default name: the folder's name",
+    )
+    parser.add_argument("--out", type=Path, help="figure file (.png, .svg); the table is always printed")
     arguments = parser.parse_args()
     if len(arguments.runs) > len(COLOURS):
-        parser.error(f"at most {len(COLOURS)} runs fit one picture")
+        parser.error(f"a figure can show at most {len(COLOURS)} runs")
     runs = {}
     for entry in arguments.runs:
         name, _, folder = entry.rpartition("=")

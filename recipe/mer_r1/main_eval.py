@@ -9,21 +9,24 @@ from importlib import import_module
 SUBCOMMANDS = {
     "cases": (
         "recipe.mer_r1.eval.cases.command",
-        "clips that show what one model does and another does not, as a page",
+        "a page with clips on which two models differ",
     ),
     "confidence": (
         "recipe.mer_r1.eval.confidence_command",
-        "how sure a model is of each category where its answers begin",
+        "a model's confidence in each category at the start of its answers",
     ),
-    "demo": ("recipe.mer_r1.eval.demo_page.command", "a page: a clip in, both answers and their confidence out"),
+    "demo": (
+        "recipe.mer_r1.eval.demo_page.command",
+        "a web page: for a clip, the slow and fast answers and their confidence",
+    ),
     "judge": (
         "recipe.mer_r1.eval.judge.command",
-        "MME-Emotion: steps and labels of answers rated by a language model",
+        "MME-Emotion: a language model rates the steps and labels of answers",
     ),
-    "report": ("recipe.mer_r1.eval.report", "results of several runs in the paper's tables, and a picture"),
-    "run": ("recipe.mer_r1.eval.run", "slow and fast answers of a model to the clips of shards, scored"),
+    "report": ("recipe.mer_r1.eval.report", "results of several runs in the paper's tables, and a figure"),
+    "run": ("recipe.mer_r1.eval.run", "let a model answer the clips of shards, slow and fast, and score the answers"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
-    "sentiment": ("recipe.mer_r1.eval.sentiment_command", "sentiment of the answers' words, for WAF"),
+    "sentiment": ("recipe.mer_r1.eval.sentiment_command", "map the words of the answers to sentiment, for WAF"),
 }
 
 
@@ -33,7 +36,7 @@ def main(arguments: list[str]) -> None:
     if name in SUBCOMMANDS:
         import_module(SUBCOMMANDS[name][0]).app(rest, prog_name=f"main_eval {name}")
         return
-    usage = ["usage: python -m recipe.mer_r1.main_eval SUBCOMMAND …  (SUBCOMMAND --help tells more)", ""]
+    usage = ["usage: python -m recipe.mer_r1.main_eval SUBCOMMAND …  (SUBCOMMAND --help shows its options)", ""]
     usage += [f"  {known:10} {text}" for known, (_, text) in SUBCOMMANDS.items()]
     if name in ("-h", "--help"):
         print("\n".join(usage))

@@ -34,7 +34,7 @@ def main(config: DictConfig) -> None:
     page = kept_live(run_dir) if config.mer_r1.live else nullcontext()
     with page as file, state.recorded(run_dir, planned_steps(config)):
         if file:
-            print(f"live: {file}")
+            print(f"live page: {file}")
         run(config)
 
 

@@ -65,7 +65,7 @@ def start_ranks(nnodes: int, ranks_per_node: int) -> None:
     """Make this process the only rank, or replace it by torchrun with the same arguments."""
     if nnodes > 1:
         raise SystemExit(
-            f"preset.nnodes={nnodes}: start the same command on every node with torchrun "
+            f"preset.nnodes={nnodes}: start the same command on every node with torchrun: "
             f"--nnodes={nnodes} --nproc-per-node={ranks_per_node} --rdzv-backend=c10d --rdzv-endpoint=HOST:PORT "
             "-m recipe.mer_r1.main_sft …"
         )

@@ -57,7 +57,9 @@ def estimator_from(experiment: str, overrides: Sequence[str]) -> Estimator:
     """
     found = experiments.estimator_of(launch.compose("replay", [f"experiment={experiment}", *overrides]))
     if found is None:
-        raise TermError("algorithm.adv_estimator names an estimator of verl's own; replay computes terms")
+        raise TermError(
+            "algorithm.adv_estimator is one of verl's own estimators; replay only computes advantages made of terms"
+        )
     return found
 
 
@@ -69,7 +71,7 @@ def advantages(batch: Batch, estimator: Estimator) -> dict[str, torch.Tensor]:
     result = combine(batch.signals, batch.group, estimator.terms)
     if estimator.whiten:
         if batch.tokens is None:
-            raise TermError("whitening weighs responses by their tokens; the batch has no column `tokens`")
+            raise TermError("whitening weights responses by their tokens, but the batch has no column `tokens`")
         result[ADVANTAGE] = whiten(result[ADVANTAGE], batch.tokens)
     return result
 
@@ -162,10 +164,10 @@ def _number(value: float) -> str:
 def summary(found: dict[str, Replayed]) -> Table:
     """The experiments, and which of them the batches were trained with."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("experiment", "terms", "largest difference from stored", "trained with"):
+    for heading in ("experiment", "terms", "largest difference from stored", "used in training"):
         table.add_column(heading)
     for name, replayed in found.items():
-        difference = "nothing stored" if replayed.difference is None else f"{replayed.difference:.1e}"
+        difference = "no stored advantage" if replayed.difference is None else f"{replayed.difference:.1e}"
         table.add_row(
             name,
             Text(str(replayed.estimator)),
@@ -177,21 +179,21 @@ def summary(found: dict[str, Replayed]) -> Table:
 
 @app.command()
 def main(
-    batch: Annotated[Path, typer.Argument(help="DIR/STEP.jsonl, or DIR")],
+    batch: Annotated[Path, typer.Argument(help="saved batch DIR/STEP.jsonl, or DIR for all steps")],
     overrides: Annotated[list[str] | None, typer.Argument(help="experiment=NAME, experiment.KEY=VALUE, …")] = None,
-    every: Annotated[bool, typer.Option("--all", help="every experiment")] = False,
-    machine: Annotated[bool, typer.Option("--json", help="JSON in place of tables")] = False,
+    every: Annotated[bool, typer.Option("--all", help="use all experiments")] = False,
+    machine: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
     """Recompute the advantages of saved batches (main_ppo … trainer.rollout_data_dir=DIR) without a model.
 
-    Shows signals, terms and advantages of each response side by side, and which experiment the batches were trained
-    with. Exits with 2 where the batch or the overrides cannot be used.
+    Shows signals, terms and advantages of each response side by side, and finds the experiment that the batches were
+    trained with. The exit code is 2 if the batch or the overrides cannot be used.
     """
     choice = "experiment="
     named = [text.removeprefix(choice) for text in overrides or [] if text.startswith(choice)]
     changes = [text for text in overrides or [] if not text.startswith(choice)]
     if bool(named) == every:
-        raise _complaint("name an experiment (experiment=mer_r1) or say --all" + (", not both" if every else ""))
+        raise _complaint("give an experiment (experiment=mer_r1) or --all" + (", not both" if every else ""))
     found: dict[str, Replayed] = {}
     missing: dict[str, str] = {}
     try:
@@ -221,7 +223,7 @@ def _print(batches: Sequence[Batch], found: dict[str, Replayed], missing: dict[s
                 console.print(group_table(batch, number, group, found))
         console.print(summary(found))
         if not any(replayed.trained for replayed in found.values()):
-            console.print(f"None of these gives the stored advantages to {REPRODUCED:g}.")
+            console.print(f"No experiment reproduces the stored advantages (tolerance {REPRODUCED:g}).")
     for name, reason in missing.items():
         console.print(Text(f"{name} cannot be computed: {reason}"))
 

@@ -127,7 +127,8 @@ def test_a_clip_without_reason_is_never_for_sft(corpus, tmp_path):
     replace(corpus / "mer2025-dataset" / "track3_train_mercaptionplus.csv", "He smiles at clip_03.", "nan")
     run(corpus, tmp_path / "out", sft=CLIPS - 1)
     assert names(tmp_path / "out" / "rl.parquet") == ["clip_03"]
-    with pytest.raises(CorpusError, match=f"--sft {CLIPS}: {CLIPS} clips are kept, {CLIPS - 1} of them with a reason"):
+    expected = f"--sft {CLIPS}: too many; {CLIPS} clips are kept and {CLIPS - 1} of them have a reason"
+    with pytest.raises(CorpusError, match=expected):
         run(corpus, tmp_path / "out", sft=CLIPS)
 
 
@@ -164,7 +165,7 @@ def test_skip_leaves_bad_clips_out_and_lists_each(corpus, tmp_path):
 
 def test_nothing_left_is_an_error(corpus, tmp_path):
     replace(opensets(corpus), '"[happy, sad]"', "[]")
-    with pytest.raises(CorpusError, match="not one usable clip in 12 rows"):
+    with pytest.raises(CorpusError, match="none of the 12 rows has a usable clip"):
         run(corpus, tmp_path / "out", on_bad="skip")
     assert not list((tmp_path / "out").glob("kept-*"))
 
@@ -183,8 +184,8 @@ def test_quarantined_clips_are_left_out_without_error(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"corpus": "meld", "group": "", "name": "a", "kind": "truncated"}\n', "lists clips of meld, none of"),
-        ("clip_04\n", "line 1: no line of a quarantine list"),
+        ('{"corpus": "meld", "group": "", "name": "a", "kind": "truncated"}\n', "lists clips of meld, but none of"),
+        ("clip_04\n", "line 1: not a line of a quarantine list"),
     ],
 )
 def test_a_quarantine_list_of_something_else_is_refused(text, message, corpus, tmp_path):
@@ -202,7 +203,7 @@ def test_clips_of_a_held_out_shard_are_not_trained_on(corpus, tmp_path):
     assert names(tmp_path / "two" / "rl.parquet") == names(tmp_path / "one" / "rl.parquet")
     with pytest.raises(CorpusError, match="in_test_too"):
         run(corpus, tmp_path / "two", held_out=(held_out,))
-    with pytest.raises(CorpusError, match="no shard of data_prep"):
+    with pytest.raises(CorpusError, match="not a shard written by data_prep"):
         run(corpus, tmp_path / "two", held_out=(opensets(corpus),))
 
 
@@ -265,7 +266,7 @@ def test_command_builds_and_says_what_is_left_out(corpus, tmp_path):
     assert done.exit_code == 0, done.output
     assert "sft 5, rl 6" in done.output
     assert "left out: 1 of 12 (1 label_unmapped)" in done.output
-    assert "12 clips found, 31327 were published" in done.output
+    assert "found 12 clips; the published corpus has 31327" in done.output
 
 
 @pytest.mark.parametrize(
@@ -288,5 +289,5 @@ def test_command_refuses_with_exit_code_2(arguments, message, corpus, tmp_path):
 
 def test_an_archive_is_not_unpacked(corpus, tmp_path):
     packed = Path(shutil.make_archive(str(tmp_path / "mer2025"), "zip", corpus))
-    with pytest.raises(CorpusError, match="archives are not unpacked"):
+    with pytest.raises(CorpusError, match="is an archive; unpack it"):
         Root(packed)

@@ -141,7 +141,7 @@ def checked_by(corpus: Corpus, out: Path, reader: Reader = READER, **options) ->
 def test_a_sound_corpus_ends_with_0_and_an_unreadable_one_with_2(corpus, tmp_path):
     result = cli(corpus.root, tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "6 clips: 0 to be dropped, 0 with a note" in result.output
+    assert "6 clips: 0 to drop, 0 with a note" in result.output
     assert "\r" not in result.stderr
     corpus.folder.joinpath(OPENSETS).unlink()
     result = cli(corpus.root, tmp_path / "out")

@@ -67,7 +67,7 @@ def test_a_folder_without_a_processor_is_named(tmp_path):
 
 def test_another_model_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(CorpusError, match="a llama"):
+    with pytest.raises(CorpusError, match="model type 'llama'"):
         counter(tmp_path, {})
 
 
@@ -86,8 +86,8 @@ def test_a_presets_limits_hold(micro_corpus, tiny_model, tmp_path):
     ("text", "message"),
     [
         ("media: {frames_per_second: 2}\nmax_prompt_length: 30\n", "frames_per_second"),
-        ("media: {fps: 2}\n", "needs media and max_prompt_length"),
-        (None, "known are omni3b, omni7b, smol, tiny"),
+        ("media: {fps: 2}\n", "it needs the keys media and max_prompt_length"),
+        (None, "use one of omni3b, omni7b, smol, tiny"),
     ],
 )
 def test_a_preset_that_is_none(text, message, micro_corpus, tiny_model, tmp_path):

@@ -99,20 +99,22 @@ def test_json_nested_without_end(tmp_path):
 def test_a_task_without_questions_is_named(tmp_path):
     corpora.make("mme_emotion", tmp_path)
     (tmp_path / "IR" / "question" / "IR.json").unlink()
-    with pytest.raises(CorpusError, match="IR/question: no question file; --root names the folder of the tasks"):
+    with pytest.raises(
+        CorpusError, match="IR/question: no question file; set --root to the folder that contains the tasks"
+    ):
         list(readers.get("mme_emotion").clips(Root(tmp_path)))
 
 
 @pytest.mark.parametrize(
     ("name", "labels", "message"),
     [
-        ("meld", {"a": {"emo": 7}}, "7 is none of 0 … 6"),
-        ("meld", {"a": {"emo": -1}}, "-1 is none of 0"),
-        ("iemocap", {"Ses05F": {"emo": 1.0}}, "none of 0 … 3"),
+        ("meld", {"a": {"emo": 7}}, "7 is not in 0 … 6"),
+        ("meld", {"a": {"emo": -1}}, "-1 is not in 0"),
+        ("iemocap", {"Ses05F": {"emo": 1.0}}, "not in 0 … 3"),
         ("iemocap", {"Ses01F": {"emo": 1}}, "no name matches"),
         ("mosi", {"a": {"emo": 1}}, "no label has an entry 'val'"),
-        ("mosi", {"a": {"val": float("nan")}}, "no finite number"),
-        ("mosi", {"a": {"val": "high"}}, "no finite number"),
+        ("mosi", {"a": {"val": float("nan")}}, "not a finite number"),
+        ("mosi", {"a": {"val": "high"}}, "not a finite number"),
         ("mer2023", {}, "no label has an entry 'emo'"),
         ("mer2023", {"a": 3}, "no label has an entry 'emo'"),
         ("mer2023", {"a": {"emo": 3}}, "the label is the number 3"),
@@ -133,7 +135,7 @@ def test_an_npz_that_unpacks_to_any_size_is_refused(tmp_path):
     labels = tmp_path / "cmumosi-process" / "label.npz"
     np.savez_compressed(labels, test_corpus=np.zeros(300 << 20, np.uint8))
     assert labels.stat().st_size < 1 << 20
-    with pytest.raises(CorpusError, match="unpacks to 300 MiB"):
+    with pytest.raises(CorpusError, match="unpacked size is 300 MiB"):
         list(readers.get("mosi").clips(Root(tmp_path)))
 
 

@@ -146,7 +146,7 @@ def test_auto_keeps_the_voice_that_was_begun_with(tmp_path):
 
 def test_foreign_folders_are_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(CorpusError, match="not empty and no MER-Micro corpus"):
+    with pytest.raises(CorpusError, match="not empty and not a MER-Micro corpus"):
         build(tmp_path, **SMALL, workers=1)
     with pytest.raises(CorpusError, match="choose another --out"):
         build(tmp_path / "thesis.txt", **SMALL, workers=1)
@@ -156,7 +156,7 @@ def test_foreign_folders_are_left_alone(tmp_path):
 
 
 def test_too_large_an_sft_share_is_named(tmp_path):
-    with pytest.raises(CorpusError, match="--sft 10: must lie between 0 and --clips 9"):
+    with pytest.raises(CorpusError, match="--sft 10: must be between 0 and --clips 9"):
         build(tmp_path, **{**SMALL, "sft": 10}, workers=1)
 
 

@@ -115,13 +115,13 @@ def damage(folder: Path, what: str) -> None:
     ("what", "message"),
     [
         ("no manifest", r"manifest\.json: missing.*data_prep micro"),
-        ("unfinished", r"manifest\.json: no finished MER-Micro corpus"),
+        ("unfinished", r"manifest\.json: not a complete MER-Micro corpus"),
         ("no test split", r"test: missing; probes need both splits, train and test"),
         ("no subtitles", r"subtitle_chieng\.csv"),
         ("no wav", r"train_00003\.wav"),
         ("bad wav", r"train_00003\.wav: not a WAV file"),
         ("bad mp4", r"test_00003"),
-        ("foreign label", r"clip 'test_00000': label 'serene' is not of MER-Micro's table"),
+        ("foreign label", r"clip 'test_00000': label 'serene' is not in MER-Micro's table"),
     ],
 )
 def test_what_cannot_be_probed_is_named(copy, what, message):

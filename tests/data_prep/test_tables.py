@@ -20,7 +20,10 @@ from data_prep.tables import LONGEST_ROW, Names, TextTable, read_rows
     [
         ("name,chinese\ngood,好\n", r"no column 'english'; found \['name', 'chinese'\]"),
         ("name,english,english\ngood,Well,Well\n", "more than one column 'english'"),
-        ("name,chinese,english\ngood,好,Well, well, well\n", "row 1: 5 fields for 3 columns .* quote texts"),
+        (
+            "name,chinese,english\ngood,好,Well, well, well\n",
+            "row 1: 5 fields for 3 columns .* put texts that contain commas in quotes",
+        ),
         ("name,chinese,english\ngood,好,Well\nx,,Well, well\n", "row 2: 4 fields for 3 columns"),
         ('name,chinese,english\ngood,好,"Well\nx,,Well\n', "after row 0: not a CSV.*left open"),
         ("", "no column 'name'"),

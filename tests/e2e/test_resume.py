@@ -89,7 +89,7 @@ def test_killed_stopped_and_resumed_a_run_equals_one_left_in_peace(
     run.process.send_signal(signal.SIGUSR1)
     assert run.wait(2 * END_SECONDS) == 75
     stopped = newest(war)
-    assert f"stopped as asked at step {stopped}; the same command goes on" in run.text
+    assert f"stopped on request at step {stopped}; run the same command again to continue" in run.text
     assert died < stopped < STEPS
     assert max(steps.read(war / "metrics.jsonl")) == stopped
     nothing_stays()

@@ -95,7 +95,7 @@ def test_a_row_of_a_sweep_on_two_nodes_is_preempted_requeued_and_finishes_and_th
         assert (tmp_path / name / "model" / "config.json").exists()
         nothing_of_ray_stays(slurm.job(f"{job}_{row}")["JobId"])
     assert "pre-empted" not in texts()[0]  # it was asked to stop, and did
-    assert "stopped as asked; requeued, and the same command goes on" in texts()[0]
+    assert "stopped on request; requeued, it will continue with the same command" in texts()[0]
     assert "setting global step to" in texts()[0]
     for node in ("n1", "n2"):
         assert "Ray runtime started" in (tmp_path / "logs" / f"ray-{node}.log").read_text()
@@ -142,7 +142,7 @@ def test_a_node_that_does_not_come_is_named_in_time(slurm, tmp_path) -> None:
     slurm.wait_until(lambda: slurm.job(job)["JobState"] not in ("PENDING", "RUNNING"), 120)
     assert time.monotonic() - start < 120
     text = next(tmp_path.glob("*.out")).read_text()
-    assert "not all of n1 n2 came. The step on n2 has ended by itself" in text, text
+    assert "not all of n1 n2 joined. The step on n2 ended early" in text, text
     slurm.start_node("n2")  # SLURM calls a job completing until its last node has answered
     slurm.wait_until(lambda: slurm.ended(job), 120)
     assert slurm.job(job)["JobState"] == "FAILED"

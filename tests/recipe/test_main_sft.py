@@ -49,7 +49,7 @@ def folder(tmp_path):
             ["preset.sft.micro_batch_size=3"],
             "batch_size=16 is not a multiple of 1 ranks × preset.sft.micro_batch_size=3",
         ),
-        (["preset.sft.fast_fraction=1.5"], "fast_fraction=1.5 is not a share"),
+        (["preset.sft.fast_fraction=1.5"], "fast_fraction=1.5 must be between 0 and 1"),
         (["preset.sft.steps=0"], "preset.sft.steps=0"),
     ],
 )

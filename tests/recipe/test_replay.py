@@ -164,7 +164,7 @@ def test_the_tables_show_each_prompt_and_say_which_experiment_trained(write):
     for part in ("happy, answer5", "signal calib_neg", "undefined", "mer_r1 (trained)", "stored advantage"):
         assert part in text
     assert "rd (trained)" not in text
-    assert "None of these" in output(write(trained(responses(), "mer_r1")), "experiment=rd")
+    assert "No experiment reproduces" in output(write(trained(responses(), "mer_r1")), "experiment=rd")
 
 
 def test_a_batch_without_stored_advantages_is_replayed_too(write):
@@ -173,7 +173,7 @@ def test_a_batch_without_stored_advantages_is_replayed_too(write):
     entry = json.loads(output(path, "experiment=rd", "--json"))["experiments"]["rd"]
     assert entry["max_abs_difference"] is None
     assert not entry["trained"]
-    assert "nothing stored" in output(path, "experiment=rd")
+    assert "no stored advantage" in output(path, "experiment=rd")
 
 
 def test_a_folder_is_read_in_the_order_of_its_steps_each_file_a_batch_of_its_own(write, tmp_path):
@@ -209,20 +209,20 @@ SIGNALS = responses()[1]["signals"]
 @pytest.mark.parametrize(
     ("rows", "line", "named"),
     [
-        (['{"uid": "a_0_0", "sig'], 1, "no JSON"),
-        ([""], 1, "no JSON"),
-        (["[1]"], 1, "list in place of an object"),
+        (['{"uid": "a_0_0", "sig'], 1, "not JSON"),
+        ([""], 1, "not JSON"),
+        (["[1]"], 1, "a JSON object is needed, not a list"),
         (changed(uid=None), 2, "uid is None"),
         (changed(uid="clip"), 2, "PROMPT_RESPONSE_TURN"),
         (changed(uid="clip_a_b_c"), 2, "PROMPT_RESPONSE_TURN"),
-        (changed(uid="clip_a_0_0"), 2, "stands in line 1 already"),
-        (changed(line=1, signals=None), 1, "no column `signals`"),
+        (changed(uid="clip_a_0_0"), 2, "is already in line 1"),
+        (changed(line=1, signals=None), 1, "column `signals` is missing"),
         (changed(signals=[1.0]), 2, r"signals is \[1.0\]"),
         (changed(signals={**SIGNALS, "recall": "1"}), 2, "signals.recall is '1'"),
         (changed(signals={**SIGNALS, "recall": float("nan")}), 2, "or null"),
         (changed(signals={**SIGNALS, "recall": float("inf")}), 2, "signals.recall is inf"),
-        (changed(signals={"recall": 1.0}), 2, "its signals differ from line 1's in calib_neg"),
-        (changed(line=3, advantage=1.0), 3, "its columns differ from line 1's in advantage"),
+        (changed(signals={"recall": 1.0}), 2, "its signals differ from those of line 1: calib_neg"),
+        (changed(line=3, advantage=1.0), 3, "its columns differ from those of line 1: advantage"),
         (changed(line=1, advantage=float("nan")), 1, "advantage is nan"),
         (changed(line=1, tokens=-1), 1, "tokens is -1"),
     ],
@@ -237,7 +237,7 @@ def test_a_wrong_line_is_named(rows, line, named, write):
 
 def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "1.jsonl").write_bytes('{"output": "高'.encode()[:-1])
-    assert f"{tmp_path}/1.jsonl: no UTF-8 text" in complaint(tmp_path / "1.jsonl", "--all")
+    assert f"{tmp_path}/1.jsonl: not a UTF-8 text file" in complaint(tmp_path / "1.jsonl", "--all")
 
 
 def test_a_file_or_folder_that_is_not_there(tmp_path):
@@ -249,12 +249,12 @@ def test_a_file_or_folder_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "name an experiment"),
+        ([], "give an experiment"),
         (["--all", "experiment=rd"], "not both"),
         (["experiment=mer"], "Could not find 'experiment/mer'"),
         (["experiment=rd", "experiment.lambda=1"], "Could not override 'experiment.lambda'"),
         (["experiment=rd", "experiment.terms=[{signals: {recal: 1.0}}]"], "did you mean recall"),
-        (["experiment=rd", "algorithm.adv_estimator=grpo"], "an estimator of verl's own"),
+        (["experiment=rd", "algorithm.adv_estimator=grpo"], "one of verl's own estimators"),
     ],
 )
 def test_a_wrong_command_is_answered(arguments, named, write):

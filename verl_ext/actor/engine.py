@@ -108,11 +108,11 @@ class SetLogProbsMixin:
         gaps = [(one - two)[two > -20].abs() for one, two in zip(found, expected, strict=True)]
         gap = max(values.max().item() for values in gaps if values.numel())
         limit = LIMIT.get(self._autocast_dtype, LIMIT_LOW_PRECISION)
-        print(f"verl_ext: one forward for response and branch against two: set log-probs differ by {gap:.1e} at most")
+        print(f"verl_ext: set log-probs of one forward (response + branch) and of two differ by at most {gap:.1e}")
         if not gap <= limit:
             raise BranchMismatchError(
-                f"set log-probs of the one forward differ from those of two by {gap:.2e}, more than {limit:g}: the "
-                "attention in use does not honour a block mask. Set actor_rollout_ref.model.override_config."
+                f"set log-probs of one forward and of two forwards differ by {gap:.2e}, more than {limit:g}: the "
+                "attention implementation ignores the block mask. Set actor_rollout_ref.model.override_config."
                 "attn_implementation=sdpa, or flash_attention_2 with use_remove_padding=true, which runs two forwards."
             )
         self._one_forward_is_checked = True

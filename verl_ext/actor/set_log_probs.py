@@ -37,7 +37,9 @@ class TokenSets:
         """
         for index, tokens in enumerate(sets):
             if len(set(tokens)) != len(tokens):
-                raise ValueError(f"token set {index} names a token twice; its mass would count double")
+                raise ValueError(
+                    f"token set {index} contains the same token twice; its probability would be counted twice"
+                )
         token_ids = [token for tokens in sets for token in tokens]
         set_ids = [index for index, tokens in enumerate(sets) for _ in tokens]
         log_shares = None

@@ -96,7 +96,7 @@ class ClipCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self._warn(f"{file} is damaged and is made anew: {error}")
+            self._warn(f"{file} is damaged and will be written again: {error}")
             with suppress(OSError):
                 file.unlink()
             return None
@@ -105,12 +105,12 @@ class ClipCache:
     def _store(self, file: Path, array: np.ndarray, facts: dict[str, Any]) -> None:
         part = file.with_name(f"{uuid4().hex}{_PART}")
         if array.nbytes > self._limit // 10:
-            self._warn(f"a clip of {array.nbytes >> 20} MiB is not kept: over a tenth of media.cache_gb")
+            self._warn(f"a clip of {array.nbytes >> 20} MiB is not cached: it is larger than a tenth of media.cache_gb")
             return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._folder).free < array.nbytes + FREE_BYTES:
-                self._warn(f"{self._folder}: the disk is nearly full; clips are decoded each time")
+                self._warn(f"{self._folder}: the disk is nearly full; clips are not cached and are decoded every time")
                 return
             write_clip(part, array, facts)
             os.replace(part, file)
@@ -120,7 +120,7 @@ class ClipCache:
             else:
                 self._added += array.nbytes
         except OSError as error:
-            self._warn(f"{self._folder}: {error}; clips are decoded each time")
+            self._warn(f"{self._folder}: {error}; clips are not cached and are decoded every time")
             with suppress(OSError):
                 part.unlink()
 
@@ -133,7 +133,7 @@ class ClipCache:
             descriptor = os.open(self._folder / f"{int(key[:8], 16) % _LOCKS}.lock", os.O_RDWR | os.O_CREAT, 0o666)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            self._warn(f"{self._folder}: {error}; a clip may be decoded by several processes")
+            self._warn(f"{self._folder}: {error}; several processes may decode the same clip")
         try:
             yield
         finally:
@@ -186,11 +186,11 @@ def read_clip(file: Path) -> tuple[np.ndarray, dict[str, Any]]:
         header = json.loads(line)
         array = np.empty(header["shape"], _TYPES[header["dtype"]])
         if os.fstat(written.fileno()).st_size != len(line) + array.nbytes:
-            raise ValueError("it has another length than it says")
+            raise ValueError("the file length does not match its header")
         data = memoryview(array.reshape(-1)).cast("B")
         written.readinto(data)
     if zlib.crc32(data) != header["crc32"]:
-        raise ValueError("its checksum is another")
+        raise ValueError("the checksum does not match")
     return array, header["facts"]
 
 

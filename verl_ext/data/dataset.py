@@ -40,14 +40,16 @@ def load_shard(
     try:
         shard = datasets.Dataset(read_table(path, media_root))
     except (pa.ArrowException, OSError) as error:
-        raise ShardError(f"cannot read {path} as parquet: {error}. Make the shard anew.") from error
+        raise ShardError(
+            f"cannot read {path} as parquet: {error}. Make the shard again with `python -m data_prep`."
+        ) from error
     missing = [column for column in columns if column not in shard.column_names]
     if missing:
         raise ShardError(
             f"{path} has no column {missing}; it has {shard.column_names}. See docs/data.md for the schema."
         )
     if not len(shard):
-        raise ShardError(f"{path} has no rows.")
+        raise ShardError(f"{path} has no rows. Make the shard again with `python -m data_prep`.")
     return shard
 
 
@@ -97,11 +99,11 @@ def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bo
         for placeholder, column in PLACEHOLDERS.items():
             expected, found = text.count(placeholder), len(row[column] or [])
             if expected != found:
-                problems.append(f"row {index}: {expected} {placeholder} in the prompt, {found} paths in `{column}`")
+                problems.append(f"row {index}: {expected} {placeholder} in the prompt, but {found} paths in `{column}`")
         if use_audio_in_video and "<audio>" in text:
             problems.append(
-                f"row {index}: data.media.use_audio_in_video takes the sound from the video, and the prompt has "
-                f"{text.count('<audio>')} <audio> beside {text.count('<video>')} <video>"
+                f"row {index}: data.media.use_audio_in_video takes the sound from the video, but the prompt has "
+                f"{text.count('<audio>')} <audio> and {text.count('<video>')} <video>"
             )
         for column in PLACEHOLDERS.values():
             problems += [
@@ -113,7 +115,7 @@ def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bo
         shown = "\n  ".join(problems[:5])
         raise ShardError(
             f"{path}: {len(problems)} problems in {len(shard)} rows:\n  {shown}\n"
-            "Correct the paths or drop the rows where the shard is made (python -m data_prep)."
+            "Correct the paths or drop the rows, and make the shard again (python -m data_prep)."
         )
 
 

@@ -40,7 +40,7 @@ def open_clip(source: ClipSource, kind: Literal["video", "audio"]) -> av.contain
     """
     source = fetch(source)
     if not isinstance(source, ClipBytes) and not Path(source).is_file():
-        way_out = "Check the paths that the shard was written with."
+        way_out = "Check the paths in the shard."
         raise MediaError(f"{kind} file not found: {source}. {way_out}", "missing")
     try:
         container = av.open(source.open() if isinstance(source, ClipBytes) else str(source))
@@ -90,4 +90,4 @@ def resample(frames: Iterable[av.AudioFrame], rate: int, source: ClipSource) -> 
     except MediaError:
         raise
     except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"cannot resample the sound of {source}: {error}", "truncated") from error
+        raise MediaError(f"cannot resample the sound of {source}: {error}. {REMEDY}", "truncated") from error

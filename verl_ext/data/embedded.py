@@ -66,7 +66,7 @@ class EmbeddedClip:
         Raises:
             MediaError: the shard is gone, was written anew with fewer rows, or holds no bytes here.
         """
-        way_out = "Make the shard anew (python -m data_prep), or correct its path."
+        way_out = "Make the shard again (python -m data_prep), or correct its path."
         try:
             items = _files.row(self)
             data = items[self.item]["bytes"]

@@ -45,7 +45,7 @@ class MediaConfig:
     def __post_init__(self) -> None:
         if self.cache_folder and self.cache_gb <= 0:
             raise ValueError(
-                f"media.cache_gb={self.cache_gb}: a cache needs room. Raise it, or set media.cache_folder to null."
+                f"media.cache_gb={self.cache_gb} must be positive. Raise it, or set media.cache_folder to null."
             )
 
     @classmethod
@@ -155,7 +155,7 @@ class PromptEncoder:
                 elif item.get("type") == "audio":
                     audios.append(self._read_audio(item["audio"]))
         if len({video.fps for video in videos}) > 1:
-            raise ValueError("one prompt with several videos of different frame rates is not supported")
+            raise ValueError("videos of different frame rates in one prompt are not supported")
         return videos, audios
 
     def _read_audio(self, source: ClipSource) -> np.ndarray:
@@ -164,8 +164,8 @@ class PromptEncoder:
         window = self.processor.feature_extractor.n_samples
         if len(audio) > window:
             raise MediaError(
-                f"{source} is {len(audio) / self.media.sampling_rate:.1f} s long, but the model's processor hears "
-                f"{window / self.media.sampling_rate:.1f} s at most and would cut it. Shorten the clip or drop its row."
+                f"{source} is {len(audio) / self.media.sampling_rate:.1f} s long, but the model's processor takes at "
+                f"most {window / self.media.sampling_rate:.1f} s and cuts the rest. Shorten the clip or drop its row."
             )
         return audio
 

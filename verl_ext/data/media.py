@@ -94,6 +94,6 @@ def read_audio(source: ClipSource, sampling_rate: int = 16_000, max_seconds: flo
     if len(samples) > max_seconds * sampling_rate:
         raise MediaError(
             f"{source} is {len(samples) / sampling_rate:.1f} s long, over the limit of {max_seconds:.1f} s "
-            "(data.media.max_seconds). Raise the limit or cut the clip."
+            "(data.media.max_seconds). Raise the limit or shorten the clip."
         )
     return samples

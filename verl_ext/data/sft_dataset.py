@@ -77,7 +77,9 @@ class OmniSFTDataset(Dataset):
         max_samples: int = -1,
     ):
         if processor is None or not hasattr(processor, "rope"):
-            raise ShardError("clips need Qwen2.5-Omni's processor; the model folder has none (model.path)")
+            raise ShardError(
+                "clips need Qwen2.5-Omni's processor, but the model folder (model.path) does not contain it"
+            )
         if config.pad_mode != "no_padding":
             raise ShardError(f"data.pad_mode must be no_padding, not {config.pad_mode}")
         self.tokenizer, self.processor, self.config = tokenizer, processor, config
@@ -106,8 +108,8 @@ class OmniSFTDataset(Dataset):
         input_ids = torch.tensor(prompt_ids + given + target)
         if len(input_ids) > self.config.max_length:
             raise ShardError(
-                f"row {row_name(row)}: {len(input_ids)} tokens ({len(prompt_ids)} of them the prompt), over "
-                f"data.max_length={self.config.max_length}. Raise it, or drop the row."
+                f"row {row_name(row)}: {len(input_ids)} tokens ({len(prompt_ids)} in the prompt), over "
+                f"data.max_length={self.config.max_length}. Raise the limit, or drop the row."
             )
         loss_mask = torch.zeros_like(input_ids)
         loss_mask[len(prompt_ids) + len(given) :] = 1
@@ -203,7 +205,7 @@ def splice_media(ids: Sequence[int], blocks: Sequence[Sequence[int]], processor:
     """
     places = media_blocks(ids, processor)
     if len(places) != len(blocks):
-        raise ValueError(f"the prompt has {len(places)} media items, the row {len(blocks)}")
+        raise ValueError(f"the prompt has {len(places)} media items, but the row has {len(blocks)}")
     spliced, position = [], 0
     for (start, end), block in zip(places, blocks, strict=True):
         spliced += [*ids[position:start], *block]

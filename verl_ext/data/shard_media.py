@@ -66,8 +66,8 @@ def _is_embedded(schema: pa.Schema, column: str, path: str | Path) -> bool:
     if is_list and pa.types.is_struct(item) and {"path", "bytes"} <= {field.name for field in item}:
         return True
     raise ShardError(
-        f"{path}: `{column}` is {kind}; list<string> (paths) or list<struct<path: string, bytes: binary>> (embedded "
-        "clips) is needed (docs/data.md). Make the shard anew (python -m data_prep)."
+        f"{path}: `{column}` has type {kind}; it must be list<string> (paths) or list<struct<path: string, "
+        "bytes: binary>> (embedded clips); see docs/data.md. Make the shard again (python -m data_prep)."
     )
 
 
@@ -84,8 +84,8 @@ def _check_groups(file: pq.ParquetFile, embedded: list[str], path: str | Path) -
         size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in embedded)
         if size > LARGEST_GROUP:
             raise ShardError(
-                f"{path}: row group {number} holds {size >> 20} MiB of clips in {group.num_rows} rows, over "
-                f"{LARGEST_GROUP >> 20} MiB. Write the shard with fewer rows a group (python -m data_prep makes 8)."
+                f"{path}: row group {number} has {size >> 20} MiB of clips in {group.num_rows} rows, over "
+                f"{LARGEST_GROUP >> 20} MiB. Write the shard with fewer rows per group (python -m data_prep writes 8)."
             )
 
 
@@ -107,21 +107,21 @@ class _Roots:
             ShardError: no root is known, or the path leads out of it.
         """
         if not path:
-            raise ShardError(f"{self._shard} {where} holds an empty path. Correct it where the shard is made.")
+            raise ShardError(f"{self._shard} {where} has an empty path. Correct it and make the shard again.")
         if os.path.isabs(path):
             return path
         if not self._root:
             raise ShardError(
-                f"{self._shard} {where} is the relative path {path!r}, and the shard names no media_root. Set "
-                "preset.media_root (evaluation: --media-root) to the folder that it starts from."
+                f"{self._shard} {where} is the relative path {path!r}, but the shard has no media_root. Set "
+                "preset.media_root (evaluation: --media-root) to the folder that the path is relative to."
             )
         if not os.path.isabs(self._root):
             self._root = os.path.abspath(self._root)
         whole = os.path.join(self._root, path)
         if ".." in PurePosixPath(path).parts or not self._inside(whole):
             raise ShardError(
-                f"{self._shard} {where}: {path!r} leads out of the media root {self._root}. Name the folder that "
-                "holds all clips (preset.media_root, evaluation: --media-root), or write absolute paths."
+                f"{self._shard} {where}: {path!r} points outside the media root {self._root}. Set preset.media_root "
+                "(evaluation: --media-root) to the folder with all clips, or use absolute paths."
             )
         return whole
 

@@ -71,10 +71,10 @@ class PromptCounter:
         interleaved = self._media.use_audio_in_video
         heard = len(videos) if interleaved else text.count("<audio>")
         if interleaved and "<audio>" in text:
-            raise ValueError("<audio> in the prompt, but media.use_audio_in_video takes it from <video>")
+            raise ValueError("<audio> is in the prompt, but media.use_audio_in_video takes the sound from <video>")
         for name, wanted, given in (("<video>", text.count("<video>"), videos), ("audio", heard, audios)):
             if wanted != len(given):
-                raise ValueError(f"the prompt has {wanted} {name} items, but {len(given)} clips are described")
+                raise ValueError(f"the prompt has {wanted} {name} items, but {len(given)} clips are given")
         # Each item is one placeholder in the text; interleaved ones get <|audio_bos|> and <|audio_eos|> in addition.
         expanded = sum(self.video_tokens(video) - 1 for video in videos)
         expanded += sum(self.audio_tokens(samples) + (2 if interleaved else -1) for samples in audios)
@@ -96,7 +96,8 @@ class PromptCounter:
         if samples > extractor.n_samples:
             rate = self._media.sampling_rate
             raise ValueError(
-                f"a sound of {samples / rate:.1f} s, but the model's processor hears {extractor.n_samples / rate:.1f} s"
+                f"the sound is {samples / rate:.1f} s long, but the model's processor takes at most "
+                f"{extractor.n_samples / rate:.1f} s"
             )
         return audio_tokens(-(-samples // extractor.hop_length))
 
@@ -127,7 +128,7 @@ def video_grid(
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
     if video.frames < 1:
-        raise ValueError(f"a video without frames: {video}")
+        raise ValueError(f"the video has no frames: {video}")
     kept = len(sample_indices(video.frames, video.fps or media.fps, media.fps, media.max_frames))
     height, width = smart_resize(
         video.height,

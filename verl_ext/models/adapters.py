@@ -27,7 +27,9 @@ def read_scale(folder: Path) -> float:
     """
     file = folder / META_FILE
     if not file.is_file():
-        raise FileNotFoundError(f"{folder} holds LoRA adapters, but no {META_FILE} with their rank and alpha")
+        raise FileNotFoundError(
+            f"{folder} has LoRA adapters, but {META_FILE} with their rank and alpha is missing; copy it there"
+        )
     meta = json.loads(file.read_text(encoding="utf-8"))
     return meta["lora_alpha"] / meta["r"]
 
@@ -48,7 +50,7 @@ def merge_adapters(state: Mapping[str, torch.Tensor], scale: float) -> dict[str,
         if name.endswith((_DOWN, _UP)):
             layer = name.removesuffix(_DOWN).removesuffix(_UP)
             if not {layer + _DOWN, layer + _UP, layer + _BASE + "weight"} <= set(named):
-                raise ValueError(f"{name}: the adapter is not whole, or has no weight to be merged into")
+                raise ValueError(f"{name}: the adapter is not complete, or the weight that it adapts is missing")
             if name.endswith(_UP):
                 weight = merged[f"{layer}.weight"]
                 delta = named[layer + _UP].double() @ named[layer + _DOWN].double()

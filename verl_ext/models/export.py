@@ -1,4 +1,4 @@
-"""From the shards that verl's FSDP engine saves to one folder that transformers and vLLM load.
+"""Merge the shards of verl's FSDP checkpoint into one model folder that transformers and vLLM load.
 
 python -m verl_ext.models.export --checkpoint …/global_step_60/actor --out DIR
 """
@@ -37,14 +37,14 @@ def merge_shards(folder: str | Path) -> dict[str, torch.Tensor]:
     if len(world_sizes) > 1:
         raise ValueError(
             f"{folder} holds shards of world sizes {', '.join(map(str, world_sizes))}: runs with different numbers of "
-            "ranks wrote there. Delete those of the run that you don't want."
+            "ranks wrote there. Delete the shards of the run that you do not need."
         )
     world_size = world_sizes[0]
     missing = sorted(set(range(world_size)) - set(shards))
     if missing:
         raise FileNotFoundError(
-            f"{folder} lacks the shards of ranks {missing} of {world_size}: checkpoints of several nodes need one "
-            "shared folder (trainer.default_local_dir)."
+            f"{folder}: the shards of ranks {missing} of {world_size} are missing. A run on several nodes must write "
+            "its checkpoints to one shared folder (trainer.default_local_dir)."
         )
     ranks = [torch.load(shards[rank], map_location="cpu", weights_only=False) for rank in range(world_size)]
     return {name: _merge([rank[name] for rank in ranks]) for name in ranks[0]}
@@ -58,14 +58,14 @@ def _merge(parts: list[torch.Tensor]) -> torch.Tensor:
         return first
     if len(first.placements) != 1:
         raise NotImplementedError(
-            f"cannot merge tensors placed as {first.placements}: hybrid sharding is not supported"
+            f"cannot merge tensors with placements {first.placements}: hybrid sharding is not supported"
         )
     placement = first.placements[0]
     local = [part._local_tensor for part in parts]
     if isinstance(placement, Replicate):
         return local[0]
     if not isinstance(placement, Shard):
-        raise NotImplementedError(f"cannot merge tensors placed as {placement}")
+        raise NotImplementedError(f"cannot merge tensors with placement {placement}")
     return torch.cat(local, dim=placement.dim)
 
 
@@ -109,9 +109,13 @@ def export(checkpoint: str | Path, out: str | Path, dtype: torch.dtype | None = 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", required=True, help="the `actor` folder of a global_step_N")
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="default: what the checkpoint's config says")
+    parser.add_argument("--checkpoint", required=True, help="the `actor` folder of a global_step_N checkpoint")
+    parser.add_argument("--out", required=True, help="folder for the merged model; an earlier export is replaced")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        help="dtype of the weights; default: the dtype in the checkpoint's config",
+    )
     arguments = parser.parse_args()
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
     print(export(arguments.checkpoint, arguments.out, dtype))

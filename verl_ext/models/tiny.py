@@ -1,4 +1,4 @@
-"""Make a Qwen2.5-Omni Thinker of one or two million random parameters, with a tokenizer of the corpus' own words.
+"""Make a tiny Qwen2.5-Omni Thinker with random weights and a tokenizer trained on the corpus.
 
     python -m verl_ext.models.tiny --shards data/shards/sft.parquet --out models/tiny
 
@@ -56,8 +56,8 @@ class TinySize:
                 raise ValueError(f"{field.name} must be positive, not {getattr(self, field.name)}")
         if self.hidden % self.heads or self.heads % self.kv_heads or (self.hidden // self.heads) % 8:
             raise ValueError(
-                f"hidden {self.hidden} must be heads {self.heads} × a multiple of 8, heads a multiple of kv_heads "
-                f"{self.kv_heads}"
+                f"hidden {self.hidden} must be heads {self.heads} × a multiple of 8, and heads must be a multiple of "
+                f"kv_heads {self.kv_heads}"
             )
         if self.tower_hidden % 32:
             raise ValueError(f"tower_hidden must be a multiple of 32, not {self.tower_hidden}")
@@ -220,7 +220,7 @@ def read_shards(shards: Sequence[str | Path]) -> tuple[list[str], list[str], lis
     prompts, texts, words = [], [], set()
     for shard in shards:
         if not Path(shard).is_file():
-            raise ValueError(f"{shard}: no such shard")
+            raise ValueError(f"{shard}: no such file; make the shard with `python -m data_prep`")
         try:
             rows = pq.read_table(shard, columns=["prompt", "reward_model", "extra_info"]).to_pylist()
         except Exception as error:
@@ -240,10 +240,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     size = TinySize()
     parser = argparse.ArgumentParser(prog="python -m verl_ext.models.tiny", description=__doc__.split("\n")[0])
-    parser.add_argument("--shards", nargs="+", required=True, help="parquet shards whose words the tokenizer learns")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the checkpoint")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vocab-size", type=int, default=1024)
+    parser.add_argument(
+        "--shards", nargs="+", required=True, help="parquet shards; the tokenizer is trained on their texts"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder for the checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random weights")
+    parser.add_argument("--vocab-size", type=int, default=1024, help="number of tokens of the tokenizer")
     for field in fields(TinySize):
         default = getattr(size, field.name)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default)
@@ -260,9 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     full = [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
     print(
         f"{args.out}: {made['total']:,} parameters (text {made['text']:,}, audio {made['audio']:,}, "
-        f"vision {made['vision']:,}), vocabulary {made['vocab']}, {len(words)} answer words of one token each\n"
+        f"vision {made['vision']:,}), vocabulary {made['vocab']}, {len(words)} answer words with one token each\n"
         f"prompt text: median {statistics.median(lengths):.0f} tokens, longest {max(lengths)}; "
-        f"with the response: median {statistics.median(full):.0f}, longest {max(full)}; media come on top"
+        f"with the response: median {statistics.median(full):.0f}, longest {max(full)}; media tokens are not counted"
     )
     return 0
 

@@ -88,7 +88,7 @@ def train_tokenizer(texts: Sequence[str], words: Iterable[str], vocab_size: int 
     """
     texts, words = list(texts), sorted(set(words))
     if not texts:
-        raise ValueError("no text to train a tokenizer on")
+        raise ValueError("there is no text to train the tokenizer on")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -115,8 +115,8 @@ def train_tokenizer(texts: Sequence[str], words: Iterable[str], vocab_size: int 
     wrapped.chat_template = CHAT_TEMPLATE
     if broken := broken_words(wrapped, words):
         raise ValueError(
-            f"{len(broken)} of {len(words)} answer words are more than one token with a vocabulary of {vocab_size} "
-            f"({', '.join(broken[:5])} …): raise the vocabulary size"
+            f"{len(broken)} of {len(words)} answer words need more than one token with a vocabulary of {vocab_size} "
+            f"({', '.join(broken[:5])} …): raise --vocab-size"
         )
     return wrapped
 

@@ -78,8 +78,8 @@ class OmniAgentLoop(AgentLoopBase):
         if len(prompt_ids) > self.rollout_config.prompt_length:
             raise PromptTooLongError(
                 f"clip {row.get('extra_info', {}).get('name', '?')!r}: the prompt has {len(prompt_ids)} tokens, over "
-                f"data.max_prompt_length={self.rollout_config.prompt_length}. Raise it, or lower data.media.fps, "
-                "max_frames or max_pixels."
+                f"data.max_prompt_length={self.rollout_config.prompt_length}. Raise the limit, or lower "
+                "data.media.fps, max_frames or max_pixels."
             )
         if self.data_config.seeded_responses and sampling_params.get("temperature"):
             seed = response_seed(self.rollout_config.seed, row.get("global_steps", 0), row)

@@ -1,7 +1,7 @@
-"""`python -m recipe.mer_r1.demo`: corpus, SFT, RL and evaluation on a laptop, one picture, one table.
+"""Run the whole pipeline on a laptop: corpus, SFT, RL and evaluation, with a figure and a table of the results.
 
-A stage that was finished with the same settings is kept; one that was interrupted goes on. Everything is written below
---out: logs/STAGE.log, summary.json, results.png, results.md.
+A finished stage with the same settings is kept; an interrupted stage continues. Everything is written to --out:
+logs/STAGE.log, summary.json, results.png, results.md.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m recipe.mer_r1.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for everything (default outputs/demo)")
-    parser.add_argument("--rl-steps", type=int, help="default: conf/preset/tiny.yaml's; with --scale small 4")
-    parser.add_argument("--scale", choices=[*SCALES], default="full", help="small: minutes, teaches nothing; for CI")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for all files (default outputs/demo)")
+    parser.add_argument(
+        "--rl-steps", type=int, help="number of RL steps (default: as in conf/preset/tiny.yaml; 4 with --scale small)"
+    )
+    parser.add_argument(
+        "--scale", choices=[*SCALES], default="full", help="small: takes minutes, the model learns nothing; for CI"
+    )
     arguments = parser.parse_args(argv)
     scale = SCALES[arguments.scale]
     if arguments.rl_steps is not None:
         if arguments.rl_steps < 1:
-            parser.error(f"--rl-steps {arguments.rl_steps}: at least 1")
+            parser.error(f"--rl-steps {arguments.rl_steps}: must be at least 1")
         scale = replace(scale, rl_steps=arguments.rl_steps)
 
     if find_spec("matplotlib") is None:  # wanted at the end; said at the start
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Screen({stage.name: stage.title for stage in demo.stages}, console) as screen:
             stamps = demo.run(screen)
     except KeyboardInterrupt:
-        console.print("\nStopped; no process is left. The same command goes on from here.", markup=False)
+        console.print("\nStopped; all processes have ended. Run the same command again to continue.", markup=False)
         return _INTERRUPTED
     except StageError as error:
         _show(console, error)
@@ -70,7 +74,7 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
     console.print(_table("Greedy answers to the test clips", summary.table(found)))
-    console.print(_table("One sampled answer a clip (temperature 1)", summary.table(found, sampled=True)))
+    console.print(_table("One sampled answer per clip (temperature 1)", summary.table(found, sampled=True)))
     console.print(summary.statement(found["learnt"]), markup=False, highlight=False)
     console.print(f"{out}/results.png, results.md, summary.json", markup=False, highlight=False)
 
@@ -87,10 +91,10 @@ def _table(title: str, rows: list[list[str]]) -> Table:
 def _show(console: Console, error: StageError) -> None:
     console.print(f"\n{error}", style="bold red", markup=False, highlight=False)
     if error.lines:
-        console.print("The end of its log:")
+        console.print("The last lines of its log:")
         for line in error.lines:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"All of it: {error.log}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Complete log: {error.log}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

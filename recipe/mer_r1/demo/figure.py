@@ -39,7 +39,7 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
         _bars(axes[1, 0], summary["eval_sft_sampled"], summary["eval_sampled"], "Sampled answers (temperature 1)")
         _bars(axes[1, 1], summary["eval_sft"], summary["eval"], "Greedy answers")
         figure.suptitle(
-            "MER-Micro (a made corpus), a tiny Qwen2.5-Omni Thinker, GRPO on F1 + format, one seed", fontsize=12
+            "MER-Micro (a synthetic corpus), a tiny Qwen2.5-Omni Thinker, GRPO on F1 + format, one seed", fontsize=12
         )
         figure.savefig(path, dpi=150)
         plt.close(figure)

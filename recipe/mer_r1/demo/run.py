@@ -69,7 +69,7 @@ class Demo:
         if stage.folder.exists():
             if previous is None:
                 raise StageError(
-                    f"{stage.folder} is there, but not made by a demo: move it away, or choose another --out.",
+                    f"{stage.folder} exists, but the demo did not make it: move it away, or choose another --out.",
                     [],
                     self.log_path(stage),
                 )
@@ -106,7 +106,7 @@ def _reason(exit_status: int, stage: Stage) -> str:
     if exit_status < 0:
         memory = " (out of memory?)" if exit_status == -9 else ""
         return f"killed by signal {-exit_status}{memory}"
-    return f"failed with exit status {exit_status}" if exit_status else f"failed: it wrote no {stage.result}"
+    return f"failed with exit status {exit_status}" if exit_status else f"failed: it did not write {stage.result}"
 
 
 class _Meter:

@@ -58,7 +58,7 @@ class Screen:
         """A stage starts; its command is shown, so that it can be typed by hand."""
         self._states[name] = "running"
         self._seconds[name] = 0.0
-        again = " (goes on)" if resumed else ""
+        again = " (continues)" if resumed else ""
         self.console.print(Text(f"{name}{again}  $ {command}", style="dim"), soft_wrap=True)
         self._last_plain = time.monotonic()
         self._draw()
@@ -99,7 +99,7 @@ class Screen:
                 Text(seconds, style=style if state == "running" else "", justify="right"),
                 Text("unchanged, kept" if state == "kept" else f"{_steps(status)}{status.text}", no_wrap=True),
             )
-        table.add_row("", Text("this call", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), "")
+        table.add_row("", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), "")
         return table
 
 

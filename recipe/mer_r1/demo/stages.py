@@ -71,7 +71,7 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
     return [
         Stage(
             "data",
-            "MER-Micro, made corpus",
+            "MER-Micro, synthetic corpus",
             ("-m", "data_prep", "micro", *_options(out=corpus, clips=scale.clips, test_clips=scale.test_clips)),
             folder=corpus,
             result=corpus / "shards" / "test.parquet",

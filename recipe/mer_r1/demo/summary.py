@@ -104,10 +104,10 @@ def statement(learnt: Mapping[str, Any]) -> str:
     """The verdict in a sentence."""
     numbers = (
         f"F1 of sampled answers {learnt['f1_first']:.3f} in the first {_WINDOW} steps, {learnt['f1_last']:.3f} in the "
-        f"last {_WINDOW}; format {learnt['format_last']:.2f} (wanted: {_FORMAT_WANTED})"
+        f"last {_WINDOW}; format {learnt['format_last']:.2f} (goal: {_FORMAT_WANTED})"
     )
     if not learnt["enough_steps"]:
-        return f"Too few steps to say whether the model learnt (at least {2 * _WINDOW}): {numbers}."
+        return f"Too few steps to tell whether the model learnt (at least {2 * _WINDOW} are needed): {numbers}."
     return f"The model {'learnt' if learnt['yes'] else 'did NOT learn'} in RL: {numbers}."
 
 
@@ -151,19 +151,19 @@ def page(summary: Mapping[str, Any]) -> str:
             "",
             *greedy,
             "",
-            "One answer a clip sampled at temperature 1, as RL samples (slow answers alone are trained):",
+            "One answer per clip, sampled at temperature 1 as in RL (RL trains only slow answers):",
             "",
             *sampled,
             "",
-            "words: in an answer; cats: categories of an answer on a wheel; ± F1: standard error over clips.",
+            "words: words per answer; cats: categories per answer and wheel; ± F1: standard error over clips.",
             "",
             f"- {len(summary['rl']['f1'])} RL steps, {seconds['rl_step_median']:.1f} s each (median), "
-            f"first step after {startup}; all stages {seconds['total'] / 60:.1f} min; "
-            f"at most {memory:.1f} GB resident (summed over processes; shared pages count in each).",
-            f"- Log-probs of vLLM and of the actor differ by {gap:.1e} at most.",
-            "- A made corpus and a model of a million parameters, one seed: this shows how the machinery works, "
-            "not how real models behave. What is built into the corpus stands on its card, "
-            "corpus/README.md.",
+            f"first step after {startup}; all stages took {seconds['total'] / 60:.1f} min; "
+            f"at most {memory:.1f} GB resident memory (sum over processes; shared pages count in each process).",
+            f"- Log-probs of vLLM and of the actor differ by at most {gap:.1e}.",
+            "- A synthetic corpus, a model of a million parameters, one seed: this shows that the pipeline works, "
+            "not how real models behave. The card of the corpus, corpus/README.md, says what is built into the "
+            "corpus.",
             "",
         ]
     )

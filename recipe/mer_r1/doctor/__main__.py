@@ -1,8 +1,8 @@
-"""Can this machine run the main job with this preset? Named checks, each with what was seen and how to mend it.
+"""Check whether this machine can run the main job with a preset. Each check shows its result and how to fix a problem.
 
     python -m recipe.mer_r1.doctor [--model DIR] [--wheels DIR] [--preset NAME] [--json]
 
-Exits with 0 when it can, with 1 when not; warnings do not count.
+Exit code 0: the job can run; 1: it cannot. Warnings do not change the exit code.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--model", metavar="DIR", help="check this model, and that vLLM and transformers agree on it")
+    result.add_argument("--model", metavar="DIR", help="check this model, and compare vLLM with transformers on it")
     result.add_argument("--wheels", metavar="DIR", help="folder of the official wheels; default: the built-in table")
-    result.add_argument("--preset", default="tiny", metavar="NAME", help="of conf/preset/ (default: tiny)")
-    result.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    result.add_argument("--preset", default="tiny", metavar="NAME", help="preset in conf/preset/ (default: tiny)")
+    result.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return result
 
 

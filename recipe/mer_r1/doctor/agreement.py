@@ -18,14 +18,14 @@ from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, ok, wa
 LIMIT = 1e-4
 SECONDS = 600
 LAST_LINES = 3
-LOOK = "do not train with it: see docs/footguns.md (numbers) and run tests/verl_ext/rollout/test_parity.py"
+LOOK = "do not train with this model: see docs/footguns.md (numbers) and run tests/verl_ext/rollout/test_parity.py"
 
 
 def check_agreement(subject: Subject, seconds: float = SECONDS) -> Outcome:
     """Placeholders and log-probs of both sides are the same; a warning where that was not tried."""
     reason = _why_not(subject)
     if reason:
-        return warning(f"skipped: {reason}", "name a whole model that fits, with --model DIR")
+        return warning(f"skipped: {reason}", "give a complete model that fits into memory, with --model DIR")
     module = ["-m", "recipe.mer_r1.doctor.compare"]
     command = [sys.executable, *module, "--model", str(subject.model), "--preset", subject.preset_name]
     return judge(*run_limited(command, seconds), seconds)
@@ -35,20 +35,20 @@ def _why_not(subject: Subject) -> str | None:
     from recipe.mer_r1.run import preflight
 
     if subject.model is None:
-        return "no --model"
+        return "--model is not given"
     if not Path(subject.model).is_dir():
-        return "the model is no folder"
+        return "the model is not a folder"
     try:
         preflight.check_model_folder(subject.model, "--model")
     except preflight.PreflightError:
-        return "the model folder is not whole"
+        return "the model folder is not complete"
     parameters = weights.thinker_parameters(subject.model)
     if not parameters:
         return "the weights cannot be used"
     needed = 2 * 4 * parameters + 3 * GIB  # fp32 on both sides, should the first be slow to let go
     free = _device_memory() if subject.preset.device == "cuda" else memory()[1]
     if free < needed:
-        return f"both sides in fp32 need {needed / GIB:.0f} GiB, {free / GIB:.0f} are free"
+        return f"both sides in fp32 need {needed / GIB:.0f} GiB, but {free / GIB:.0f} GiB are free"
     return None
 
 
@@ -95,19 +95,20 @@ def judge(code: int | None, out: list[str], errors: list[str], seconds: float = 
     last = " | ".join((errors or out)[-LAST_LINES:]) or "it printed nothing"
     if code is None:
         return failed(
-            f"no answer within {seconds:.0f} s; last lines: {last}", "is the machine busy? else as for a crash"
+            f"no answer within {seconds:.0f} s; last lines: {last}",
+            "run again when the machine is not busy, or fix the problem in the last lines",
         )
     if code != 0:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return failed(f"the comparison ended with {how}; last lines: {last}", "mend what its last lines name")
+        return failed(f"the comparison ended with {how}; last lines: {last}", "fix the problem in the last lines")
     found = json.loads(out[-1])
     ours, theirs = found["transformers"], found["vllm"]
     counts = f"{ours['video']} video and {ours['audio']} audio placeholders"
     if ours != theirs:
-        return failed(f"{counts} in transformers, {theirs['video']} and {theirs['audio']} in vLLM", LOOK)
+        return failed(f"{counts} in transformers, but {theirs['video']} and {theirs['audio']} in vLLM", LOOK)
     if not found["same_prompt"]:
-        return failed(f"{counts} on both sides, but the prompts' tokens differ", LOOK)
-    gap = f"log-probs of {found['tokens']} greedy tokens {found['max_gap']:.1e} apart (fp32)"
+        return failed(f"{counts} on both sides, but the tokens of the prompts differ", LOOK)
+    gap = f"log-probs of {found['tokens']} greedy tokens differ by up to {found['max_gap']:.1e} (fp32)"
     if not found["max_gap"] <= LIMIT:  # also where it is no number
         return failed(f"{gap}, more than {LIMIT:.0e}", LOOK)
     return ok(f"{counts} on both sides, {gap}")

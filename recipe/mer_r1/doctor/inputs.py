@@ -21,7 +21,7 @@ def check_preset(subject: Subject) -> Outcome:
         preset = subject.preset
     except (HydraException, OmegaConfBaseException) as error:
         known = ", ".join(sorted(file.stem for file in (launch.CONF / "preset").glob("*.yaml")))
-        return failed(str(error), f"presets are {known} (conf/preset/); --cfg job of main_ppo shows the whole tree")
+        return failed(str(error), f"use one of {known} (conf/preset/); main_ppo --cfg job shows all keys")
     ranks = preset.nnodes * preset.ranks_per_node
     return ok(f"{subject.preset_name}: {ranks} rank(s) on {preset.device}, rollout in {preset.rollout.dtype}")
 
@@ -31,7 +31,9 @@ def check_wheels(subject: Subject) -> Outcome:
     try:
         identity = load_wheels(subject.wheels).identity
     except WheelError as error:
-        return failed(str(error), "name the folder with wheel1.xlsx … with --wheels, or leave it out (docs/wheels.md)")
+        return failed(
+            str(error), "give the folder with wheel1.xlsx … with --wheels, or remove --wheels (docs/wheels.md)"
+        )
     seen = f"{identity['name']} ({identity['version']}), sha256 {identity['sha256'][:12]}"
     if subject.wheels is None:
         return ok(f"{seen}; not comparable with published numbers")
@@ -49,17 +51,18 @@ def check_codecs(_: Subject) -> Outcome:
     sounds = {"aac": read_audio(mp4, RATE), "pcm": read_audio(wav, RATE)}
     wanted = SECONDS * FPS
     if len(frames) != wanted or frames.float().std() < 1:
-        return failed(f"{len(frames)} frames came back of {wanted}, or all of one colour", "`pip install 'av>=18,<19'`")
+        seen = f"decoded {len(frames)} of {wanted} frames, or frames of one colour only"
+        return failed(seen, "`pip install 'av>=18,<19'`")
     for name, sound in sounds.items():
         if abs(len(sound) - SECONDS * RATE) > 2048 or np.abs(sound).max() < 0.1:
-            return failed(f"{name}: {len(sound)} samples came back of {SECONDS * RATE}, or silence", "reinstall av")
-    return ok(f"h264 {tuple(frames.shape)}, aac {len(sounds['aac'])} and pcm {len(sounds['pcm'])} samples came back")
+            return failed(f"{name}: decoded {len(sound)} of {SECONDS * RATE} samples, or silence", "reinstall av")
+    return ok(f"decoded h264 {tuple(frames.shape)}, aac {len(sounds['aac'])} and pcm {len(sounds['pcm'])} samples")
 
 
 def check_ffmpeg(_: Subject) -> Outcome:
     """For information: nothing here calls the program."""
     path = shutil.which("ffmpeg")
-    return ok(f"{path or 'not installed'} (not needed: PyAV brings the libraries)")
+    return ok(f"{path or 'not installed'} (not needed: PyAV contains the libraries)")
 
 
 def check_espeak(_: Subject) -> Outcome:
@@ -67,7 +70,7 @@ def check_espeak(_: Subject) -> Outcome:
     from data_prep.micro import voice
 
     if not voice.espeak_available():
-        return warning("not installed: MER-Micro would hum tones", '`pip install -e ".[demo]"`')
+        return warning("not installed: MER-Micro would use tones instead of speech", '`pip install -e ".[demo]"`')
     return ok(voice.engine_version("espeak"))
 
 
@@ -79,10 +82,10 @@ def check_model(subject: Subject) -> Outcome:
     if not Path(path).is_dir():
         if not subject.model:
             return warning(
-                f"{key}={path}: no such folder yet", "train one with main_sft (or `make demo`), or --model DIR"
+                f"{key}={path}: no such folder yet", "train a model with main_sft (or `make demo`), or give --model DIR"
             )
         if path.count("/") == 1:
-            return warning(f"{key}={path} is taken for a hub's name; not checked", "download it and name the folder")
+            return warning(f"{key}={path} looks like a name on a hub; not checked", "download it and give its folder")
     try:
         preflight.check_model_folder(path, key)
     except preflight.PreflightError as error:
@@ -100,16 +103,17 @@ def _load(path: str, key: str) -> Outcome:
 
     config = AutoConfig.from_pretrained(path)
     if config.model_type not in MODEL_TYPES:
-        return failed(f"{key}={path}: a {config.model_type}", "name a Qwen2.5-Omni folder")
+        return failed(f"{key}={path}: the model type is {config.model_type}", "use a Qwen2.5-Omni folder")
     processor = AutoProcessor.from_pretrained(path)
     if not is_omni(processor):
         return failed(
-            f"{key}={path}: its processor is a {type(processor).__name__}", "copy the original's processor files"
+            f"{key}={path}: its processor is a {type(processor).__name__}",
+            "copy the processor files of the original model",
         )
     parameters = weights.thinker_parameters(path)
     if not parameters:
         return failed(
-            f"{key}={path}: no weight's name begins with `thinker.`", "use the full checkpoint, not a part of it"
+            f"{key}={path}: no weight has a name with `thinker.`", "use the complete checkpoint, not a part of it"
         )
     seen = f"{path}: {config.model_type}, {parameters / 1e6:.1f} M parameters in the Thinker"
     return ok(f"{seen}, {len(processor.tokenizer)} tokens")

@@ -34,14 +34,14 @@ def check_gpus(subject: Subject) -> Outcome:
     if preset.device == "cpu":
         return ok(f"{seen}; preset {subject.preset_name} runs {preset.ranks_per_node} rank(s) on the CPU")
     if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
-        return failed(f"VERL_PLATFORM=cpu, but preset {subject.preset_name} wants CUDA", "unset VERL_PLATFORM")
+        return failed(f"VERL_PLATFORM=cpu, but preset {subject.preset_name} needs CUDA", "unset VERL_PLATFORM")
     if torch.version.cuda is None:
         return failed(f"torch {torch.__version__} is built without CUDA", '`pip install -e ".[gpu]"`')
     wanted = max(preset.ranks_per_node, preset.rollout.tensor_parallel)
     if count < wanted:
-        way_out = "lower preset.ranks_per_node, or look at CUDA_VISIBLE_DEVICES and the driver (nvidia-smi)"
-        return failed(f"{seen}; preset {subject.preset_name} wants {wanted}", way_out)
-    return ok(f"{seen}; preset {subject.preset_name} wants {wanted}")
+        way_out = "lower preset.ranks_per_node, or check CUDA_VISIBLE_DEVICES and the driver (nvidia-smi)"
+        return failed(f"{seen}; preset {subject.preset_name} needs {wanted} devices", way_out)
+    return ok(f"{seen}; preset {subject.preset_name} needs {wanted} devices")
 
 
 def check_memory(_: Subject) -> Outcome:
@@ -49,11 +49,9 @@ def check_memory(_: Subject) -> Outcome:
     total, free = memory()
     seen = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
     if free < LEAST_GIB * GIB:
-        return failed(
-            seen, f"a run needs {LEAST_GIB} GiB at the very least; end other programs or take a larger machine"
-        )
+        return failed(seen, f"a run needs at least {LEAST_GIB} GiB; end other programs or use a larger machine")
     if free < COMFORTABLE_GIB * GIB:
-        return warning(seen, f"the tiny preset takes up to {COMFORTABLE_GIB} GB; lower preset.rollout.max_sequences")
+        return warning(seen, f"the tiny preset uses up to {COMFORTABLE_GIB} GB; lower preset.rollout.max_sequences")
     return ok(seen)
 
 
@@ -68,11 +66,11 @@ def memory() -> tuple[int, int]:
 def check_cores(_: Subject) -> Outcome:
     """Rollout and actor take turns, but Ray's and vLLM's helpers want a core beside theirs."""
     usable, busy = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    seen = f"{usable} usable of {os.cpu_count()}; load {busy:.1f}"
+    seen = f"{usable} of {os.cpu_count()} cores can be used; load {busy:.1f}"
     if usable < 2:
-        return warning(seen, "a run works with one core, slowly; give it two (taskset, docker --cpus)")
+        return warning(seen, "a run works with one core, but slowly; give it two cores (taskset, docker --cpus)")
     if busy > usable:
-        return warning(seen, "others keep the cores busy: times will not tell anything; wait, or end them")
+        return warning(seen, "other programs use the cores, so measured times are wrong; wait, or end these programs")
     return ok(seen)
 
 
@@ -81,13 +79,13 @@ def check_shared_memory(subject: Subject) -> Outcome:
     from recipe.mer_r1.run import preflight
 
     if not os.path.isdir("/dev/shm"):
-        return warning("there is no /dev/shm", "run on Linux, or mount a tmpfs there")
+        return warning("there is no /dev/shm", "run on Linux, or mount a tmpfs at /dev/shm")
     needed_mb = preflight.shared_memory_mb(subject.preset)
     try:
         preflight.check_shared_memory(needed_mb)
     except preflight.PreflightError as error:
         return of_message(str(error))
-    return ok(f"{shutil.disk_usage('/dev/shm').free >> 20} MiB free, {needed_mb} needed")
+    return ok(f"{shutil.disk_usage('/dev/shm').free >> 20} MiB free, {needed_mb} MiB needed")
 
 
 def check_disk(subject: Subject) -> Outcome:
@@ -97,17 +95,18 @@ def check_disk(subject: Subject) -> Outcome:
     free = shutil.disk_usage(there).free
     seen = f"{free / GIB:.1f} GiB free under {there}"
     if not os.access(there, os.W_OK):
-        return failed(f"{there} cannot be written to", "choose another folder: run_dir=DIR")
+        return failed(f"no permission to write to {there}", "choose another folder: run_dir=DIR")
     if free < GIB:
-        return failed(seen, "make room, or choose another folder: run_dir=DIR")
+        return failed(seen, "free some disk space, or choose another folder: run_dir=DIR")
     parameters = weights.thinker_parameters(subject.model_path)
     if parameters is None:
-        return ok(f"{seen}; what checkpoints take is known once there is a model")
+        return ok(f"{seen}; the size of checkpoints is not known without a model")
     checkpoints = subject.config.trainer.max_actor_ckpt_to_keep + 1
     needed = parameters * (checkpoints * CHECKPOINT_BYTES_PER_PARAMETER + 4)
-    seen += f"; {checkpoints} checkpoints and the exported model take {needed / GIB:.2f}"
+    seen += f"; {checkpoints} checkpoints and the exported model need {needed / GIB:.2f} GiB"
     if free < needed:
-        return failed(seen, "make room, choose another folder (run_dir=DIR), or trainer.max_actor_ckpt_to_keep=1")
+        advice = "free some disk space, choose another folder (run_dir=DIR), or set trainer.max_actor_ckpt_to_keep=1"
+        return failed(seen, advice)
     return ok(seen)
 
 

@@ -101,11 +101,11 @@ def run(check: Check, subject: Subject, composes: bool) -> Result:
     """The check's result, whatever happens inside it."""
     try:
         if check.needs_preset and not composes:
-            outcome = warning("not checked: the preset does not compose", "mend the check named preset first")
+            outcome = warning("not checked: the preset cannot be loaded", "fix the check `preset` first")
         else:
             outcome = check.function(subject)
     except (Exception, SystemExit) as error:  # SystemExit: what preflight and the plugin stop a run with
-        outcome = failed(f"{type(error).__name__}: {error}", "this error is not one that the doctor knows")
+        outcome = failed(f"{type(error).__name__}: {error}", "the doctor does not know this error")
     return Result(check.name, outcome.status, one_line(outcome.seen), one_line(outcome.mend))
 
 

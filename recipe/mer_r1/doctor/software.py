@@ -25,7 +25,9 @@ def check_python(_: Subject) -> Outcome:
     version = ".".join(map(str, sys.version_info[:3]))
     wanted = metadata.metadata(PROJECT)["Requires-Python"]
     if not SpecifierSet(wanted).contains(version):
-        return failed(f"{version}, but {PROJECT} needs {wanted}", "make an environment with that Python (`make setup`)")
+        return failed(
+            f"{version}, but {PROJECT} needs {wanted}", "make an environment with a Python that fits (`make setup`)"
+        )
     return ok(f"{version} (needs {wanted}), {sys.executable}")
 
 
@@ -46,11 +48,11 @@ def check_plugin(_: Subject) -> Outcome:
     for group in ENTRY_POINTS:
         points = [point for point in metadata.entry_points(group=group) if point.name == "verl_ext"]
         if not points:
-            return failed(f"no entry point verl_ext in group {group}", INSTALL)
+            return failed(f"there is no entry point verl_ext in group {group}", INSTALL)
         points[0].load()
     allowed = os.environ.get("VLLM_PLUGINS")  # vLLM loads all where it is unset
     if allowed is not None and "verl_ext" not in allowed.split(","):
-        return failed(f"VLLM_PLUGINS={allowed} keeps vLLM from loading verl_ext", "unset it, or name verl_ext in it")
+        return failed(f"vLLM does not load verl_ext with VLLM_PLUGINS={allowed}", "unset it, or add verl_ext to it")
     from verl_ext import patches, plugin
 
     try:
@@ -66,12 +68,12 @@ def check_packages(extra: str, subject: Subject, device: str | None) -> Outcome:
     there, lacking = packages(PROJECT, extra)
     if not lacking:
         return ok(", ".join(there))
-    seen = f"lacks {', '.join(lacking)}; has {', '.join(there) or 'none'}"
+    seen = f"missing: {', '.join(lacking)}; installed: {', '.join(there) or 'none'}"
     if extra in ("", NEEDED.get(device or "")):
         return failed(seen, "`make setup`" if extra in ("", "cpu") else f'`pip install -e ".[{extra}]"`')
     if extra in NEEDED.values():
         return ok(f"not needed by preset {subject.preset_name}; {seen}")
-    return warning(seen, f'`pip install -e ".[{extra}]"` for what needs it')
+    return warning(seen, f'`pip install -e ".[{extra}]"` if you need it')
 
 
 def packages(project: str, extra: str) -> tuple[list[str], list[str]]:
@@ -89,7 +91,7 @@ def packages(project: str, extra: str) -> tuple[list[str], list[str]]:
         if requirement.specifier.contains(version, prereleases=True):
             there.append(f"{requirement.name} {version}")
         else:
-            lacking.append(f"{requirement.name}{requirement.specifier} (has {version})")
+            lacking.append(f"{requirement.name}{requirement.specifier} (installed: {version})")
         for nested in requirement.extras:
             lacking += packages(requirement.name, nested)[1]
     return there, list(dict.fromkeys(lacking))

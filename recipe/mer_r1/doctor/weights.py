@@ -16,7 +16,7 @@ def fault(folder: str | Path) -> str | None:
     named = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else set()
     absent = sorted(name for name in named if not (folder / name).is_file())
     if absent:
-        return f"{index.name} names {', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not there"
+        return f"{index.name} lists {', '.join(absent)}, which {'does' if len(absent) == 1 else 'do'} not exist"
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(file, "np"):

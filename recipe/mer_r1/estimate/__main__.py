@@ -1,8 +1,8 @@
-"""What an RL run will take: `python -m recipe.mer_r1.estimate preset=… cluster=… [experiment=…] [key=value …]`.
+"""Estimate the cost of an RL run: `python -m recipe.mer_r1.estimate preset=… cluster=… [experiment=…] [key=value …]`.
 
-Tokens of a clip, operations and memory of each phase, seconds of a step and GPU hours, beside the paper's. The run's
-configuration is that of main_ppo with the same overrides; what is assumed beside it stands in conf/estimate.yaml, and
-is changed as estimate.KEY=VALUE. These are estimates: no number was measured on a GPU.
+Prints the tokens per clip, operations and memory of each phase, seconds per step and GPU hours, next to those of the
+paper. The configuration is that of main_ppo with the same overrides. Other assumptions are in conf/estimate.yaml;
+change them with estimate.KEY=VALUE. These are estimates: no number was measured on a GPU.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
     preset = config.preset
     if preset.device == "cpu":
         raise workload.EstimateError(
-            f"preset={preset.name} runs on a CPU, and estimates are for GPUs; choose cluster=…, or see "
-            "docs/results/demo.md for measured times of a CPU"
+            f"preset={preset.name} runs on a CPU, but estimates are for GPUs; choose cluster=…, or see measured CPU "
+            "times in docs/results/demo.md"
         )
     if config.trainer.v1.trainer_mode != "mer_r1_sync":
         raise workload.EstimateError(
-            "only mode=sync can be estimated: how much of rollout and update runs at the same time depends on the run"
+            "only mode=sync can be estimated: in other modes the overlap of rollout and update depends on the run"
         )
     model = workload.load_model(config, assumed.model)
     clip = workload.clip(model, preset, assumed)
@@ -79,8 +79,10 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
     _memory("generation", memory.generation(config, assumed, model), assumed, console)
     room, needed = preset.rollout.memory_utilization * assumed.gpu.memory_gb, memory.vllm_needs(config, model)
     if needed > room:
-        console.print(f"[red]vLLM's weights alone need {needed:.0f} GB of its {room:.0f}: raise tensor_parallel[/]")
-    console.print("assumed (conf/estimate.yaml):", highlight=False)
+        console.print(
+            f"[red]vLLM's weights alone need {needed:.0f} GB, but vLLM has {room:.0f} GB: raise tensor_parallel[/]"
+        )
+    console.print("assumptions (conf/estimate.yaml):", highlight=False)
     for key, value in OmegaConf.to_container(assumed).items():
         console.print(f"  estimate.{key} = {value}", highlight=False, soft_wrap=True)
 
@@ -91,18 +93,18 @@ def _facts(config: DictConfig, assumed: DictConfig, model: object, clip: object,
     console.print(
         f"{model.name}: {model.all / 1e9:.2f} billion parameters (text {model.text / 1e9:.2f}, towers "
         f"{model.towers / 1e9:.2f}), {model.trained / 1e9:.2f} trained",
-        f"a clip of {assumed.clip.seconds:g} s: {clip.video_tokens} video + {clip.audio_tokens} audio + "
-        f"{clip.text_tokens} text = {clip.prompt} tokens; a response of {assumed.response_tokens}",
-        f"a step: {preset.prompts_per_step} prompts × {preset.responses_per_prompt} responses on {preset.nnodes} × "
+        f"one clip of {assumed.clip.seconds:g} s: {clip.video_tokens} video + {clip.audio_tokens} audio + "
+        f"{clip.text_tokens} text = {clip.prompt} tokens; one response: {assumed.response_tokens} tokens",
+        f"one step: {preset.prompts_per_step} prompts × {preset.responses_per_prompt} responses on {preset.nnodes} × "
         f"{preset.ranks_per_node} {assumed.gpu.name}: "
-        f"{preset.prompts_per_step * preset.responses_per_prompt / gpus:g} responses a GPU",
+        f"{preset.prompts_per_step * preset.responses_per_prompt / gpus:g} responses per GPU",
         sep="\n",
         highlight=False,
     )
 
 
 def _times(found: Sequence[object], assumed: DictConfig, console: Console) -> None:
-    table = Table("phase", "TFLOP", "GB", "compute s", "move s", "seconds", title="a step of one GPU")
+    table = Table("phase", "TFLOP", "GB", "compute s", "move s", "seconds", title="one step on one GPU")
     for column in table.columns[1:]:
         column.justify = "right"
     for phase in found:
@@ -119,7 +121,7 @@ def _total(config: DictConfig, assumed: DictConfig, step: float, console: Consol
     steps = preset.steps or clips * preset.epochs // preset.prompts_per_step
     hours, gpus = steps * step / 3600, preset.nnodes * preset.ranks_per_node
     console.print(
-        f"[bold]{step:.1f} s a step, {steps:,} steps: {hours:.1f} h, {hours * gpus:,.0f} GPU hours[/] "
+        f"[bold]{step:.1f} s per step, {steps:,} steps: {hours:.1f} h, {hours * gpus:,.0f} GPU hours[/] "
         f"(the paper: {paper.hours} h on {paper.gpus} GPUs, {paper.hours * paper.gpus} GPU hours)",
         highlight=False,
     )
@@ -131,7 +133,8 @@ def _memory(phase: str, parts: dict[str, float], assumed: DictConfig, console: C
     colour = "red" if total > assumed.gpu.memory_gb else "green"
     verdict = "does not fit" if total > assumed.gpu.memory_gb else "fits"
     console.print(
-        f"memory, {phase}: {text} = [{colour}]{total:.1f} GB, {verdict} in {assumed.gpu.memory_gb}[/]", highlight=False
+        f"memory, {phase}: {text} = [{colour}]{total:.1f} GB, {verdict} in {assumed.gpu.memory_gb} GB[/]",
+        highlight=False,
     )
 
 

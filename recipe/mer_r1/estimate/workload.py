@@ -75,7 +75,7 @@ def load_model(config: DictConfig, folder: str | None) -> Model:
     elif name in TEXT:
         full = published_config(name)
     else:
-        raise EstimateError(f"{name}: no such folder, nor one of {', '.join(TEXT)}; name one with estimate.model=DIR")
+        raise EstimateError(f"{name}: not a folder and not one of {', '.join(TEXT)}; set estimate.model=DIR")
     with torch.device("meta"):
         policy = Qwen2_5OmniThinkerPolicy(full)
     thinker = policy.thinker
@@ -134,7 +134,9 @@ def clip(model: Model, preset: DictConfig, assumed: DictConfig) -> Clip:
     )
     for what, tokens, limit in limits:
         if tokens > limit:
-            raise EstimateError(f"a {what} of {tokens} tokens is over preset.max_{what}_length={limit}")
+            raise EstimateError(
+                f"the {what} has {tokens} tokens, over preset.max_{what}_length={limit}; raise the limit"
+            )
     return found
 
 

@@ -58,16 +58,17 @@ def per_clip(mode: str, lines: Sequence[Answer], path: Path, wheels: EmotionWhee
     command = f"`main_eval confidence {path.parent}`"
     found = read_confidences(path, lines)
     if found is None:
-        return PerClip(values, unread=f"confidences are not read yet: {command}")
+        return PerClip(values, unread=f"the confidences are not computed yet; run {command}")
     there, meta = found
     if meta.wheels != wheels.identity:
         return PerClip(
             values,
-            unread=f"confidences were read on the wheels {meta.wheels['name']}: delete {confidence_path(path)} and "
-            f"its .meta.json, then {command} with the wheels of the report",
+            unread=f"the confidences were computed with the wheels {meta.wheels['name']}; delete "
+            f"{confidence_path(path)} and its .meta.json, then run {command} with the wheels of the report",
         )
     if missing := sum(line.failed is None and line.index not in there for line in lines):
-        return PerClip(values, unread=f"confidences of {missing} of {len(lines)} answers are not read yet: {command}")
+        text = f"the confidences of {missing} of {len(lines)} answers are not computed yet; run {command}"
+        return PerClip(values, unread=text)
     for key in ("truth", "margin"):
         own = (getattr(there[line.index].own, key) if line.index in there else None for line in lines)
         values[key] = np.array([math.nan if value is None else value for value in own])

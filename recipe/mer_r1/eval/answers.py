@@ -101,7 +101,7 @@ def read_answers(folder: Path) -> Answers:
         raise InputError(f"{settings}: no such file; `main_eval run` writes it")
     modes = {mode: _lines(path) for mode in MODES if (path := folder / f"{mode}.jsonl").is_file()}
     if not modes:
-        raise InputError(f"{folder}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
+        raise InputError(f"{folder}: no answers in this folder ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
     scores = folder / "scores.json"
     made = _parse(_Scores, scores.read_bytes(), str(scores)).starts if scores.is_file() else []
     origins: list[Origin] = []
@@ -115,14 +115,14 @@ def read_answers(folder: Path) -> Answers:
 def _lines(path: Path) -> list[Answer]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
-        raise InputError(f"{path}, line {len(lines) + 1}: cut off; run `main_eval run` again, which goes on there")
+        raise InputError(f"{path}, line {len(lines) + 1}: cut off; run `main_eval run` again to continue")
     found = [_parse(Answer, line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
     if not found:
-        raise InputError(f"{path}: holds no answers yet")
+        raise InputError(f"{path}: no answers yet; run `main_eval run`")
     seen: set[int] = set()
     for number, answer in enumerate(found, start=1):
         if answer.index in seen:
-            raise InputError(f"{path}, line {number}: the clip {answer.name!r} stands twice")
+            raise InputError(f"{path}, line {number}: the clip {answer.name!r} appears twice; remove one of the lines")
         seen.add(answer.index)
     return sorted(found, key=lambda answer: answer.index)
 

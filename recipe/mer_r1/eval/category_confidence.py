@@ -156,7 +156,7 @@ class ConfidenceReader:
         at = torch.tensor(places, device=self.device) + prompt
         rows = set_log_probs(logits[at - 1], inputs["input_ids"][0, at], self._token_sets).cpu()
         if rows.isnan().any():
-            raise FloatingPointError("the model's category masses are NaN; take an earlier checkpoint")
+            raise FloatingPointError("the model's category probabilities are NaN; use an earlier checkpoint")
         return rows
 
 

@@ -43,7 +43,7 @@ def load_clip_sets(
     """
     twice = [str(shard) for shard, count in Counter(path.resolve() for path in shards).items() if count > 1]
     if twice:
-        raise ValueError(f"{', '.join(twice)}: named twice")
+        raise ValueError(f"{', '.join(twice)}: given twice; give each shard once")
     return [_load(shard, media_root, use_audio_in_video, limit) for shard in shards]
 
 
@@ -75,5 +75,5 @@ def folder_names(sets: Sequence[ClipSet]) -> list[str]:
     for name, count in Counter(names).items():
         if count > 1:
             same = ", ".join(str(clips.shard) for clips, own in zip(sets, names, strict=True) if own == name)
-            raise ValueError(f"{same} are all of {name}; answer them with an --out each")
+            raise ValueError(f"{same} all belong to {name}; answer each with its own --out")
     return names

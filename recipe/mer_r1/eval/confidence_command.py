@@ -1,11 +1,11 @@
-"""Category log-confidence (Eq. 1, 2) of the answers of a folder, for `main_eval report`'s figures.
+"""Compute the category log-confidence (Eq. 1, 2) of the answers of a folder, for the figures of `main_eval report`.
 
     python -m recipe.mer_r1.main_eval confidence RESULT_DIR …
 
-Reads RESULT_DIR/slow.jsonl and fast.jsonl, and with the model that answered, named in settings.json, how sure it was of
-every category where each answer begins. Writes slow.confidence.jsonl and fast.confidence.jsonl, a line a clip, as they
-come; the same command goes on where it was. The preset says where the model runs and how precisely; clips are decoded
-with the settings of the answers.
+Reads RESULT_DIR/slow.jsonl and fast.jsonl. Computes, with the model that answered (see settings.json), the model's
+confidence in every category at the start of each answer. Writes slow.confidence.jsonl and fast.confidence.jsonl, one
+line per clip, while it runs; run the same command again to continue an interrupted run. The preset sets the device and
+the precision; clips are decoded with the settings of the answers.
 """
 
 from __future__ import annotations
@@ -50,14 +50,16 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("folders", nargs="+", type=Path, metavar="RESULT_DIR", help="what `main_eval run` wrote")
+    result.add_argument("folders", nargs="+", type=Path, metavar="RESULT_DIR", help="result folder of `main_eval run`")
     result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
     result.add_argument(
-        "--shared-tokens", choices=SHARED_TOKENS, default="split", help="mer_r1.confidence.shared_tokens in RL"
+        "--shared-tokens", choices=SHARED_TOKENS, default="split", help="as mer_r1.confidence.shared_tokens in RL"
     )
-    result.add_argument("--floor", type=float, default=-20.0, help="lowest log-confidence, nats (default -20)")
+    result.add_argument("--floor", type=float, default=-20.0, help="lowest log-confidence in nats (default -20)")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: device, attention, mixed_precision")
-    result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys of the preset: device=cuda …")
+    result.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: device=cuda …"
+    )
     return result
 
 
@@ -70,7 +72,7 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval confidence") -> No
         print(f"{prog_name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print(f"{prog_name}: interrupted; the same command goes on where it was", file=sys.stderr)
+        print(f"{prog_name}: interrupted; run the same command again to continue", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -96,19 +98,23 @@ def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_toke
     settings = answers.settings
     forms = {form: answers.modes[form] for form in FORMS if form in answers.modes}
     if not forms:
-        raise InputError(f"{folder}: holds no slow.jsonl or fast.jsonl; `main_eval run` writes them")
+        raise InputError(f"{folder}: has no slow.jsonl or fast.jsonl; make them with `main_eval run`")
     if task_of(settings.corpus) not in ("ew", "hit"):
-        raise InputError(f"{folder}: clips of {settings.corpus} have no emotion categories to read; leave it out")
+        raise InputError(
+            f"{folder}: clips of {settings.corpus} have no emotion categories; remove this folder from the command"
+        )
     if weights_sha256(Path(settings.model)) != settings.weights_sha256:
         raise InputError(
-            f"{folder}: the weights of {settings.model} are gone or others than those that answered; put them back, or "
-            "answer again with `main_eval run`"
+            f"{folder}: the weights of {settings.model} are missing or are not those that answered; restore them, "
+            "or answer again with `main_eval run`"
         )
     preset = preset.copy()
     preset.media = OmegaConf.merge(preset.media, settings.media)
     (clips,) = load_clip_sets([settings.shard], settings.media_root, preset.media.use_audio_in_video, None)
     if clips.sha256 != settings.clips_sha256:
-        raise InputError(f"{settings.shard}: was built anew with other clips since {folder} was made; answer again")
+        raise InputError(
+            f"{settings.shard}: was built again and has other clips than {folder}; answer again with `main_eval run`"
+        )
     meta = Meta(
         wheels=wheels.identity,
         weights_sha256=settings.weights_sha256,
@@ -133,7 +139,7 @@ def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_toke
 def _read(job: Job, wheels: EmotionWheels, arguments: argparse.Namespace) -> None:
     folder = job.answers.folder
     if not job.todo:
-        print(f"{folder}: all {job.done} answers are read")
+        print(f"{folder}: the confidences of all {job.done} answers are there already")
         return
     from recipe.mer_r1.eval.category_confidence import ConfidenceReader
 
@@ -147,11 +153,11 @@ def _read(job: Job, wheels: EmotionWheels, arguments: argparse.Namespace) -> Non
             kept = line(answer, found.own, found.emptied, found.signals)
             records.append(confidence_path(folder / f"{form}.jsonl"), [kept.model_dump()])
             tell()
-    print(f"{folder}: {len(job.todo)} answers read, {job.done} were there")
+    print(f"{folder}: confidences of {len(job.todo)} answers computed, {job.done} were there already")
     if respelt:
         print(
-            f"{folder}: {respelt} answers are kept as text that was sampled in other tokens than the tokenizer gives "
-            "it; they are read in the tokenizer's"
+            f"{folder}: for {respelt} answers the sampled tokens differ from the tokenizer's tokens of the same text; "
+            "their confidences use the tokenizer's tokens"
         )
 
 

@@ -120,8 +120,8 @@ def claim(answers: Path, meta: Meta) -> None:
     if differing := [key for key in one if one[key] != other[key]]:
         shown = "; ".join(f"{key}: {one[key]} there, {other[key]} here" for key in differing)
         raise InputError(
-            f"{confidence_path(answers)} was read with other settings ({shown}). Delete it and "
-            f"{meta_path(answers).name} to read it anew."
+            f"{confidence_path(answers)} was computed with other settings ({shown}). Delete it and "
+            f"{meta_path(answers).name} to compute it again."
         )
 
 
@@ -139,7 +139,9 @@ def read_confidences(path: Path, answers: Sequence[Answer]) -> tuple[dict[int, L
         return None
     *texts, rest = found.read_bytes().split(b"\n")
     if rest:
-        raise InputError(f"{found}, line {len(texts) + 1}: cut off; `main_eval confidence {path.parent}` goes on there")
+        raise InputError(
+            f"{found}, line {len(texts) + 1}: cut off; run `main_eval confidence {path.parent}` to continue"
+        )
     lines = [_parse(text, f"{found}, line {number}") for number, text in enumerate(texts, start=1)]
     return check({one.index: one for one in lines}, answers, found), meta
 
@@ -149,7 +151,9 @@ def check(lines: dict[int, Line], answers: Sequence[Answer], path: Path) -> dict
     responses = {answer.index: digest(answer.response) for answer in answers}
     for one in lines.values():
         if responses.get(one.index) != one.response_sha256:
-            raise InputError(f"{path}: the answer to {one.name!r} was made anew since; delete this file, read it again")
+            raise InputError(
+                f"{path}: the answer to {one.name!r} has changed; delete this file, then run `main_eval confidence`"
+            )
     return lines
 
 
@@ -157,12 +161,16 @@ def _read_meta(answers: Path) -> Meta | None:
     path = meta_path(answers)
     if not path.is_file():
         if confidence_path(answers).is_file():
-            raise InputError(f"{path}: no such file, so nobody knows how {confidence_path(answers).name} was read")
+            raise InputError(
+                f"{path}: no such file, but {confidence_path(answers).name} needs it; delete that one and compute again"
+            )
         return None
     try:
         return Meta.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path}: {first_fault(error)}; delete it and the confidences, and read them again") from error
+        raise InputError(
+            f"{path}: {first_fault(error)}; delete it and the confidences, and compute them again"
+        ) from error
 
 
 def _parse(text: bytes, where: str) -> Line:

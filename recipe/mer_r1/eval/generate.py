@@ -38,7 +38,7 @@ def load_preset(name: str, changes: Sequence[str]) -> DictConfig:
     path = launch.CONF / "preset" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise ValueError(f"--preset {name}: no such preset; there are {known}")
+        raise ValueError(f"--preset {name}: no such preset; use one of {known}")
     config = OmegaConf.create({"preset": OmegaConf.load(path)})
     OmegaConf.set_struct(config, True)
     try:

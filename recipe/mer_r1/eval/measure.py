@@ -29,8 +29,8 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
     made_with = answers.settings.wheels
     if not wheels_named and made_with != wheels.identity:
         raise InputError(
-            f"{folder}: scored on the wheels {made_with.get('name')} {made_with.get('version')}, not on "
-            f"{wheels.name}: name wheels with --wheels DIR or --builtin-wheels"
+            f"{folder}: scored with the wheels {made_with.get('name')} {made_with.get('version')}, not with "
+            f"{wheels.name}; choose the wheels with --wheels DIR or --builtin-wheels"
         )
     task = task_of(answers.settings.corpus)
     clips = {
@@ -43,7 +43,9 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
     if slow is None or fast is None:
         return found
     if reasons := why_not_comparable(slow, fast):
-        raise InputError(f"{folder}: slow and fast answers are not comparable ({'; '.join(reasons)}); finish the run")
+        raise InputError(
+            f"{folder}: slow and fast answers are not comparable ({'; '.join(reasons)}); finish `main_eval run`"
+        )
     if task_of(slow.corpus) not in ("ew", "hit"):
         return found
     forms = answers.modes["slow"], answers.modes["fast"]

@@ -79,7 +79,7 @@ def alone(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InUseError(
-                f"{folder}: another `main_eval run` is at work there; wait for it, or choose another --out"
+                f"{folder}: another `main_eval run` writes to this folder; wait for it, or choose another --out"
             ) from None
         yield
 
@@ -99,7 +99,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         if differing:
             shown = "; ".join(f"{key}: {previous.get(key)} there, {settings.get(key)} here" for key in differing)
             raise OtherSettingsError(
-                f"{folder} holds answers made with other settings ({shown}). Choose another --out."
+                f"{folder} contains answers made with other settings ({shown}). Choose another --out."
             )
     write_whole(path, json.dumps(settings, indent=1).encode() + b"\n")
 

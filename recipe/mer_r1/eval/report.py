@@ -1,8 +1,8 @@
-"""`main_eval report`: folders of answers → results.json, the paper's tables with our numbers, figures.
+"""Make results.json, the paper's tables with our numbers, and figures from folders of answers.
 
-A folder may be named NAME=DIR, and stands for all corpora in it; folders of one NAME are one row, whose name is that of
-an experiment where the paper's numbers are to stand beside it (baseline, mer_r1 …). WAF needs `main_eval sentiment`,
-MME-Emotion `main_eval judge`, the confidences of Figures 3 and 5 `main_eval confidence`, all run on the folder before.
+NAME=DIR gives a folder a name; DIR can contain several corpora. Folders with the same NAME are one row. Use the name of
+an experiment (baseline, mer_r1 …) to see the paper's numbers for it. Run these on the folder before: `main_eval
+sentiment` for WAF, `main_eval judge` for MME-Emotion, `main_eval confidence` for the confidences of Figures 3 and 5.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 @app.command(help=__doc__)
 def report(
     folders: Annotated[
-        list[str], typer.Argument(metavar="[NAME=]DIR…", help="an --out of `main_eval run`, or a corpus of it")
+        list[str], typer.Argument(metavar="[NAME=]DIR…", help="--out folder of `main_eval run`, or one corpus in it")
     ],
     paper: Annotated[
-        bool, typer.Option("--paper", help="the paper's numbers too, and which of them ours lack")
+        bool, typer.Option("--paper", help="also show the paper's numbers, and those that we do not have")
     ] = False,
     out: Annotated[
-        Path, typer.Option(help="folder for tables.md, a table_N.csv for each, figures as .png and .svg")
+        Path, typer.Option(help="folder for tables.md, the tables as table_N.csv, and figures as .png and .svg")
     ] = (Path("outputs/report")),
-    wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files; default: the embedded")] = None,
+    wheels: Annotated[
+        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
+    ] = None,
     builtin_wheels: Annotated[
-        bool, typer.Option("--builtin-wheels", help="the embedded wheels for answers of a run with others")
+        bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")
     ] = False,
-    rules: Annotated[RuleSet | None, typer.Option(help="undefined scores: NaN (mer2025) or 0 (mer2026)")] = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="resamplings for 95 % intervals; 0: none")] = 1000,
+    rules: Annotated[RuleSet | None, typer.Option(help="undefined scores are NaN (mer2025) or 0 (mer2026)")] = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="number of resamplings for 95 % intervals; 0: none")] = 1000,
     seed: Annotated[int, typer.Option(help="seed of the resampling")] = 0,
 ) -> None:
-    """Exit code 2 says that the input is at fault."""
+    """Exit code 2: the input is wrong."""
     try:
         if wheels and builtin_wheels:
-            raise ValueError("--wheels and --builtin-wheels are two answers to one question; give one")
+            raise ValueError("--wheels and --builtin-wheels cannot be used together; give one of them")
         table = load_wheels(wheels, rules)
         named = builtin_wheels or wheels is not None
         entries = by_corpus([_entry(name, folder, table, bootstrap, seed, named) for name, folder in _named(folders)])
@@ -109,21 +111,20 @@ def _scorers(results: Sequence[Result], paper: bool) -> list[str]:
     parts = [f"Wheels {wheels.name} {wheels.version} ({wheels.sha256[:12]}), rules {wheels.rules}."]
     if paper and wheels.sha256 == EmotionWheels.builtin().sha256:
         parts.append(
-            "**The embedded wheels are not the paper's, which alone moves a score: name those with --wheels.**"
+            "**The embedded wheels are not the paper's wheels, and this alone changes a score: use the paper's wheels "
+            "with --wheels.**"
         )
     mapper = next((result.sentiment for result in results if result.sentiment), None)
     if mapper:
         parts.append(f"Sentiment: {_facts(mapper.identity)}.")
         if paper and mapper.name == "lexicon":
-            parts.append(
-                "**The paper's words were mapped by Qwen2.5-7B-Instruct: WAF by a lexicon is another number.**"
-            )
+            parts.append("**In the paper, Qwen2.5-7B-Instruct maps the words: WAF from a lexicon is not comparable.**")
     judged = next((result.judged for result in results if result.judged), None)
     if judged:
         parts.append(f"Judge: {_facts(judged.identity)}.")
         if paper:
             parts.append(
-                "**The paper's judge was gemini-3.1-flash-lite-preview: another judge, or another wording, gives other "
+                "**The paper's judge is gemini-3.1-flash-lite-preview: another judge or another prompt gives other "
                 "numbers.**"
             )
     return parts
@@ -150,7 +151,7 @@ def _entry(name: str, folder: Path, wheels: EmotionWheels, bootstrap: int, seed:
         found = read_results(folder)
         if wheels_named and found.results[0].wheels.sha256 != wheels.sha256:
             raise InputError(
-                f"{folder}: holds no answers, only results on {found.results[0].wheels.name}; score it there"
+                f"{folder}: has no answers, only results with the wheels {found.results[0].wheels.name}; use those"
             )
     else:
         found = measure(folder, wheels, bootstrap=bootstrap, seed=seed, wheels_named=wheels_named)

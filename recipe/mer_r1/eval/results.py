@@ -219,17 +219,19 @@ def read_results(folder: Path) -> FolderResults:
     """
     path = folder / RESULTS
     if not path.is_file():
-        raise InputError(f"{folder}: holds neither answers of `main_eval run` nor {RESULTS}")
+        raise InputError(f"{folder}: has no answers of `main_eval run` and no {RESULTS}")
     try:
         return FolderResults.model_validate_json(path.read_bytes())
     except ValidationError as error:
         faults = error.errors()
         if ("judge_model",) in (fault["loc"] for fault in faults):
-            raise InputError(f"{path}: is a judge's; name the folder of the answers that were judged") from error
+            raise InputError(
+                f"{path}: this is the result of a judge; give the folder of the answers that were judged"
+            ) from error
         versions = [fault["input"] for fault in faults if fault["loc"] == ("schema_version",)]
         if versions:
             raise InputError(
-                f"{path}: schema version {versions[0]!r}, {SCHEMA_VERSION} is read here; make it anew from answers"
+                f"{path}: schema version {versions[0]!r}, but {SCHEMA_VERSION} is needed; make it again from answers"
             ) from error
         where = ".".join(map(str, faults[0]["loc"])) or "the file"
         raise InputError(f"{path}: {where}: {faults[0]['msg']}") from error

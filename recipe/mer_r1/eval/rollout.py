@@ -180,7 +180,7 @@ class Rollout:
                     try:
                         key = self.llm.enqueue([item[1]], [self._sampling(item[0])], use_tqdm=False)[0]
                     except ValueError as error:  # this prompt's; an engine that is dead says so otherwise
-                        yield item[0], Failure(f"vLLM refuses the prompt: {error}")
+                        yield item[0], Failure(f"vLLM rejects the prompt: {error}")
                         continue
                     # vLLM appends a random part to the id that its outputs bear.
                     waiting[key.partition("-")[0]] = item[0]
@@ -217,7 +217,7 @@ class Rollout:
         if len(prompt_ids) > self.max_prompt:
             raise TooLongError(
                 f"clip {request.row['extra_info']['name']!r}: the prompt has {len(prompt_ids)} tokens, over "
-                f"max_prompt_length={self.max_prompt}. Raise it, or lower media.fps, media.max_frames or "
+                f"max_prompt_length={self.max_prompt}. Raise the limit, or lower media.fps, media.max_frames or "
                 "media.max_pixels (--set)."
             )
         media = {"video": encoded.videos, "audio": encoded.audios}

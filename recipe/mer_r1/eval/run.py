@@ -1,12 +1,12 @@
-"""Slow and fast answers of a model to the clips of one or more shards, scored on the emotion wheels.
+"""Let a model answer the clips of one or more shards, slow and fast, and score the answers on the emotion wheels.
 
     python -m recipe.mer_r1.main_eval run --model DIR --data SHARD.parquet … --mode slow,fast --out DIR
 
-Each shard has a folder, OUT/CORPUS, with a file a mode (slow.jsonl and the like, a line a clip) and scores.json with
-the means; `main_eval report` makes tables and figures of such folders. Answers are written as they come: the same
-command goes on where it was cut off, with more clips, modes or shards too. A clip that cannot be decoded, or whose
-prompt is too long, is a line with the reason under "failed", and counts as wrong. Clips are decoded, encoded and
-sampled as in RL, with the preset's media settings.
+Each shard gets a folder, OUT/CORPUS, with one file per mode (slow.jsonl …, one line per clip) and scores.json with the
+means. `main_eval report` makes tables and figures from these folders. Each answer is written at once: run the same
+command again to continue, also with more clips, modes or shards. If a clip cannot be decoded, or its prompt is too
+long, its line has the reason under "failed", and the clip counts as wrong. Clips are decoded, encoded and sampled as
+in RL, with the preset's media settings.
 """
 
 from __future__ import annotations
@@ -35,22 +35,32 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--model", required=True, help="folder of a full-Omni model, as main_sft and main_ppo write it")
-    result.add_argument("--data", required=True, nargs="+", type=Path, metavar="SHARD", help="parquet (verl's columns)")
-    result.add_argument("--media-root", type=Path, help="folder of the shards' relative paths; default: their own")
-    result.add_argument("--out", required=True, type=Path, help="folder; every shard has one of its own in it")
+    result.add_argument("--data", required=True, nargs="+", type=Path, metavar="SHARD", help="parquet shards")
+    result.add_argument(
+        "--media-root", type=Path, help="folder that the shards' relative paths start from; default: their own"
+    )
+    result.add_argument(
+        "--out", required=True, type=Path, help="folder for the results; each shard gets its own folder in it"
+    )
     result.add_argument(
         "--mode",
         type=modes,
         default=(*PREFIXES,),
-        help=f"of {', '.join(MODES)} (default slow,fast); those that end in _sampled have temperature 1",
+        help=f"one or more of {', '.join(MODES)} (default slow,fast); modes with _sampled use temperature 1",
     )
-    result.add_argument("--temperature", type=float, default=0.0, help="of slow and fast; 0 (default) is greedy")
-    result.add_argument("--max-tokens", type=int, help="of a response; default: the preset's max_response_length")
-    result.add_argument("--limit", type=int, help="only the first N clips of each shard")
-    result.add_argument("--retry-failed", action="store_true", help="ask again for clips that failed")
+    result.add_argument(
+        "--temperature", type=float, default=0.0, help="temperature of slow and fast; 0 (default) is greedy"
+    )
+    result.add_argument(
+        "--max-tokens", type=int, help="limit of a response; default: max_response_length of the preset"
+    )
+    result.add_argument("--limit", type=int, help="answer only the first N clips of each shard")
+    result.add_argument("--retry-failed", action="store_true", help="answer failed clips again")
     result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
-    result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys of the preset: media.fps=1 …")
+    result.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: media.fps=1 …"
+    )
     return result
 
 
@@ -59,7 +69,7 @@ def modes(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     unknown = [mode for mode in found if mode not in MODES]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(map(repr, unknown))}: the modes are {', '.join(MODES)}")
+        raise argparse.ArgumentTypeError(f"unknown mode {', '.join(map(repr, unknown))}; use {', '.join(MODES)}")
     return found
 
 
@@ -93,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
             made = Generation(arguments.out / name, clips, arguments.mode, arguments.temperature, preset.seed, wheels)
             todo.append((name, made, chosen))
         if arguments.retry_failed:
-            print(f"asking again for {sum(made.forget_failures() for _, made, _ in todo)} answers that failed")
+            print(f"answering {sum(made.forget_failures() for _, made, _ in todo)} failed clips again")
         seconds = _generate(arguments, preset, [made for _, made, _ in todo])
         for name, made, chosen in todo:
             scores = made.write_scores(chosen, seconds)
@@ -123,8 +133,8 @@ def _say_failed(made: Generation) -> None:
         if failed:
             first = failed[0]
             print(
-                f"{mode}: {len(failed)} of {len(lines)} clips failed and count as wrong, first {first['name']!r}: "
-                f"{first['failed']}. Mend them, then --retry-failed.",
+                f"{mode}: {len(failed)} of {len(lines)} clips failed and count as wrong. The first is "
+                f"{first['name']!r}: {first['failed']}. Fix them, then run again with --retry-failed.",
                 file=sys.stderr,
             )
 

@@ -47,31 +47,37 @@ class MissingSamples(StrEnum):
 
 @app.command()
 def score(
-    task: Annotated[Task, typer.Option(help="which score")],
+    task: Annotated[Task, typer.Option(help="the score to compute")],
     gold: Annotated[Path, typer.Option(help="true labels: CSV, JSONL, or MERBench label npz with --key")],
     pred: Annotated[Path, typer.Option(help="predictions: CSV, JSONL, or npz with filenames and fileitems")],
-    wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files; default: the embedded")] = None,
+    wheels: Annotated[
+        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
+    ] = None,
     rules: Annotated[
         RuleSet | None,
-        typer.Option(help="undefined scores: NaN (mer2025) or 0 (mer2026); default: mer2025, embedded wheels mer2026"),
+        typer.Option(
+            help="undefined scores are NaN (mer2025) or 0 (mer2026); default: mer2025, embedded wheels: mer2026"
+        ),
     ] = None,
-    level: Annotated[int, typer.Option(min=1, max=2, help="categories of which level (ew)")] = 1,
-    bootstrap: Annotated[int, typer.Option(min=0, help="resamplings for 95 % intervals; 0: none")] = 0,
+    level: Annotated[int, typer.Option(min=1, max=2, help="level of the categories (ew)")] = 1,
+    bootstrap: Annotated[int, typer.Option(min=0, help="number of resamplings for 95 % intervals; 0: none")] = 0,
     seed: Annotated[int, typer.Option(help="seed of the resampling")] = 0,
     key: Annotated[str | None, typer.Option(help="member of a MERBench label npz, such as test_corpus")] = None,
-    emotions: Annotated[str | None, typer.Option(help="what label numbers mean: meld, iemocap or a,b,c")] = None,
-    names: Annotated[str | None, typer.Option(help="score only samples whose name matches, such as '^Ses05'")] = None,
+    emotions: Annotated[str | None, typer.Option(help="meaning of numeric labels: meld, iemocap or a,b,c")] = None,
+    names: Annotated[
+        str | None, typer.Option(help="score only samples whose name matches this pattern, such as '^Ses05'")
+    ] = None,
     missing: Annotated[
-        MissingSamples, typer.Option(help="names that differ: an error, or scored zero (waf: wrong)")
+        MissingSamples, typer.Option(help="missing samples: stop with an error, or score them zero (waf: wrong)")
     ] = (MissingSamples.error),
-    json_out: Annotated[Path | None, typer.Option("--json", help="write the result there")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="also write the result to this file")] = None,
 ) -> None:
-    """Score predictions against labels; exit code 2 says that the input is at fault."""
+    """Score predictions against labels. Exit code 2: the input is wrong."""
     try:
         if task is Task.waf and (wheels or rules):
-            raise InputError("--wheels and --rules have no meaning for --task waf: sentiment needs no emotion wheel")
+            raise InputError("--wheels and --rules cannot be used with --task waf: sentiment needs no emotion wheel")
         if task is not Task.ew and level != 1:
-            raise InputError(f"--level {level} has no meaning for --task {task.value}; only ew is scored at level 2")
+            raise InputError(f"--level {level} cannot be used with --task {task.value}; only ew has level 2")
         truth, guess = _inputs(task, gold, pred, key, emotions, names)
         options = {"missing": missing.value, "bootstrap": bootstrap, "seed": seed}
         if task is Task.waf:
@@ -144,7 +150,9 @@ def _table(result: dict[str, Any]) -> str:
     for index, bound in enumerate(("low", "high") if "ci95" in result else ()):
         lines.append(f"{'95% ' + bound:8}" + "".join(f"{100 * result['ci95'][key][index]:9.2f}" for key in keys))
     if "n_scored" in result:
-        lines.append(f"scored {result['n_scored']} of {result['n']}; {result['n_other']} predictions are no sentiment")
+        lines.append(
+            f"scored {result['n_scored']} of {result['n']}; {result['n_other']} predictions are not a sentiment"
+        )
     if "wheels" in result:
         wheels = result["wheels"]
         lines.append(f"wheels {wheels['name']} {wheels['version']} ({wheels['sha256'][:12]}), rules {result['rules']}")
@@ -152,6 +160,7 @@ def _table(result: dict[str, Any]) -> str:
         unmatched = result["unmatched"]
         scored = "counted as wrong" if result["task"] == "waf" else "scored 0"
         lines.append(
-            f"{unmatched['gold']} labels without prediction {scored}, {unmatched['pred']} predictions left out"
+            f"{unmatched['gold']} labels without a prediction {scored}, {unmatched['pred']} predictions without a "
+            "label ignored"
         )
     return "\n".join(lines)

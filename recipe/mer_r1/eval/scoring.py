@@ -82,13 +82,13 @@ def _waf(labels: Mapping[str, list[str]], unanswered: Collection[str], path: Pat
     found = read_sentiments(path)
     nothing = {"waf": Metric(value=None)}
     if found is None:
-        return Scored(nothing, notes=(f"no WAF: the words are not mapped yet; {command} does",))
+        return Scored(nothing, notes=(f"no WAF: the words are not mapped to sentiment yet; run {command}",))
     sentiments, meta = found
     if failed := meta.counts["n_failed"]:
-        note = f"no WAF: {failed} of {len(gold)} answers were not mapped; {command} asks for them again"
+        note = f"no WAF: {failed} of {len(gold)} answers were not mapped; run {command} again"
         return Scored(nothing, meta.mapper, notes=(note,))
     if gold.keys() != sentiments.keys():
-        raise InputError(f"{path}: its clips are not those whose words were mapped; {command} maps the others")
+        raise InputError(f"{path}: its clips differ from the mapped clips; run {command} again")
     given = {name: sentiment for name, sentiment in sentiments.items() if name not in unanswered}
     try:
         scores = waf(gold, given, missing="zero", bootstrap=bootstrap, seed=seed)
@@ -102,9 +102,9 @@ def _judged(path: Path, bootstrap: int, seed: int) -> Scored:
     found, command = read_judged(path), f"`main_eval judge --answers {path} …`"
     nothing = dict.fromkeys(_JUDGED, Metric(value=None))
     if found is None:
-        return Scored(nothing, notes=(f"not judged yet; {command} does",))
+        return Scored(nothing, notes=(f"not judged yet; run {command}",))
     if failed := found.overall.n_failed:
-        note = f"no CoT: {failed} of {found.overall.n} answers have no verdict; {command} asks for them again"
+        note = f"no CoT: {failed} of {found.overall.n} answers have no verdict; run {command} again"
         return Scored(nothing, judged=found, notes=(note,))
     scores = found.overall.official
     if scores is None:
@@ -118,7 +118,9 @@ def _judged(path: Path, bootstrap: int, seed: int) -> Scored:
 def _by_name(lines: Sequence[Answer], field: str, path: Path) -> dict[str, list[str]]:
     found = {line.name: getattr(line, field) for line in lines}
     if len(found) < len(lines):
-        raise InputError(f"{path}: two rows of the shard have one clip's name; only MME-Emotion may ask twice")
+        raise InputError(
+            f"{path}: two rows of the shard have the same clip name; only MME-Emotion can have a clip twice"
+        )
     return found
 
 

@@ -1,13 +1,13 @@
-"""One of positive, negative and neutral for each answer's emotion words; `main_eval report` makes WAF of them.
+"""Map the emotion words of each answer to positive, negative or neutral; `main_eval report` computes WAF from them.
 
     python -m recipe.mer_r1.main_eval sentiment --answers RESULT_DIR --mapper lexicon
     OPENAI_API_KEY=… python -m recipe.mer_r1.main_eval sentiment --answers RESULT_DIR \\
         --mapper llm --endpoint URL --model NAME
 
-Of a folder every mode's answers are mapped: slow.jsonl to slow.sentiment.jsonl, a line an answer, and
-slow.sentiment.meta.json. A model's replies go to slow.sentiment.replies.jsonl as they come, so that the same command
-goes on where it was. Exits with 1 where answers had no reply (the same command asks for them
-again), with 2 where the input is at fault or the endpoint refuses everything, and with 130 when interrupted.
+In a folder, the answers of all modes are mapped: slow.jsonl to slow.sentiment.jsonl, one line per answer, and
+slow.sentiment.meta.json. Each reply of a model is written to slow.sentiment.replies.jsonl at once, so that the same
+command continues an interrupted run. Exit code 1: some answers got no reply (run the same command again to ask again);
+2: the input is wrong or the endpoint refuses all requests; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -49,20 +49,30 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         required=True,
         type=Path,
         metavar="DIR|FILE",
-        help="folder of `main_eval run`, one of its files, or word lists as `score --pred` reads",
+        help="folder of `main_eval run`, one of its files, or word lists in a format of `score --pred`",
     )
     result.add_argument(
-        "--out", type=Path, metavar="FILE.jsonl", help="of a file of answers; default: its name with .sentiment.jsonl"
+        "--out",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="output for one file of answers; default: its name with .sentiment.jsonl",
     )
-    result.add_argument("--mapper", required=True, choices=("lexicon", "llm"), help="who tells the sentiment of words")
+    result.add_argument(
+        "--mapper",
+        required=True,
+        choices=("lexicon", "llm"),
+        help="maps words to sentiment: a lexicon or a language model",
+    )
     llm = result.add_argument_group("with --mapper llm")
     llm.add_argument("--endpoint", help="base URL of an OpenAI-compatible server, such as …/v1")
-    llm.add_argument("--model", help="its name there; the benchmark's is Qwen2.5-7B-Instruct")
-    llm.add_argument("--prompt", choices=tuple(WORDINGS), default="paper", help="wording (default paper)")
-    llm.add_argument("--temperature", type=float, default=0.0, help="default 0; the benchmark samples, unseeded")
-    llm.add_argument("--seed", type=int, help="sent with each request; default: none, as some endpoints refuse it")
-    llm.add_argument("--key-env", default="OPENAI_API_KEY", metavar="NAME", help="variable that holds the key")
-    llm.add_argument("--concurrency", type=positive, default=8, help="answers at a time (default 8)")
+    llm.add_argument("--model", help="the model's name on the server; the benchmark uses Qwen2.5-7B-Instruct")
+    llm.add_argument("--prompt", choices=tuple(WORDINGS), default="paper", help="prompt wording (default paper)")
+    llm.add_argument("--temperature", type=float, default=0.0, help="default 0; the benchmark samples without a seed")
+    llm.add_argument("--seed", type=int, help="seed sent with each request; default: none (some endpoints refuse it)")
+    llm.add_argument("--key-env", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with the key")
+    llm.add_argument(
+        "--concurrency", type=positive, default=8, help="number of answers mapped at the same time (default 8)"
+    )
     return result
 
 
@@ -75,7 +85,7 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval sentiment") -> Non
         print(f"{prog_name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print(f"{prog_name}: interrupted; the same command goes on where it was", file=sys.stderr)
+        print(f"{prog_name}: interrupted; run the same command again to continue", file=sys.stderr)
         raise SystemExit(130) from None
     for out, meta in found.items():
         print(f"{out}:", ", ".join(f"{name.removeprefix('n_')} {count}" for name, count in meta.counts.items()))
@@ -83,8 +93,8 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval sentiment") -> Non
         if meta.failures:
             name, reason = next(iter(meta.failures.items()))
             print(
-                f"{prog_name}: {len(meta.failures)} answers had no reply and are not in {out}; the same command asks "
-                f"for them again. The first, {name!r}: {reason}",
+                f"{prog_name}: {len(meta.failures)} answers got no reply and are not in {out}; run the same command "
+                f"again to ask again. The first, {name!r}: {reason}",
                 file=sys.stderr,
             )
     if any(meta.failures for meta in found.values()):
@@ -123,7 +133,9 @@ def _answers(given: Path) -> list[Path]:
         return [given]
     found = [path for mode in MODES if (path := given / f"{mode}.jsonl").is_file()]
     if not found:
-        raise InputError(f"--answers {given}: holds no answers ({', '.join(f'{mode}.jsonl' for mode in MODES)})")
+        raise InputError(
+            f"--answers {given}: no answers in this folder ({', '.join(f'{mode}.jsonl' for mode in MODES)})"
+        )
     return found
 
 
@@ -135,19 +147,19 @@ def _read(answers: Path) -> tuple[str, Words]:
 
 def _check_mapper(arguments: argparse.Namespace) -> None:
     if arguments.out and arguments.answers.is_dir():
-        raise InputError("--out is for one file of answers; a folder's sentiments are written into it")
+        raise InputError("--out needs one file of answers; for a folder, the sentiments are written into the folder")
     given = [option for option in ("endpoint", "model") if getattr(arguments, option) is not None]
     if arguments.mapper == "lexicon" and given:
-        raise InputError(f"--{given[0]} has no meaning for --mapper lexicon")
+        raise InputError(f"--{given[0]} cannot be used with --mapper lexicon")
     if arguments.mapper == "llm" and len(given) < 2:
         raise InputError("--mapper llm needs --endpoint and --model")
 
 
 def _check_out(out: Path, answers: Path) -> None:
     if out.suffix != ".jsonl":
-        raise InputError(f"--out {out}: its name must end in .jsonl, as `main_eval score` reads it")
+        raise InputError(f"--out {out}: the file name must end in .jsonl, because `main_eval score` reads it")
     if out.resolve() == answers.resolve():
-        raise InputError("--out is the file of the answers; choose another name")
+        raise InputError("--out is the file of the answers; choose another file")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -1,7 +1,7 @@
-"""One response of a saved rollout batch, from its words to its advantage: in the terminal and as an HTML page.
+"""Explain one response of a saved rollout batch, from its words to its advantage, in the terminal and as an HTML page.
 
-Everything is computed anew from the file's responses, confidences and signals with the functions that train, and
-compared with the numbers that the run stored. Save batches with `main_ppo … trainer.rollout_data_dir=DIR`.
+The functions of the training compute everything again from the responses, confidences and signals in the file. The
+results are compared with the stored numbers of the run. Save batches with `main_ppo … trainer.rollout_data_dir=DIR`.
 """
 
 from __future__ import annotations
@@ -30,19 +30,25 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("batch", type=Path, metavar="BATCH", help="a file of trainer.rollout_data_dir, DIR/STEP.jsonl")
     result.add_argument(
-        "uid", metavar="UID", help="the response: its uid, the beginning of it, or a number N, the N-th"
+        "batch", type=Path, metavar="BATCH", help="saved batch: DIR/STEP.jsonl in trainer.rollout_data_dir"
+    )
+    result.add_argument(
+        "uid", metavar="UID", help="the response: its uid, the first characters of its uid, or its number in the file"
     )
     result.add_argument(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="experiment=NAME, one of " + ", ".join(names()) + " (default: the one whose terms the file has), and "
+        help="experiment=NAME, one of "
+        + ", ".join(names())
+        + " (default: the experiment with the terms of the file), and "
         "experiment.KEY=VALUE as on the run's command line, e.g. experiment.lambda_cali=0.2",
     )
-    result.add_argument("--wheels", type=Path, metavar="DIR", help="the run's mer_r1.wheels.folder (default: built-in)")
-    result.add_argument("--html", type=Path, metavar="FILE", help="also write a page that needs no other file")
+    result.add_argument(
+        "--wheels", type=Path, metavar="DIR", help="mer_r1.wheels.folder of the run (default: built-in)"
+    )
+    result.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page (a single file)")
     return result
 
 

@@ -31,9 +31,11 @@ def find_row(rows: Sequence[Row], wanted: str) -> Row:
     if len(begun) == 1:
         return rows[uids.index(begun[0])]
     if begun:
-        raise ChoiceError(f"{len(begun)} uids begin with {wanted!r}: {_listed(begun)}")
+        raise ChoiceError(f"{len(begun)} uids begin with {wanted!r}; give more characters: {_listed(begun)}")
     near = difflib.get_close_matches(wanted, uids, n=_LISTED, cutoff=0.3) or uids
-    raise ChoiceError(f"no uid {wanted!r} among the {len(rows)} responses (numbers 1 to {len(rows)}): {_listed(near)}")
+    raise ChoiceError(
+        f"unknown uid {wanted!r}; the file has {len(rows)} responses (numbers 1 to {len(rows)}): {_listed(near)}"
+    )
 
 
 def _listed(uids: Sequence[str]) -> str:
@@ -58,7 +60,7 @@ def choose_experiment(rows: Sequence[Row], overrides: Sequence[str]) -> tuple[li
         elif key.startswith("experiment.") and equals:
             rest.append(override)
         else:
-            raise ChoiceError(f"{override!r} is neither experiment=NAME nor experiment.KEY=VALUE")
+            raise ChoiceError(f"{override!r} must be experiment=NAME or experiment.KEY=VALUE")
     return named or _of_file(rows), rest
 
 
@@ -67,8 +69,8 @@ def _of_file(rows: Sequence[Row]) -> list[str]:
     wanted = set(rows[0].get("terms") or {})
     if not wanted:
         raise ChoiceError(
-            "the file has no terms (an estimator of verl's own ran): say which advantage to explain with "
-            f"experiment=NAME, one of {', '.join(names())}"
+            "the file has no terms, because the run used one of verl's own estimators; choose the advantage to explain "
+            f"with experiment=NAME, one of {', '.join(names())}"
         )
     whitened = any(not math.isclose(sum(r["terms"].values()), r["advantage"], abs_tol=1e-4) for r in rows)
     estimators = {}
@@ -79,7 +81,7 @@ def _of_file(rows: Sequence[Row]) -> list[str]:
     found = [name for name in found if estimators[name].whiten == whitened] or found
     if not found:
         raise ChoiceError(
-            f"the file's terms {', '.join(sorted(wanted))} are of no experiment in conf/experiment: name the nearest "
-            f"with experiment=NAME ({', '.join(names())}) and change it with experiment.KEY=VALUE"
+            f"no experiment in conf/experiment has the terms {', '.join(sorted(wanted))} of the file; choose the "
+            f"nearest with experiment=NAME ({', '.join(names())}) and change it with experiment.KEY=VALUE"
         )
     return [name for name in found if estimators[name] == estimators[found[0]]]

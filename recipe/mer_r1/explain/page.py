@@ -64,7 +64,7 @@ def _response(found: Trace) -> str:
     return (
         f"<h2>Response</h2><p>{what}: {escape(visible(prompt))}<br>True words: {labels}</p>"
         f'<div class="response">{"".join(pieces)}</div><p class="soft">Words of the answer: {legend} (mixed: correct '
-        "on some wheels only; unknown: no wheel that takes part knows it)</p>"
+        "on some wheels only; unknown: on none of the wheels that take part)</p>"
     )
 
 
@@ -121,9 +121,9 @@ def _readings(found: Trace) -> str:
 def _bars(found: Trace) -> str:
     """Probabilities of all categories where each word begins."""
     parts = [
-        '<h2>Every category where a word begins</h2><p class="soft">Probability of the category\'s first tokens: '
+        '<h2>Every category at the start of each word</h2><p class="soft">Probability of the category\'s first tokens: '
         '<span class="key slow"></span> slow, <span class="key fast"></span> fast. <span class="correct">True</span> '
-        "categories are green; the word's own is underlined.</p>"
+        "categories are green; the category of the word is underlined.</p>"
     ]
     for word in found.words:
         if word.confidence and word.confidence.rows:
@@ -182,5 +182,5 @@ def _advantage(found: Trace) -> str:
     rows.append(["advantage", *[""] * 5, figure(found.advantage, signed=True)])
     heads = ("value", "group mean", "std", "normalised", "weight", "adds")
     shown = table(("term",), heads, rows, marked={len(rows) - 1: "sum"})
-    after = "<p>It is whitened over the batch's tokens afterwards.</p>" if found.whitened else ""
+    after = "<p>After this, the advantage is whitened over the tokens of the batch.</p>" if found.whitened else ""
     return f"<h2>Advantage of {escape(found.experiment)} (Eq. 12)</h2>{shown}{after}"

@@ -62,7 +62,7 @@ def read_batch(path: Path) -> Batch:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BatchError(f"{path}: no UTF-8 text ({error})") from error
+        raise BatchError(f"{path}: not a UTF-8 text file ({error}); {HOW_TO_WRITE}") from error
     # Not splitlines: U+2028 and the like inside a JSON string are text.
     lines = text.removesuffix("\n").split("\n")
     rows = [_row(line, f"{path} line {number}") for number, line in enumerate(lines, 1)]
@@ -71,7 +71,9 @@ def read_batch(path: Path) -> Batch:
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         if (first := seen.setdefault(row["uid"], number)) != number:
-            raise BatchError(f"{path} line {number}: the uid {row['uid']} stands in line {first} already")
+            raise BatchError(
+                f"{path} line {number}: the uid {row['uid']} is already in line {first}; remove one of the lines"
+            )
     return Batch(
         path,
         rows,
@@ -91,28 +93,30 @@ def _row(line: str, where: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise BatchError(f"{where}: no JSON ({error}); was the run stopped while it wrote?") from error
+        raise BatchError(
+            f"{where}: not JSON ({error}); the run may have stopped while it wrote the file; remove the line"
+        ) from error
     if not isinstance(row, dict):
-        raise BatchError(f"{where}: {type(row).__name__} in place of an object")
+        raise BatchError(f"{where}: a JSON object is needed, not a {type(row).__name__}")
     parts = uid.rsplit("_", 2) if isinstance(uid := row.get("uid"), str) else []
     if len(parts) != 3 or not parts[0] or not (parts[1] + parts[2]).isdigit():
-        raise BatchError(f"{where}: uid is {uid!r}; PROMPT_RESPONSE_TURN is needed, such as 3f2a_0_0")
+        raise BatchError(f"{where}: uid is {uid!r}, but must be PROMPT_RESPONSE_TURN, such as 3f2a_0_0")
     if "signals" not in row:
         raise BatchError(
-            f"{where}: no column `signals`; the recipe's trainers write it (trainer.v1.trainer_mode=mer_r1_sync, "
-            "mer_r1_colocate_async or mer_r1_separate_async), verl's own do not"
+            f"{where}: column `signals` is missing; only this project's trainers write it "
+            "(trainer.v1.trainer_mode=mer_r1_sync, mer_r1_colocate_async or mer_r1_separate_async)"
         )
     for column in ("signals", "terms"):
         values = row.get(column, {})
         if not isinstance(values, dict):
-            raise BatchError(f"{where}: {column} is {values!r}; an object of names and numbers is needed")
+            raise BatchError(f"{where}: {column} is {values!r}, but must be an object of names and numbers")
         for name, value in values.items():
             if value is not None and not _is_number(value):
-                raise BatchError(f"{where}: {column}.{name} is {value!r}; a finite number is needed, or null")
+                raise BatchError(f"{where}: {column}.{name} is {value!r}, but must be a finite number or null")
     if "advantage" in row and not _is_number(row["advantage"]):
-        raise BatchError(f"{where}: advantage is {row['advantage']!r}; a finite number is needed")
+        raise BatchError(f"{where}: advantage is {row['advantage']!r}, but must be a finite number")
     if "tokens" in row and not (isinstance(row["tokens"], int) and row["tokens"] >= 0):
-        raise BatchError(f"{where}: tokens is {row['tokens']!r}; a count is needed")
+        raise BatchError(f"{where}: tokens is {row['tokens']!r}, but must be a non-negative integer")
     return row
 
 
@@ -128,7 +132,7 @@ def _check_like_first(row: Row, first: Row, where: str) -> None:
         ("terms", row.get("terms", {}), first.get("terms", {})),
     ):
         if odd := sorted(set(mine) ^ set(others)):
-            raise BatchError(f"{where}: its {name} differ from line 1's in {', '.join(odd)}")
+            raise BatchError(f"{where}: its {name} differ from those of line 1: {', '.join(odd)}")
 
 
 def check_texts(batch: Batch) -> None:
@@ -140,11 +144,11 @@ def check_texts(batch: Batch) -> None:
     for line, row in enumerate(batch.rows, 1):
         for key, kind in _TEXTS.items():
             if not isinstance(row.get(key), kind):
-                found = f"{key} is a {type(row[key]).__name__}" if key in row else f"no column {key!r}"
+                found = f"{key} is a {type(row[key]).__name__}" if key in row else f"column {key!r} is missing"
                 raise BatchError(f"{batch.path} line {line}: {found}; {HOW_TO_WRITE}")
         for word in row.get("words") or ():
             if missing := sorted(_WORD_KEYS - set(word)):
-                raise BatchError(f"{batch.path} line {line}: the words lack {', '.join(missing)}")
+                raise BatchError(f"{batch.path} line {line}: the words have no {', '.join(missing)}")
 
 
 def group_of(uid: str) -> str:

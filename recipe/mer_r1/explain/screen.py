@@ -46,7 +46,9 @@ def show(found: Trace, console: Console) -> None:
 def _response(found: Trace, console: Console) -> None:
     row = found.row
     console.print(Text(f"{row['uid']}", style="bold"), end="")
-    console.print(Text(f"  {found.position + 1} of {len(found.group)} to its prompt, step {row.get('step', '?')}"))
+    console.print(
+        Text(f"  response {found.position + 1} of {len(found.group)} to its prompt, step {row.get('step', '?')}")
+    )
     subtitle = found.subtitle
     prompt = ("prompt", row["input"].strip()) if subtitle is None else ("subtitle", subtitle)
     console.print(Text.assemble((f"{prompt[0]:9}", "dim"), visible(prompt[1])))
@@ -154,7 +156,7 @@ def _advantage(found: Trace, console: Console) -> None:
     _print(table, console)
     if found.whitened:
         stored = _stored(found.row.get("advantage"), signed=True)
-        console.print(f"whitened over the batch's tokens afterwards: {stored} in the file")
+        console.print(f"then whitened over the tokens of the batch: {stored} in the file")
 
 
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str] = ()) -> Table:

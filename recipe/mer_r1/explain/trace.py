@@ -171,9 +171,9 @@ def trace(
     checks = [Check(name, number(row["signals"][name]), computed[name]) for name in row["signals"] if name in computed]
     checks += _advantage_checks(row, terms, advantage, estimator.whiten)
     if not row.get("terms"):
-        notes.append("no advantage to compare with: the file has no terms, so an estimator of verl's own ran")
+        notes.append("no advantage to compare with: the file has no terms, because the run used verl's own estimator")
     elif set(row["terms"]) != {share.term.name for share in terms}:
-        notes.append(f"the run's advantage was made of other terms: {', '.join(row['terms'])}")
+        notes.append(f"the run computed its advantage from other terms: {', '.join(row['terms'])}")
     return Trace(
         row=row,
         group=group,
@@ -207,14 +207,14 @@ def _confidences(
     confidences, names = word_confidences(row["words"])
     if [word.text for word in confidences] != words:
         stored = ", ".join(word.text for word in confidences) or "none"
-        return [], [], [f"no confidences: the file has those of other words ({stored}) than the response's answer"]
+        return [], [], [f"no confidences: the confidences in the file are for other words ({stored}) than the answer"]
     if not names:
-        return [], [], ["no confidences: no word of this answer begins with a token of its own"]
+        return [], [], ["no confidences: no word of this answer has its own first token"]
     if names != [(wheel, category) for wheel in wheels.ids for category in wheels.all_categories(wheel)]:
         return (
             [],
             [],
-            [f"no confidences: the file's are of other wheels than {wheels.name}; choose the run's (--wheels)"],
+            [f"no confidences: the file does not use the wheels {wheels.name}; choose the run's wheels (--wheels)"],
         )
     return confidences, names, []
 

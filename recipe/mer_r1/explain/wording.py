@@ -48,8 +48,8 @@ def verdict(found: Trace) -> str:
     if different := found.differences:
         listed = "; ".join(f"{c.name}: file {figure(c.stored)}, here {figure(c.computed)}" for c in different)
         return (
-            f"differs from the file in {len(different)} of {len(found.checks)} numbers: {listed}. The wheels "
-            f"(--wheels; here {found.wheels.name}), the experiment or its weights may not be those of the run."
+            f"differs from the file in {len(different)} of {len(found.checks)} numbers: {listed}. Perhaps the "
+            f"wheels (--wheels; here {found.wheels.name}), the experiment or its weights differ from those of the run."
         )
     return f"agrees with the file: {len(found.checks)} numbers"
 
@@ -83,7 +83,7 @@ def uncounted(found: Trace) -> list[str]:
         text = found.row["output"][slice(*word.span)]
         why = ""
         if word.confidence and not word.confidence.rows:
-            why = "stands in the answer before" if text.lower() in seen else "has no token of its own"
+            why = "is already earlier in the answer" if text.lower() in seen else "has no own first token"
         elif word.confidence and word.verdict == "unknown":
             why = "has no category on a wheel that takes part"
         if why:

@@ -1,8 +1,8 @@
-"""A checkpoint as a folder that transformers and vLLM load, with a model card.
+"""Export a checkpoint to a folder that transformers and vLLM load, with a model card.
 
     python -m recipe.mer_r1.export RUN_DIR|CHECKPOINT --out DIR [--step N] [--full OMNI_DIR] [--dtype …] [--check]
 
-Exits with 0, with 1 where --check finds a fault, with 2 for bad input.
+Exit code 0: written; 1: --check found a fault; 2: the input is wrong.
 """
 
 from __future__ import annotations
@@ -27,13 +27,23 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("source", type=Path, metavar="RUN_DIR|CHECKPOINT", help="of RL or SFT")
-    result.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder that is not there yet")
-    result.add_argument("--step", type=int, metavar="N", help="which checkpoint (default: the newest complete one)")
+    result.add_argument("source", type=Path, metavar="RUN_DIR|CHECKPOINT", help="run or checkpoint of RL or SFT")
+    result.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="new folder for the export; it must not exist"
+    )
+    result.add_argument(
+        "--step", type=int, metavar="N", help="step of the checkpoint (default: the newest complete checkpoint)"
+    )
     result.add_argument("--full", type=Path, metavar="OMNI_DIR", help="put the Thinker into this complete Qwen2.5-Omni")
-    result.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: what the checkpoint's config says")
-    result.add_argument("--check", action="store_true", help="load it in transformers, compare vLLM's answer to a clip")
-    result.add_argument("--preset", default="tiny", metavar="NAME", help="of the check's clip (default: tiny)")
+    result.add_argument(
+        "--dtype", choices=["bfloat16", "float32"], help="dtype of the weights (default: as in the checkpoint's config)"
+    )
+    result.add_argument(
+        "--check",
+        action="store_true",
+        help="load the export in transformers, and compare vLLM with transformers on a clip",
+    )
+    result.add_argument("--preset", default="tiny", metavar="NAME", help="preset for --check (default: tiny)")
     return result
 
 
@@ -47,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     except (InputError, ValueError, FileNotFoundError, NotImplementedError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
-    print(f"{options.out}: written; its README.md is the model card")
+    print(f"{options.out}: written; the model card is README.md")
     if not options.check:
         return 0
     from recipe.mer_r1.export.check import check
@@ -64,9 +74,11 @@ def export(options: argparse.Namespace) -> None:
     """
     out = options.out
     if out.exists():
-        raise InputError(f"--out {out}: is there already; name a new folder, or remove it")
+        raise InputError(f"--out {out}: exists already; choose a new folder, or remove this one")
     if options.full and options.dtype:
-        raise InputError("--dtype with --full: the Thinker takes the dtype of the one it replaces; leave --dtype out")
+        raise InputError(
+            "--dtype cannot be used with --full: the Thinker takes the dtype of the Thinker that it replaces"
+        )
     if options.full and not options.full.is_dir():
         raise InputError(f"--full {options.full}: no such folder")
     checkpoint = places.find(options.source, options.step)
@@ -92,7 +104,9 @@ def export(options: argparse.Namespace) -> None:
     found = lineage.gather(checkpoint)
     (part / "lineage.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     dtype = json.loads((part / "config.json").read_text(encoding="utf-8"))["thinker_config"].get("dtype")
-    (part / "README.md").write_text(card.text(found, bool(options.full), dtype or "as the base's"), encoding="utf-8")
+    (part / "README.md").write_text(
+        card.text(found, bool(options.full), dtype or "as in the base model"), encoding="utf-8"
+    )
     part.rename(out)
 
 

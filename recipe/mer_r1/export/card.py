@@ -9,17 +9,17 @@ import yaml
 
 BASE_CARD = "README.base.md"
 """Where the card of the complete Omni is kept."""
-_MISSING = "not found in the run's folder"
+_MISSING = "not found in the run folder"
 _TAGS = ["qwen2_5_omni", "emotion-recognition", "multimodal", "video", "audio", "mer-r1"]
-_THINKER = """The Thinker alone, in the layout of Qwen2.5-Omni (`thinker.*` tensors, a full config with
-`enable_audio_output: false`); no talker, no token2wav: it writes text and does not speak. transformers loads it by
-`Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained` (not by `Qwen2_5OmniForConditionalGeneration`, which asks
-for speakers), vLLM by `vllm serve`."""
-_FULL = f"""A complete Qwen2.5-Omni. Only the Thinker was trained. **Talker and token2wav are untouched**, bit for bit
-those of the folder it was put back into; the talker was trained on the *original* Thinker's hidden states, and nobody
-has checked what it says, or how it sounds, with this one's. transformers loads it by
-`Qwen2_5OmniForConditionalGeneration.from_pretrained`, vLLM (text only) by `vllm serve`. `{BASE_CARD}` is the original
-card, where there was one."""
+_THINKER = """The Thinker only, in the layout of Qwen2.5-Omni (`thinker.*` tensors, a full config with
+`enable_audio_output: false`). It has no talker and no token2wav: it writes text and does not speak. Load it in
+transformers with `Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained` (not with
+`Qwen2_5OmniForConditionalGeneration`, which needs speakers), and in vLLM with `vllm serve`."""
+_FULL = f"""A complete Qwen2.5-Omni. Only the Thinker was trained. **Talker and token2wav are untouched**: they are
+identical, bit for bit, to those of the base folder. The talker was trained on the hidden states of the *original*
+Thinker; its speech with this Thinker is not tested. Load the model in transformers with
+`Qwen2_5OmniForConditionalGeneration.from_pretrained`, and in vLLM (text only) with `vllm serve`. `{BASE_CARD}` is the
+original model card, if there was one."""
 
 
 def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
@@ -50,15 +50,15 @@ def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
         "",
         _FULL if full else _THINKER,
         "",
-        f"Weights of the Thinker: {dtype}. It names a person's emotions in open vocabulary from picture, sound and "
-        "subtitle, as `<think>reason</think><answer>words</answer>`.",
+        f"Weights of the Thinker: {dtype}. The model names a person's emotions in open vocabulary from video, sound "
+        "and subtitle, as `<think>reason</think><answer>words</answer>`.",
         "",
-        "**License**: that of the base model and of the data hold. Check them before you publish: this card was made "
-        "by a program, which knows neither.",
+        "**License**: the licenses of the base model and of the data apply. Check them before you publish: a program "
+        "wrote this card and does not know them.",
         "",
         "## Lineage",
         "",
-        f"Base model: {f'`{root}`' if root else _MISSING}. Everything below is also in `lineage.json`, with the whole "
+        f"Base model: {f'`{root}`' if root else _MISSING}. `lineage.json` has all of this and the complete "
         "configurations.",
     ]
     for stage in stages:
@@ -78,9 +78,13 @@ def _stage(stage: dict[str, Any]) -> list[str]:
         lines.append(f"- configuration and data: {_MISSING}")
     else:
         digest = starts[-1]["config_sha256"] if starts else _MISSING
-        lines.append(f"- configuration of the last start: sha256 {digest}")
+        lines.append(f"- configuration at the last start: sha256 {digest}")
     if stage["data"]:
-        lines += ["", "| data (hashes of the day of export) | corpus | sha256 | manifest sha256 |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "| data (hashes at the time of export) | corpus | sha256 | manifest sha256 |",
+            "|---|---|---|---|",
+        ]
         lines += [
             f"| `{data['shard']}` | {data['corpus'] or 'not found'} | {_hash(data['sha256'])} | "
             f"{_hash(data['manifest_sha256'])} |"

@@ -41,5 +41,5 @@ def check_keys(folder: Path) -> Outcome:
     }
     if any(faults.values()):
         named = "; ".join(f"{len(keys)} {kind}, such as {keys[0]}" for kind, keys in faults.items() if keys)
-        return failed(f"transformers: {named}", "export it again from a whole checkpoint")
-    return ok(f"transformers: {len(there)} tensors, all of them those of the model")
+        return failed(f"transformers: {named}", "export again from a complete checkpoint")
+    return ok(f"transformers: {len(there)} tensors, all as in the model")

@@ -37,12 +37,12 @@ def find(path: Path, step: int | None = None) -> Checkpoint:
         InputError: nothing of the kind is there; names what is.
     """
     if not path.is_dir():
-        raise InputError(f"{path}: no such folder; name a run's folder or one of its checkpoints")
+        raise InputError(f"{path}: no such folder; give a run folder or one of its checkpoints")
     path = path.resolve()
     folder = path.parent if path.name == "actor" else path
     if folder.name.startswith(_STEP):
         if step is not None and folder.name != f"{_STEP}{step}":
-            raise InputError(f"--step {step}: {path} is one checkpoint already, of another step; leave --step out")
+            raise InputError(f"--step {step}: {path} is already a checkpoint, but of another step; remove --step")
         return _checkpoint(folder)
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     known = sorted(
@@ -52,15 +52,17 @@ def find(path: Path, step: int | None = None) -> Checkpoint:
     )
     if not known:
         raise InputError(
-            f"{path}: no checkpoint with weights in it ({_STEP}N). Did the run save one? Where "
-            "trainer.default_local_dir was set, name that folder."
+            f"{path}: no checkpoint with weights ({_STEP}N) in this folder. If the run used "
+            "trainer.default_local_dir, give that folder."
         )
     if step is None:
         if not (folder / _TRACKER).is_file():
-            raise InputError(f"{folder}: no {_TRACKER}, so no checkpoint is known to be complete; choose by --step")
+            raise InputError(
+                f"{folder}: no {_TRACKER}, so no checkpoint is known to be complete; choose one with --step"
+            )
         step = int((folder / _TRACKER).read_text())
     if step not in known:
-        raise InputError(f"{folder}: no weights of step {step}; there are those of {', '.join(map(str, known))}")
+        raise InputError(f"{folder}: no weights of step {step}; choose one of {', '.join(map(str, known))}")
     return _checkpoint(folder / f"{_STEP}{step}")
 
 
@@ -72,5 +74,7 @@ def _shards(folder: Path) -> Path | None:
 def _checkpoint(folder: Path) -> Checkpoint:
     shards, number = _shards(folder), folder.name.removeprefix(_STEP)
     if shards is None or not number.isdigit():
-        raise InputError(f"{folder}: holds no model_world_size_N_rank_R.pt; older checkpoints are emptied by verl")
+        raise InputError(
+            f"{folder}: no model_world_size_N_rank_R.pt in this folder; verl deletes the weights of older checkpoints"
+        )
     return Checkpoint(shards, int(number), folder.parent.parent)

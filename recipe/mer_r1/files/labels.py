@@ -53,7 +53,7 @@ def read(source: Source) -> dict[str, Any]:
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".npz": _npz_rows}
     reader = readers.get(source.path.suffix.lower())
     if reader is None:
-        raise InputError(f"{source.path}: its name must end in {', '.join(readers)}")
+        raise InputError(f"{source.path}: the file name must end in {', '.join(readers)}")
     if not source.path.is_file():
         raise InputError(f"{source.path}: no such file")
     found: dict[str, Any] = {}
@@ -61,10 +61,10 @@ def read(source: Source) -> dict[str, Any]:
         if not name:
             raise InputError(f"{where}: the name is empty")
         if name in found:
-            raise InputError(f"{where}: the name {name!r} stands twice in this file")
+            raise InputError(f"{where}: the name {name!r} appears twice in this file")
         found[name] = _convert(value, source.kind, where)
     if not found:
-        raise InputError(f"{source.path}: holds no rows")
+        raise InputError(f"{source.path}: the file has no rows")
     return found
 
 
@@ -75,7 +75,7 @@ def _convert(value: Any, kind: Kind, where: str) -> Any:
         except (TypeError, ValueError):
             score = math.nan
         if not math.isfinite(score):
-            raise InputError(f"{where}: the score {value!r} is no finite number")
+            raise InputError(f"{where}: the score {value!r} is not a finite number")
         return score
     if kind == "text":
         return value if isinstance(value, str) else _words(value, where)
@@ -85,7 +85,7 @@ def _convert(value: Any, kind: Kind, where: str) -> Any:
 def _name(value: Any, where: str) -> str:
     """A sample's name; null is none, and no sample is called "None"."""
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise InputError(f"{where}: the name {value!r} is neither text nor a whole number")
+        raise InputError(f"{where}: the name {value!r} must be a string or an integer")
     return str(value)
 
 
@@ -98,7 +98,7 @@ def _words(value: Any, where: str) -> list[str]:
         return split_list(value)
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return value
-    raise InputError(f"{where}: {value!r} is neither text nor a list of words")
+    raise InputError(f"{where}: {value!r} must be a string or a list of words")
 
 
 def _checked_brackets(text: Any, where: str) -> Any:
@@ -112,7 +112,9 @@ def _column(kind: Kind, names: list[str], where: str) -> str:
     wanted = _COLUMNS[kind]
     found = [name for name in wanted if name in names]
     if "name" not in names or not found:
-        raise InputError(f"{where}: needs name and {' or '.join(wanted)}, found {', '.join(names) or 'nothing'}")
+        raise InputError(
+            f"{where}: needs the columns name and {' or '.join(wanted)}, found {', '.join(names) or 'nothing'}"
+        )
     return found[0]
 
 
@@ -127,7 +129,9 @@ def _csv_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
                 if not row:
                     continue
                 if len(row) != len(header):
-                    raise InputError(f"{where}: {len(row)} fields under {len(header)} columns; quote lists with commas")
+                    raise InputError(
+                        f"{where}: {len(row)} fields for {len(header)} columns; put lists with commas in quotes"
+                    )
                 yield where, row[header.index("name")], _checked_brackets(row[column], where)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{source.path}: cannot be read as CSV in UTF-8 ({error})") from error
@@ -172,8 +176,8 @@ def _npz_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
 def _label_rows(source: Source, content: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     corpora = [key for key, value in content.items() if isinstance(value, dict)]
     if source.key not in corpora:
-        wrong = f"has no label member {source.key!r}" if source.key else "holds labels: say which with --key"
-        known = f"it has {', '.join(corpora)}" if corpora else f"it holds {', '.join(content) or 'nothing'}"
+        wrong = f"has no label member {source.key!r}" if source.key else "contains labels; choose them with --key"
+        known = f"it has {', '.join(corpora)}" if corpora else f"it contains {', '.join(content) or 'nothing'}"
         raise InputError(f"{source.path}: {wrong}; {known}")
     labels = content[source.key]
     entry = "val" if source.kind == "value" else "emo"
@@ -193,10 +197,10 @@ def _emotion(value: Any, emotions: str | None, where: str) -> str:
         return value
     if emotions is None:
         known = "; ".join(f"{name}: {', '.join(words)}" for name, words in _EMOTIONS.items())
-        raise InputError(f"{where}: the label is the number {value!r}; say --emotions meld|iemocap|a,b,… ({known})")
+        raise InputError(f"{where}: the label is the number {value!r}; add --emotions meld|iemocap|a,b,… ({known})")
     words = _EMOTIONS.get(emotions) or tuple(re.split(r"\s*,\s*", emotions.strip()))
     if not isinstance(value, int) or not 0 <= value < len(words):
-        raise InputError(f"{where}: the label {value!r} is none of 0 … {len(words) - 1} ({', '.join(words)})")
+        raise InputError(f"{where}: the label {value!r} is not in 0 … {len(words) - 1} ({', '.join(words)})")
     return words[value]
 
 

@@ -43,7 +43,7 @@ class _Unpickler(pickle.Unpickler):
             return _ADMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}; only numpy arrays, dicts, lists, strings and numbers are admitted"
+                f"it needs {module}.{name}; only numpy arrays, dicts, lists, strings and numbers are allowed"
             ) from None
 
 
@@ -69,7 +69,7 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
     for member in archive.infolist():
         if member.file_size > LARGEST_MEMBER:
             raise InputError(
-                f"{path}, member {member.filename}: refused, unpacks to {member.file_size >> 20} MiB, over "
+                f"{path}, member {member.filename}: refused, its unpacked size is {member.file_size >> 20} MiB, over "
                 f"{LARGEST_MEMBER >> 20} MiB"
             )
 

@@ -1,11 +1,11 @@
-"""One page of running jobs, written anew while they go on.
+"""Write one page that shows running jobs, and update it while they run.
 
     python -m recipe.mer_r1.live [NAME=]RUN_DIR … [--out FILE.html] [--every 10] [--once]
 
-Slow and fast recall and precision, confidence margin, shares of the advantage's terms, seconds of each phase, reward,
-and the difference of rollout and actor; open FILE in a browser, it reloads itself. A run of main_ppo keeps its own
-RUN_DIR/live.html (mer_r1.live=false: not); this command is for several runs on one page, for SFT, and for runs of
-before. It ends with the last run.
+The page shows slow and fast recall and precision, the confidence margin, the shares of the advantage's terms, the
+seconds of each phase, the reward, and the difference between rollout and actor. Open FILE in a browser; the page
+reloads itself. main_ppo writes its own RUN_DIR/live.html (mer_r1.live=false turns this off). This command is for
+several runs on one page, for SFT, and for finished runs. It ends when the last run ends.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m recipe.mer_r1.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN_DIR")
-    parser.add_argument("--out", type=Path, help="default: RUN_DIR/live.html, where there is one run")
-    parser.add_argument("--every", type=float, default=EVERY, metavar="SECONDS")
-    parser.add_argument("--once", action="store_true", help="write the page as it is now, and end")
+    parser.add_argument("runs", nargs="+", metavar="[NAME=]RUN_DIR", help="run folder, and its name on the page")
+    parser.add_argument("--out", type=Path, help="file for the page (default for a single run: RUN_DIR/live.html)")
+    parser.add_argument("--every", type=float, default=EVERY, metavar="SECONDS", help="seconds between two updates")
+    parser.add_argument("--once", action="store_true", help="write the page once, then exit")
     arguments = parser.parse_args()
     names: dict[str, Path] = {}
     for entry in arguments.runs:
         name, _, folder = entry.rpartition("=")
         name = name or Path(folder).resolve().name
         if name in names:
-            parser.error(f"two runs are called {name}: tell them apart with NAME=RUN_DIR")
+            parser.error(f"two runs have the name {name}: give them different names with NAME=RUN_DIR")
         names[name] = Path(folder)
     out = arguments.out
     if out is None:
         if len(names) > 1:
-            parser.error("several runs on one page: say where with --out FILE.html")
+            parser.error("several runs on one page need --out FILE.html")
         out = next(iter(names.values())) / "live.html"
     if arguments.every <= 0:
-        parser.error(f"--every {arguments.every:g}: seconds, more than 0")
+        parser.error(f"--every {arguments.every:g}: must be more than 0 seconds")
     if arguments.out and not out.parent.is_dir():
         parser.error(f"--out {out}: no such folder {out.parent}")
     try:
@@ -53,7 +53,7 @@ def main() -> int:
             time.sleep(arguments.every)
             going_on = write(names, out, arguments.every)
     except KeyboardInterrupt:
-        print("live: stopped; the runs go on.", file=sys.stderr)
+        print("live: stopped; the runs continue.", file=sys.stderr)
     return 0
 
 

@@ -37,10 +37,10 @@ section table { font-size: .85rem; margin-top: .4rem; } .slowest { color: var(--
 .said { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 _ENDED = {
-    state.INTERRUPTED: "The run was interrupted; the same command goes on from its last checkpoint.",
-    state.DIED: "Its process is gone and left no word: killed, or out of memory (dmesg). "
-    "The same command goes on from its last checkpoint.",
-    state.UNKNOWN: "The run left no run.json, so that nobody can tell whether it still runs.",
+    state.INTERRUPTED: "The run was interrupted. Run the same command again to continue from the last checkpoint.",
+    state.DIED: "The process of the run ended without a message: it was killed, or out of memory (see dmesg). "
+    "Run the same command again to continue from the last checkpoint.",
+    state.UNKNOWN: "The run has no run.json, so it is unknown whether the run is still active.",
 }
 
 
@@ -55,9 +55,9 @@ def page(runs: Sequence[tuple[str, Watched]], every: float) -> str:
     now = max(watched.now for _, watched in runs)
     written = f"Written {_clock(now)}"
     if going_on:
-        written += f", anew every {every:g} s; where that is long ago, the writer is gone or this tab sleeps."
+        written += f", updated every {every:g} s. If this time is long ago, the writer has ended or this tab sleeps."
     else:
-        written += "; it will not be written again."
+        written += "; this is the last update."
     title = "Live: " + ", ".join(escape(name) for name, _ in runs)
     parts = [f"<h1>{title}</h1>", f'<p class="soft">{written}</p>']
     for name, watched in runs:
@@ -75,7 +75,7 @@ def _run(name: str, watched: Watched) -> list[str]:
             (f'<span class="said">{escape(visible(sample.reply))}</span>', escape(sample.labels), f"{sample.f1:.2f}")
             for sample in samples
         ]
-        shown = [f"<h2>First answers of the validation after step {step}</h2>"]
+        shown = [f"<h2>First answers in the validation after step {step}</h2>"]
         shown += [table(["reply", "true labels"], ["F1"], rows)]
     return [*heading, _status(watched), f'<div class="grid">{"".join(grid)}</div>', *shown]
 
@@ -89,11 +89,11 @@ def _status(watched: Watched) -> str:
         said.append(f"about {_span(watched.seconds_left)} left")
     note = _ENDED.get(watched.state, "")
     if watched.state == state.FAILED:
-        note = f"{escape(watched.error)}. The whole traceback stands in the run's own output."
+        note = f"{escape(watched.error)}. See the output of the run for the complete traceback."
     elif not watched.over and watched.silent:
-        note = f"No step for {_span(watched.silent)}, which is much longer than any before: look at the run's output."
+        note = f"No step for {_span(watched.silent)}, much longer than any step before: check the output of the run."
     elif not watched.over and not watched.steps:
-        note = "No step yet: the model is being loaded, or the first validation runs."
+        note = "No step yet: the run loads the model, or does the first validation."
     share = min(1.0, watched.step / watched.total) if watched.total else 0.0
     bar = f'<div class="bar"><div style="width:{share:.1%}"></div></div>' if watched.total else ""
     return f"<p>{' · '.join(said)}</p>{bar}" + (f'<p class="note">{note}</p>' if note else "")

@@ -18,7 +18,7 @@ _PARTS = [f"var(--p{index})" for index in range(8)]
 _PHASES = {
     "gen": "answers sampled by vLLM",
     "reward": "reward",
-    "old_log_prob": "the actor's log-probs, with slow–fast confidence where it is read",
+    "old_log_prob": "the actor's log-probs, with slow–fast confidence if the run computes it",
     "ref": "the reference's log-probs",
     "values": "the critic's values",
     "adv": "signals and advantage",
@@ -26,7 +26,7 @@ _PHASES = {
     "update_actor": "update of the actor",
     "save_checkpoint": "checkpoint",
     "update_weights": "weights to vLLM",
-    series.REST: "what no phase counts",
+    series.REST: "time outside all phases",
 }
 
 
@@ -87,10 +87,13 @@ def _margin(steps: Steps) -> str:
         return panel(
             title,
             "",
-            "This run reads no slow–fast confidence: no term of its experiment weighs it. "
-            "<code>mer_r1.confidence.always=true</code> reads and logs it all the same.",
+            "This run does not compute slow–fast confidence: no term of its experiment uses it. "
+            "<code>mer_r1.confidence.always=true</code> computes and logs it anyway.",
         )
-    note = "Mean log-mass of true categories less that of wrong ones, in the same responses with thought and without."
+    note = (
+        "Mean log-probability of true categories minus that of wrong categories, in the same responses with and "
+        "without thought."
+    )
     return panel(title, svg.curves(drawn, "Confidence margin over steps", low=0.0), note)
 
 
@@ -98,7 +101,7 @@ def _terms(steps: Steps) -> str:
     rows, now = series.term_shares(steps), series.terms_now(steps)
     title = "Share of each term in the advantage (Eq. 12)"
     if not rows:
-        return panel(title, "", "No terms: the advantage is made by an estimator of verl's own, or no step is done.")
+        return panel(title, "", "No terms: verl's own estimator computes the advantage, or no step is done yet.")
     colours = dict(zip([term.name for term in now], _PARTS * 2, strict=False))
     chart = svg.stacked(rows, colours, "Shares of terms over steps", "", top=1.0)
     cells = [
@@ -106,7 +109,10 @@ def _terms(steps: Steps) -> str:
         for term in now
     ]
     columns = ["share", "std", "undefined", "constant groups"]
-    note = f"A term's std, weight included, over the sum of the terms'. Table: means of the last {series.LATEST} steps."
+    note = (
+        "Share: standard deviation of a term times its weight, divided by the sum over all terms. Table: means of the "
+        f"last {series.LATEST} steps."
+    )
     return panel(title, chart + table(["term"], columns, cells), note)
 
 
@@ -114,20 +120,20 @@ def _phase_times(steps: Steps) -> str:
     rows = series.phases(steps)
     slowest = series.slowest(rows)
     if slowest is None:
-        return panel("Seconds a step", "", "No step is done yet.")
+        return panel("Seconds per step", "", "No step is done yet.")
     share = slowest.seconds / slowest.step_seconds if slowest.step_seconds else 0.0
     title = (
         f'Slowest phase: <span class="slowest">{escape(slowest.name)}</span>, {slowest.seconds:.3g} of '
-        f"{slowest.step_seconds:.3g} s a step ({share:.0%})"
+        f"{slowest.step_seconds:.3g} s per step ({share:.0%})"
     )
     seen = {name for _, parts in rows for name in parts}
     names = [*(name for name in _PHASES if name in seen), *sorted(seen - set(_PHASES))]
     colours = dict(zip(names, _PARTS * 3, strict=False)) | {series.REST: "var(--line)"}
-    what = _PHASES.get(slowest.name, "a phase of verl's")
+    what = _PHASES.get(slowest.name, "a phase of verl")
     note = f"{escape(slowest.name)}: {what}; mean of the last {series.LATEST} steps."
     tested = series.curve(steps, "timing_s/testing")
     if tested:
-        note += f" Validation comes on top: {tested[-1][1]:.3g} s after step {tested[-1][0]}."
+        note += f" Validation takes additional time: {tested[-1][1]:.3g} s after step {tested[-1][0]}."
     return panel(title, svg.stacked(rows, colours, "Seconds of each phase over steps", " s"), note)
 
 
@@ -143,9 +149,7 @@ def _reward(steps: Steps) -> str:
         return panel(title, "", "No step is done yet.")
     if lost:
         some = ", ".join(f"{count:.0f} at step {number}" for number, count in lost[-5:])
-        note = (
-            f'<span class="incorrect">Missing responses</span> (their clips failed): {some}; {len(lost)} steps in all.'
-        )
+        note = f'<span class="incorrect">Missing responses</span> (clips failed): {some}; {len(lost)} steps in total.'
     else:
         note = "No response is missing." if missing else "The run does not count missing responses."
     return panel(title, svg.curves(drawn, "F1 and format over steps"), note)
@@ -157,16 +161,16 @@ def _rollout_gap(steps: Steps) -> str:
         Curve("largest", series.curve(steps, f"{key}/max"), "var(--p1)"),
         Curve("mean", series.curve(steps, f"{key}/mean"), "var(--p0)"),
     ]
-    title = "Rollout and actor: |difference of log-probs| of a token"
+    title = "Rollout and actor: |difference of log-probs| per token"
     if not any(len(curve.points) for curve in drawn):
         return panel(title, "", "No step is done yet.")
-    note = "vLLM's against the actor's. It should stay far below 1; where it grows, training is off-policy."
+    note = "vLLM compared with the actor. The difference should stay far below 1; if it grows, training is off-policy."
     return panel(title, svg.log_curves(drawn, "Difference of log-probs over steps"), note)
 
 
 def _validation_now(validated: Validated) -> str:
     if not validated:
-        return panel("Validation", "", "None yet.")
+        return panel("Validation", "", "No validation yet.")
     last = max(points[-1][0] for points in validated.values())
     scores = ("recall", "precision", "f1", "format")
     rows = []

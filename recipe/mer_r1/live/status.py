@@ -72,7 +72,7 @@ def watch(run_dir: Path) -> Watched:
     metrics = run_dir / "metrics.jsonl"
     record = state.read(run_dir)
     if record is None and not metrics.is_file():
-        raise FileNotFoundError(f"{run_dir} has neither run.json nor metrics.jsonl: name the run_dir of a run.")
+        raise FileNotFoundError(f"{run_dir} has no run.json and no metrics.jsonl: give the run_dir of a run.")
     there = metrics.is_file()
     return Watched(
         run_dir=run_dir,

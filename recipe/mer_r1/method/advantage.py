@@ -58,15 +58,15 @@ class Term:
             TermError: an unknown key, no signals, a number that is none, two terms of one name, or no term at all.
         """
         if not isinstance(terms, Sequence) or isinstance(terms, str):
-            raise TermError(f"terms are a list, [{{signals: {{recall: 1.0}}, weight: 1.0}}, …]; not {terms!r}")
+            raise TermError(f"terms must be a list, [{{signals: {{recall: 1.0}}, weight: 1.0}}, …]; not {terms!r}")
         found = []
         for number, entry in enumerate(terms, 1):
             if not isinstance(entry, Mapping):
-                raise TermError(f"term {number} is {entry!r}; a term is {{signals: {{recall: 1.0}}, weight: 1.0}}")
+                raise TermError(f"term {number} is {entry!r}; a term must be {{signals: {{recall: 1.0}}, weight: 1.0}}")
             if unknown := sorted(set(entry) - {"signals", "weight"}):
-                raise TermError(f"term {number} has the keys {unknown}; a term has signals and, optionally, weight")
+                raise TermError(f"term {number} has unknown keys {unknown}; a term has signals and, optionally, weight")
             if not isinstance(signals := entry.get("signals") or {}, Mapping):
-                raise TermError(f"term {number} has signals {signals!r}; they have a factor each: {{recall: 1.0}}")
+                raise TermError(f"term {number} has signals {signals!r}; each signal needs a factor: {{recall: 1.0}}")
             found.append(cls(dict(signals), entry.get("weight", 1.0)))
         _check_names(found)
         return found
@@ -77,9 +77,13 @@ def _check_names(terms: Sequence[Term]) -> None:
     if not names:
         raise TermError("no terms: the advantage would be 0 for every response")
     if len(set(names)) < len(names):
-        raise TermError(f"two terms of the same signals: {names}; make them one, with the sum of their weights")
+        raise TermError(
+            f"two terms have the same signals: {names}; merge them into one term with the sum of their weights"
+        )
     if ADVANTAGE in names:
-        raise TermError(f"a signal cannot be called {ADVANTAGE}: the result has the sum of the terms under that name")
+        raise TermError(
+            f"a signal cannot have the name {ADVANTAGE}: the result uses this name for the sum of the terms"
+        )
 
 
 def check_terms(terms: Sequence[Term], known: Collection[str]) -> None:
@@ -87,8 +91,8 @@ def check_terms(terms: Sequence[Term], known: Collection[str]) -> None:
     for name in (name for term in terms for name in term.signals):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known))}."
-            raise TermError(f"no signal {name!r}: {hint}")
+            hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(sorted(known))}."
+            raise TermError(f"unknown signal {name!r}: {hint}")
 
 
 class Groups:
@@ -159,7 +163,9 @@ def combine(
     groups = Groups(group)
     for name, values in signals.items():
         if values.shape != groups.index_B.shape:
-            raise TermError(f"signal {name} has shape {tuple(values.shape)}, the group {tuple(groups.index_B.shape)}")
+            raise TermError(
+                f"signal {name} has shape {tuple(values.shape)}, but the group has {tuple(groups.index_B.shape)}"
+            )
         if values.isinf().any():
             raise TermError(f"signal {name} is infinite for response {int(values.isinf().nonzero()[0])}")
     parts = {term.name: term.weight * groups.normalise(term_values(signals, term), eps) for term in terms}

@@ -73,7 +73,7 @@ def build_prompt(subtitle: str, options: Sequence[str] = ()) -> str:
     choice = f"Choose among: {', '.join(options)}." if options else ""
     context = "\n".join(line for line in (spoken, choice) if line)
     if found := _PLACEHOLDER.search(context):
-        raise ValueError(f"{context!r} holds the media placeholder {found[0]!r}; remove it from the corpus")
+        raise ValueError(f"{context!r} contains the media placeholder {found[0]!r}; remove it from the corpus")
     return f"<video><audio>{context}\n{FORMS['think_answer'].instruction}"
 
 
@@ -86,9 +86,7 @@ def ask_for(form: str, prompt: str) -> str:
         return prompt
     default = FORMS["think_answer"].instruction
     if not prompt.endswith(default):
-        raise ValueError(
-            f"the prompt does not end with the instruction {default!r}; the form {form} can't be asked for"
-        )
+        raise ValueError(f"the prompt does not end with the instruction {default!r}; the form {form} cannot be used")
     return prompt.removesuffix(default) + FORMS[form].instruction
 
 
@@ -99,7 +97,7 @@ def slow_response(reason: str, labels: Sequence[str], form: str = "think_answer"
     response = "".join(f"{tag}{parts.get(tag, '')}" for tag in tags)
     answer = parse(response, form)
     if not answer.well_formed:
-        raise ValueError(f"a reason or label holds one of the tags {sorted(set(tags))}: {response!r}")
+        raise ValueError(f"a reason or label contains one of the tags {sorted(set(tags))}: {response!r}")
     if answer.words != list(labels):
         raise ValueError(
             f"labels {list(labels)!r} would be read back as {answer.words!r}: "

@@ -35,7 +35,7 @@ class Estimator:
         found = Term.from_config(OmegaConf.to_container(terms, resolve=True) if OmegaConf.is_config(terms) else terms)
         check_terms(found, SIGNALS)
         if not isinstance(whiten, bool):
-            raise TermError(f"whiten is {whiten!r}, not true or false")
+            raise TermError(f"whiten is {whiten!r}; it must be true or false")
         return cls(found, whiten)
 
     @property
@@ -66,7 +66,7 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         ExperimentError: no such experiment or key; the message says which there are.
     """
     if name not in names():
-        raise ExperimentError(f"no experiment {name!r}; there are {', '.join(names())}")
+        raise ExperimentError(f"unknown experiment {name!r}; use one of {', '.join(names())}")
     node = OmegaConf.load(FOLDER / f"{name}.yaml")
     root = OmegaConf.create({"experiment": node})
     OmegaConf.set_struct(root, True)
@@ -75,7 +75,7 @@ def load_experiment(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             root.merge_with(OmegaConf.from_dotlist([override]))
         except (OmegaConfBaseException, YAMLError) as error:
             known = ", ".join(f"experiment.{key}" for key in node)
-            raise ExperimentError(f"{override}: {str(error).splitlines()[0]}; there are {known}") from None
+            raise ExperimentError(f"{override}: {str(error).splitlines()[0]}; use {known}") from None
     return root.experiment
 
 

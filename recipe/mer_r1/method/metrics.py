@@ -97,7 +97,7 @@ def hit_rate(
     names = check_names(gold, pred, missing)
     for name in names:
         if len(labels := as_words(gold[name])) > 1:
-            raise ValueError(f"hit rate takes one label a sample, but {name!r} has {labels}; score it as task ew")
+            raise ValueError(f"the hit rate needs one label per sample, but {name!r} has {labels}; use task ew")
     kept, recall, _ = _per_wheel(names, gold, pred, wheels, 1)
 
     def totals(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -164,13 +164,17 @@ def _sentiment(value: Words) -> str:
 def check_names(gold: Mapping[str, Any], pred: Mapping[str, Any], missing: Missing = "error") -> list[str]:
     """The names of `gold`. Raises ValueError where those of `pred` differ, unless `missing="zero"`."""
     if missing not in ("error", "zero"):
-        raise ValueError(f"missing={missing!r} is not known; choose error or zero")
+        raise ValueError(f"unknown missing={missing!r}; use error or zero")
     if missing == "error" and gold.keys() != pred.keys():
         kinds = (
-            ("gold without a prediction", gold.keys() - pred.keys(), "counts as wrong what has no prediction"),
-            ("prediction without gold", pred.keys() - gold.keys(), "leaves out predictions without gold"),
+            (
+                "samples without a prediction",
+                gold.keys() - pred.keys(),
+                "counts samples without a prediction as wrong",
+            ),
+            ("samples without a gold label", pred.keys() - gold.keys(), "ignores samples without a gold label"),
         )
-        found = [f"{len(names)} {what} ({_some(names)})" for what, names, _ in kinds if names]
+        found = [f"{what}: {len(names)} ({_some(names)})" for what, names, _ in kinds if names]
         remedies = [remedy for _, names, remedy in kinds if names]
         raise ValueError(f"{'; '.join(found)}; missing=zero {' and '.join(remedies)}")
     return list(gold)
@@ -250,7 +254,7 @@ def intervals(
 ) -> dict[str, list[float]]:
     """95 % percentile intervals of scores over resamplings with replacement; draws without a score are left out."""
     if draws < 1:
-        raise ValueError(f"bootstrap={draws} must be a positive number of resamplings")
+        raise ValueError(f"bootstrap={draws}: the number of resamplings must be positive")
     if not samples:
         return {key: [math.nan, math.nan] for key in score(np.ones((1, 0)))}
     generator = np.random.default_rng(seed)

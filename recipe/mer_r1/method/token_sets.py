@@ -50,7 +50,7 @@ class CategorySets:
     def __str__(self) -> str:
         empty = ["/".join(name) for name, ids in zip(self.names, self.token_ids, strict=True) if not ids]
         tokens = len({token for ids in self.token_ids for token in ids})
-        note = f"; no token left for {', '.join(empty)}" if empty else ""
+        note = f"; no tokens left for {', '.join(empty)}" if empty else ""
         return f"{len(self.names)} categories, {tokens} first tokens, {self.shared} shared by two categories{note}"
 
 

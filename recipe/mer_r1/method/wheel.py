@@ -95,7 +95,7 @@ class EmotionWheels:
 
     def __init__(self, table: WheelTable, rules: Rules) -> None:
         if rules not in get_args(Rules):
-            raise WheelError(f"rules={rules!r} is not known; choose one of {', '.join(get_args(Rules))}")
+            raise WheelError(f"unknown rules={rules!r}; use one of {', '.join(get_args(Rules))}")
         self.name, self.version, self.sha256, self.rules = table.name, table.version, table.sha256, rules
         self.ids = tuple(f"w{number}" for number in range(1, len(table.wheels) + 1))
         self._table = table
@@ -144,7 +144,9 @@ class EmotionWheels:
     def categories(self, words: Iterable[str], wheel: WheelId, level: int = 1) -> set[str]:
         """The categories of a set of words on a wheel; words without one are dropped."""
         if isinstance(words, str):
-            raise TypeError(f"categories takes several words, not the text {words!r}; split it with answer.split_list")
+            raise TypeError(
+                f"categories takes a list of words, not the string {words!r}; split it with answer.split_list"
+            )
         found = (self.category(word, wheel, level) for word in words)
         return {category for category in found if category is not None}
 
@@ -220,13 +222,15 @@ class EmotionWheels:
         try:
             return self._index[wheel]
         except (KeyError, TypeError):
-            raise KeyError(f"no wheel {wheel!r}; there are {', '.join(self.ids)} (or 1 to {len(self.ids)})") from None
+            raise KeyError(
+                f"unknown wheel {wheel!r}; use one of {', '.join(self.ids)} (or 1 to {len(self.ids)})"
+            ) from None
 
     def _level(self, level: int) -> _Level:
         try:
             return self._levels[level]
         except (KeyError, TypeError):
-            raise KeyError(f"no level {level!r}; categories stand at level 1 and 2") from None
+            raise KeyError(f"unknown level {level!r}; categories have level 1 or 2") from None
 
 
 def _normal(word: str) -> str:

@@ -127,11 +127,13 @@ def newest(folder: Path) -> Path | None:
 
 def _failure(error: Exception, folder: Path, step: int) -> str:
     free, old = shutil.disk_usage(folder).free, newest(folder)
-    text = f"the checkpoint of step {step} could not be written to {folder}: {free / 1e6:,.0f} MB are free there"
+    text = f"cannot write the checkpoint of step {step} to {folder}, which has {free / 1e6:,.0f} MB of free space"
     if old:
         size = sum(file.stat().st_size for file in old.rglob("*") if file.is_file())
-        text += f", and {old.name} has {size / 1e6:,.0f} MB. {old.name} is whole: make room, and the same command goes"
-        text += " on from it."
+        text += (
+            f"; {old.name} needs {size / 1e6:,.0f} MB. Checkpoint {old.name} is complete: free some disk space, and "
+        )
+        text += "run the same command again to continue from it."
     else:
-        text += ". There is none before it: make room, and start again."
-    return f"{text}\nThe cause: {str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)}"
+        text += ". There is no earlier checkpoint: free some disk space, and start the run again."
+    return f"{text}\nCause: {str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)}"

@@ -60,7 +60,8 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     try:
         hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(resolved_main)()
     except KeyboardInterrupt:
-        print(f"main_{config_name}: interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+        text = "interrupted. Run the same command again to continue from the last checkpoint."
+        print(f"main_{config_name}: {text}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -68,7 +69,9 @@ def _prepare_hydra() -> None:
     """What composing needs: where verl's tree is, and the resolvers that conf/ uses."""
     package = find_spec("verl")
     if package is None:
-        raise SystemExit("verl is not installed in this environment: run `make setup`, then `.venv/bin/python -m …`.")
+        raise SystemExit(
+            "verl is not installed in this environment: run `make setup`, then use `.venv/bin/python -m …`."
+        )
     os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
     OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
     OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
@@ -104,7 +107,9 @@ def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
             if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
                 near = difflib.get_close_matches(key, known, n=3)
                 near += [name for name in known if name.endswith("." + key.split(".")[-1])][:3]
-                hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "see --cfg job for all keys"
+                hint = (
+                    f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "run with --cfg job to see all keys"
+                )
                 print(f"  unknown key {key}: {hint}", file=sys.stderr)
         raise SystemExit(2) from None
 

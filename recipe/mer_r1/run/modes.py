@@ -23,16 +23,16 @@ def check_mode(config: DictConfig) -> None:
     ranks = rollout.nnodes * rollout.n_gpus_per_node
     if ranks < 1 or ranks % size:
         raise ModeError(
-            f"mode.rollout_nodes × mode.rollout_ranks_per_node = {ranks}: the rollout must hold whole vLLM servers "
-            f"of preset.rollout.tensor_parallel={size}. Start from mode=separate_async."
+            f"mode.rollout_nodes × mode.rollout_ranks_per_node = {ranks} must be a positive multiple of "
+            f"preset.rollout.tensor_parallel={size}, the ranks of one vLLM server. See mode=separate_async."
         )
     if settings.parameter_sync_step < 1:
-        raise ModeError(f"mode.updates_per_sync={settings.parameter_sync_step}: 1 or more.")
+        raise ModeError(f"mode.updates_per_sync={settings.parameter_sync_step} must be 1 or more.")
     threshold = config.trainer.v1.sampler.max_off_policy_threshold
     if threshold is not None and settings.num_warmup_batches >= threshold:
         raise ModeError(
-            f"mode.prefetch={settings.num_warmup_batches} steps sent ahead, mode.max_versions={threshold}: prompts "
-            "would be dropped for their age as a rule. Lower prefetch, or raise max_versions."
+            f"mode.prefetch={settings.num_warmup_batches} must be less than mode.max_versions={threshold}: else most "
+            "prompts are dropped as too old. Lower mode.prefetch, or raise mode.max_versions."
         )
     _check_transport(rollout.checkpoint_engine.backend, rollout.checkpoint_engine.custom_backend_module)
 
@@ -45,6 +45,6 @@ def _check_transport(backend: str, module: str | None) -> None:
     try:
         CheckpointEngineRegistry.get(backend)
     except ValueError as error:
-        raise ModeError(f"mode.weights={backend}: {error}. gloo works everywhere.") from error
+        raise ModeError(f"mode.weights={backend}: {error}. Use mode.weights=gloo, which always works.") from error
     if backend == "naive":
-        raise ModeError("mode.weights=naive: works within one process only. gloo works everywhere.")
+        raise ModeError("mode.weights=naive works only within one process. Use mode.weights=gloo, which always works.")

@@ -39,7 +39,7 @@ def check_model_folder(path: str, key: str, way_out: str = "Train one with main_
     if not folder.exists() and path.count("/") == 1 and not path.startswith((".", "outputs")):
         return  # owner/name on a hub
     if not folder.is_dir():
-        raise PreflightError(f"{key}={path}: no such folder. {way_out}, or name a checkpoint.")
+        raise PreflightError(f"{key}={path}: no such folder. {way_out}, or set the key to the folder of another model.")
     wanted = {
         "config.json": ["config.json"],
         "weights": ["*.safetensors"],
@@ -49,7 +49,7 @@ def check_model_folder(path: str, key: str, way_out: str = "Train one with main_
     missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
     if missing:
         raise PreflightError(
-            f"{key}={path}: the folder has no {', '.join(missing)}. Copy the files of the original checkpoint there, "
+            f"{key}={path}: the folder has no {', '.join(missing)}. Copy the files of the original model there, "
             "or make a folder with `python -m verl_ext.models.export`."
         )
 
@@ -66,7 +66,7 @@ def check_loggers(config: DictConfig) -> None:
 def check_form(form: str, key: str) -> None:
     """The form of a response exists."""
     if form not in FORMS:
-        raise PreflightError(f"{key}={form}: no such form of a response; there are {', '.join(FORMS)}.")
+        raise PreflightError(f"{key}={form}: unknown response form; use one of {', '.join(FORMS)}.")
 
 
 def check_towers(frozen: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def check_towers(frozen: Sequence[str]) -> None:
     unknown = sorted(set(frozen) - set(TOWERS))
     if unknown:
         raise PreflightError(
-            f"preset.frozen_towers={list(frozen)}: no tower {unknown[0]}; there are {', '.join(TOWERS)}."
+            f"preset.frozen_towers={list(frozen)}: unknown tower {unknown[0]}; use {', '.join(TOWERS)}."
         )
 
 
@@ -93,8 +93,8 @@ def check_shared_memory(needed_mb: int) -> None:
         free_mb = shutil.disk_usage("/dev/shm").free >> 20
         if free_mb < needed_mb:
             raise PreflightError(
-                f"/dev/shm has {free_mb} MiB free, {needed_mb} MiB are needed. Free some (ls -la /dev/shm), enlarge "
-                "it (mount -o remount,size=8G /dev/shm; docker run --shm-size=8g), or lower "
+                f"/dev/shm has {free_mb} MiB free, but the run needs {needed_mb} MiB. Delete files there (ls -la "
+                "/dev/shm), enlarge it (mount -o remount,size=8G /dev/shm; docker run --shm-size=8g), or lower "
                 "preset.rollout.weight_bucket_mb."
             )
 
@@ -105,7 +105,9 @@ def check_loopback() -> None:
         with socket.socket() as server:
             server.bind(("127.0.0.1", 0))
     except OSError as error:
-        raise PreflightError(f"cannot open a TCP port on 127.0.0.1: {error}. Workers could not talk.") from error
+        raise PreflightError(
+            f"cannot open a TCP port on 127.0.0.1: {error}. Workers need it to communicate; allow local connections."
+        ) from error
 
 
 def check_shards(config: DictConfig) -> None:
@@ -118,16 +120,21 @@ def check_shards(config: DictConfig) -> None:
 
     if list(config.data.train_files) == list(config.data.val_files):
         raise PreflightError(
-            "data.val_files is data.train_files: validation would train on its own clips. Name another."
+            "data.val_files and data.train_files are the same: a run must not validate on its training clips. "
+            "Set preset.val_files to another shard."
         )
     media = MediaConfig.from_config(config.data.media)
     model = config.actor_rollout_ref.model.path
     try:
         processor = hf_processor(model)
     except OSError as error:
-        raise PreflightError(f"preset.model_path={model}: neither a folder nor a model of a hub: {error}") from error
+        raise PreflightError(
+            f"preset.model_path={model}: not a model folder and not a model on the hub: {error}"
+        ) from error
     if processor is None:
-        raise PreflightError(f"preset.model_path={model}: no processor could be loaded from it.")
+        raise PreflightError(
+            f"preset.model_path={model}: the processor cannot be loaded. Copy the files of the original model there."
+        )
     encoder = PromptEncoder(processor, media, cache_size=0)
     limit = config.data.max_prompt_length
     prefixes = [*config.data.response_prefixes.train.values(), *config.data.response_prefixes.val.values()]
@@ -157,7 +164,7 @@ def check_reward(config: DictConfig) -> EmotionWheels:
     known = [field.name for field in fields(Scores)]
     unknown = sorted(set(config.mer_r1.reward) - set(known))
     if unknown:
-        raise PreflightError(f"mer_r1.reward (experiment.reward) names {unknown}; scores are {', '.join(known)}.")
+        raise PreflightError(f"mer_r1.reward (experiment.reward) has unknown scores {unknown}; use {', '.join(known)}.")
     try:
         return load_wheels(config.mer_r1.wheels.folder)
     except WheelError as error:
@@ -192,14 +199,14 @@ def check_terms(config: DictConfig) -> None:
     for key, ignored in (("use_kl_in_reward", True), ("norm_adv_by_std_in_grpo", False)):
         if algorithm.get(key, not ignored) == ignored:
             raise PreflightError(
-                f"algorithm.{key}={str(ignored).lower()}: {name} is made of terms, which would ignore it. Leave it "
-                "out, or choose an estimator of verl's (algorithm.adv_estimator=grpo)."
+                f"algorithm.{key}={str(ignored).lower()}: the advantage terms of {name} ignore this key. Remove it, "
+                "or choose one of verl's own estimators (algorithm.adv_estimator=grpo)."
             )
     given = {form: prefix for form, prefix in config.data.response_prefixes.train.items() if prefix}
     if given and (chosen.needs_confidence or config.mer_r1.confidence.always):
         raise PreflightError(
-            f"data.response_prefixes.train has {given}: slow-fast confidence needs the whole reply sampled. Leave the "
-            "prefix empty, or choose an experiment without calibration."
+            f"data.response_prefixes.train has {given}: for slow-fast confidence the model must sample the complete "
+            "response. Leave the prefix empty, or choose an experiment without calibration."
         )
 
 
@@ -208,11 +215,11 @@ def _check_verl_estimator(name: str) -> None:
 
     known = sorted({*ADV_ESTIMATOR_REGISTRY, *load_estimators()})
     if name not in known:
-        raise PreflightError(f"algorithm.adv_estimator={name}: no such estimator; there are {', '.join(known)}.")
+        raise PreflightError(f"algorithm.adv_estimator={name}: unknown estimator; use one of {', '.join(known)}.")
     if name == "gdpo":
         raise PreflightError(
-            "algorithm.adv_estimator=gdpo: verl's V1 trainers do not hand it the rewards' components. "
-            "experiment=gdpo is the same, made of terms."
+            "algorithm.adv_estimator=gdpo: verl's V1 trainers do not pass the reward components to it. "
+            "Use experiment=gdpo, which computes the same advantage."
         )
 
 
@@ -228,32 +235,34 @@ def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
                 labels = row["reward_model"].get("ground_truth")
                 if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
                     raise PreflightError(
-                        f"data.{key}: {path} row {index}: reward_model.ground_truth is {labels!r}; a non-empty list of "
-                        "words is needed (docs/data.md)."
+                        f"data.{key}: {path} row {index}: reward_model.ground_truth is {labels!r}, but it must be a "
+                        "non-empty list of words (docs/data.md)."
                     )
                 unmapped += not wheels.mask(labels)
             if unmapped:
-                print(f"data.{key}: {path}: {unmapped} rows have labels that no wheel knows; they earn 0 for recall.")
+                print(f"data.{key}: {path}: in {unmapped} rows no label is on a wheel; their recall reward is 0.")
 
 
 def check_ppo(config: DictConfig) -> None:
     """Everything that can be known before Ray starts."""
     if config.trainer.save_freq < 1:
-        raise PreflightError("preset.save_every must be 1 or more: the model is exported from the last checkpoint.")
+        raise PreflightError(
+            "preset.save_every must be 1 or more, because the model is exported from the last checkpoint."
+        )
     ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
     responses = config.actor_rollout_ref.actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n // ranks
     micro = config.preset.micro_batch_size
     if responses % micro:
         raise PreflightError(
-            f"preset.micro_batch_size={micro} does not divide the {responses} responses of a rank "
-            "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it."
+            f"preset.micro_batch_size={micro} does not divide the {responses} responses per rank "
+            "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it to a divisor."
         )
     check_form(config.data.form, "experiment.form")
     check_towers(config.preset.frozen_towers)
     check_loggers(config)
     for module in config.mer_r1.plugins:
         if find_spec(module) is None:
-            raise PreflightError(f"mer_r1.plugins: no module {module!r}; put its folder on PYTHONPATH.")
+            raise PreflightError(f"mer_r1.plugins: there is no module {module!r}; add its folder to PYTHONPATH.")
     check_settings(config)
     check_terms(config)
     try:

@@ -1,4 +1,4 @@
-"""A Ray cluster that is started from outside, as a scheduler's script does: on each node, then waited for, then joined.
+"""Start a Ray cluster from a scheduler's script: the head's address, the options of each node, and waiting for nodes.
 
 ``python -m recipe.mer_r1.run.ray_cluster address|options|wait …``, used by ``examples/slurm/``.
 """
@@ -36,11 +36,13 @@ def check_nodes(config: DictConfig, nodes: int) -> None:
     """
     actor, rollout = config.trainer.nnodes, config.actor_rollout_ref.rollout.nnodes
     pools = f"preset.nnodes={actor}" + (f" and mode.rollout_nodes={rollout}" if rollout else "")
-    way_out = "Give the job as many nodes as the run uses (sbatch --nodes); without preset.nnodes it uses all."
+    way_out = (
+        "Give the job as many nodes as the run uses (sbatch --nodes); without preset.nnodes the run uses all nodes."
+    )
     if max(actor, rollout) > nodes:
-        raise ValueError(f"{pools}: more than the job's nodes, {nodes}. {way_out}")
+        raise ValueError(f"{pools}: the run needs more nodes than the job has ({nodes}). {way_out}")
     if actor + rollout < nodes:
-        raise ValueError(f"{pools}: of the job's nodes, {nodes}, some would be idle. {way_out}")
+        raise ValueError(f"{pools}: some of the job's {nodes} nodes would be idle. {way_out}")
 
 
 def join_where_named(config: DictConfig) -> None:
@@ -106,14 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 1 for nodes that did not come, 2 for wrong overrides."""
     parser = argparse.ArgumentParser(prog="python -m recipe.mer_r1.run.ray_cluster", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("address", help="IP:PORT of this machine for the head, the port free now")
-    asked = commands.add_parser("options", help="ray start's options for each node of a run, one a line")
-    asked.add_argument("nodes", type=int, help="that the run is to have")
-    asked.add_argument("arguments", nargs=argparse.REMAINDER, help="as for main_ppo")
-    wait = commands.add_parser("wait", help="until Ray counts all these nodes; exit status 1 where some do not come")
+    commands.add_parser("address", help="print IP:PORT for the head on this machine, with a free port")
+    asked = commands.add_parser("options", help="print the options of `ray start` for each node of a run, one per line")
+    asked.add_argument("nodes", type=int, help="number of nodes of the job")
+    asked.add_argument("arguments", nargs=argparse.REMAINDER, help="the same overrides as for main_ppo")
+    wait = commands.add_parser("wait", help="wait until all these nodes have joined; exit status 1 if some do not join")
     wait.add_argument("address", help="IP:PORT of the head")
-    wait.add_argument("seconds", type=float, help="at most")
-    wait.add_argument("names", nargs="+", help="what ray start --node-name was given")
+    wait.add_argument("seconds", type=float, help="longest time to wait")
+    wait.add_argument("names", nargs="+", help="node names, as in ray start --node-name")
     given = parser.parse_args(arguments)
     if given.command == "address":
         print(free_address())
@@ -131,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing:
             came = len(given.names) - len(missing)
             print(
-                f"{came} of {len(given.names)} Ray nodes are up after {given.seconds:g} s; not there: "
+                f"{came} of {len(given.names)} Ray nodes are up after {given.seconds:g} s; missing: "
                 f"{', '.join(missing)}",
                 file=sys.stderr,
             )

@@ -18,7 +18,7 @@ from recipe.mer_r1.run.preflight import (
 
 def check_cheap(config: DictConfig) -> None:
     """What needs no library: the model folder, the shards' names, sizes that must divide each other."""
-    check_model_folder(config.model.path, "preset.sft.model_path", "Make one with `python -m verl_ext.models.tiny`")
+    check_model_folder(config.model.path, "preset.sft.model_path", "Make a model with `python -m verl_ext.models.tiny`")
     for file in config.data.train_files:
         if not Path(file).is_file():
             raise PreflightError(f"data.train_files: no such shard: {file}. Make it with `python -m data_prep`.")
@@ -30,7 +30,7 @@ def check_cheap(config: DictConfig) -> None:
         )
     check_length(config.preset.sft)
     if not 0 <= config.data.fast_fraction <= 1:
-        raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} is not a share between 0 and 1.")
+        raise PreflightError(f"data.fast_fraction={config.data.fast_fraction} must be between 0 and 1.")
     check_form(config.data.form, "data.form")
     check_towers(config.preset.frozen_towers)
     check_loggers(config)
@@ -40,12 +40,12 @@ def check_length(sft: DictConfig) -> None:
     """A run has its length in steps or in epochs."""
     if (sft.steps is None) == (sft.epochs is None):
         raise PreflightError(
-            f"preset.sft.steps={sft.steps}, preset.sft.epochs={sft.epochs}: give one of them and make the other null."
+            f"preset.sft.steps={sft.steps}, preset.sft.epochs={sft.epochs}: set one of them and make the other null."
         )
     for key in ("steps", "epochs"):
         value = sft[key]
         if value is not None and (not isinstance(value, int) or value < 1):
-            raise PreflightError(f"preset.sft.{key}={value}: a run needs a whole number of them, at least one.")
+            raise PreflightError(f"preset.sft.{key}={value}: it must be an integer of at least 1.")
 
 
 def check_rows(config: DictConfig) -> None:

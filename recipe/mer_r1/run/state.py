@@ -86,7 +86,9 @@ def read(run_dir: Path) -> RunRecord | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not the record of a run ({error}); delete it, the next run writes it.") from error
+        raise ValueError(
+            f"{path} is not the record of a run ({error}); delete it, and the next run writes it again."
+        ) from error
 
 
 @contextmanager

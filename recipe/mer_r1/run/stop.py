@@ -37,7 +37,7 @@ def on_signal(run_dir: str | Path, program: str, exit_code: int = EXIT_CODE) -> 
     def ask(*_: Any) -> None:
         file.touch()
         # Not print: the signal may have come while this process was printing.
-        os.write(2, f"{program}: asked to stop; the run ends when its step is done and saved.\n".encode())
+        os.write(2, f"{program}: asked to stop; the run ends when the current step is done and saved.\n".encode())
 
     before = signal.signal(signal.SIGUSR1, ask)
     try:
@@ -47,7 +47,7 @@ def on_signal(run_dir: str | Path, program: str, exit_code: int = EXIT_CODE) -> 
         step = file.read_text() if file.exists() else ""
         file.unlink(missing_ok=True)
     if step:
-        print(f"{program}: stopped as asked at step {step}; the same command goes on.", file=sys.stderr)
+        print(f"{program}: stopped on request at step {step}; run the same command again to continue.", file=sys.stderr)
         raise Stopped(exit_code)
 
 

@@ -27,7 +27,8 @@ MODULES = {
 }
 _TRIED = ("tensorboard", "wandb", "trackio", "swanlab")
 _WAY_OUT = (
-    "pip install --no-deps -r requirements/track.txt (beside `make setup`), or pip install -e '.[track]' (GPU profile)"
+    "run `pip install --no-deps -r requirements/track.txt` after `make setup` "
+    "(GPU profile: `pip install -e '.[track]'`)"
 )
 NAMES = ("TENSORBOARD_DIR", "WANDB_MODE", "WANDB_DIR", "TRACKIO_DIR", "SWANLAB_MODE", "SWANLAB_LOG_DIR")
 """The variables of :func:`prepare`, for workers that do not inherit them."""
@@ -38,12 +39,12 @@ def check(loggers: str | Sequence[str]) -> str | None:
     names = [loggers] if isinstance(loggers, str) else list(loggers)
     unknown = [name for name in names if name not in MODULES]
     if unknown:
-        return f"trainer.logger names {', '.join(unknown)}; verl knows {', '.join(MODULES)}."
+        return f"trainer.logger has unknown trackers {', '.join(unknown)}; verl knows {', '.join(MODULES)}."
     for name in names:
         module = MODULES[name]
         if module and find_spec(module) is None:
-            install = _WAY_OUT if name in _TRIED else f"install the package of the module {module}"
-            return f"trainer.logger names {name}, which is not installed: {install}, or leave it out."
+            install = _WAY_OUT if name in _TRIED else f"install the package with the module {module}"
+            return f"trainer.logger has {name}, which is not installed: {install}, or remove it from trainer.logger."
     return None
 
 

@@ -95,7 +95,7 @@ class _Looker(threading.Thread):
         try:
             self.look()
         except Exception as error:  # of Ray, busy or restarting: who looks on must not be the one who gives up
-            print(f"main_ppo: could not look for deaths, will again: {error!r}", file=sys.stderr, flush=True)
+            print(f"main_ppo: could not check for dead workers, will try again: {error!r}", file=sys.stderr, flush=True)
 
     def look(self) -> None:
         for who, how in (_dead_actors() | _dead_engines()).items():
@@ -104,13 +104,13 @@ class _Looker(threading.Thread):
                 print(f"main_ppo: {who} has died: {how}", file=sys.stderr, flush=True)
 
     def text(self) -> str:
-        late = f"The run had not ended {self.seconds:g} s later (mer_r1.dead_process_seconds)."
+        late = f"The run did not end within {self.seconds:g} s after that (mer_r1.dead_process_seconds)."
         return _text(self.found, late) if self.overdue else _text(self.found)
 
 
 def _text(dead: dict[str, str], *more: str) -> str:
     lines = [f"{who} has died: {how}" for who, how in dead.items()]
-    return "\n".join([*lines, *more, "The same command goes on from the last checkpoint."])
+    return "\n".join([*lines, *more, "Run the same command again to continue from the last checkpoint."])
 
 
 def _dead_actors() -> dict[str, str]:
@@ -136,7 +136,7 @@ def _dead_engines() -> dict[str, str]:
     for call in done:
         with suppress(ray.exceptions.RayActorError):  # its actor is dead, too
             if ray.get(call):
-                found[f"the vLLM engine of {calls[call]}"] = "vLLM's own log stands above"
+                found[f"the vLLM engine of {calls[call]}"] = "see vLLM's log above"
     return found
 
 

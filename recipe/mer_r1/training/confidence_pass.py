@@ -92,8 +92,8 @@ class ConfidencePass:
         for key, slow, fast, truth in rows:
             if slow.isnan().any() or fast.isnan().any():
                 raise FloatingPointError(
-                    f"response {key}: the actor's category masses are NaN, so its logits are: the policy has diverged. "
-                    "Go on from an earlier checkpoint with a smaller actor_rollout_ref.actor.optim.lr."
+                    f"response {key}: the actor's category probabilities are NaN, so its logits are NaN: the policy "
+                    "diverged. Resume from an earlier checkpoint with a smaller actor_rollout_ref.actor.optim.lr."
                 )
             words = self._aligned[key].words
             count = sum(word.slow is not None for word in words)

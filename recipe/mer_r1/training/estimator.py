@@ -67,7 +67,7 @@ def estimate(
         values, report = _BATCH.get()
     except LookupError:
         raise RuntimeError(
-            "the estimators of conf/experiment need the trainer that hands them their signals: set "
+            "the estimators of conf/experiment need a trainer that passes them the signals: set "
             "trainer.v1.trainer_mode to one of mer_r1_sync, mer_r1_colocate_async, mer_r1_separate_async."
         ) from None
     result = combine(values, index, estimator.terms)

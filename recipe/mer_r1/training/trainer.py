@@ -148,9 +148,9 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         share = self.config.mer_r1.max_missing_share
         if missing > share * expected:
             raise MissingResponsesError(
-                f"{missing} of {expected} responses are missing: their clips failed. The cause and the file stand "
-                "above (Error in _run_prompt). Mend or drop the clips, or allow a share of them with "
-                "mer_r1.max_missing_share."
+                f"{missing} of {expected} responses are missing, because their clips failed. See above for the cause "
+                "and the file (Error in _run_prompt). Fix or drop the clips, or allow a share of missing responses "
+                "with mer_r1.max_missing_share."
             )
         return missing
 

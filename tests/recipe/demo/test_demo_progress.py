@@ -111,5 +111,5 @@ def test_without_a_terminal_there_is_a_line_where_something_happens():
     assert drawn(False).splitlines() == [
         "a  $ python -m first",
         "a  done, 1:01",
-        "b (goes on)  $ python -m second key=[x]",
+        "b (continues)  $ python -m second key=[x]",
     ]

@@ -96,7 +96,7 @@ def test_a_failed_stage_tells_the_end_of_its_log(demo, tmp_path):
 
 
 def test_a_command_that_wrote_nothing_has_failed(demo):
-    with pytest.raises(StageError, match="wrote no"):
+    with pytest.raises(StageError, match="did not write"):
         demo(b="pass")
 
 
@@ -108,7 +108,7 @@ def test_an_interrupted_stage_goes_on_where_it_was(demo, tmp_path):
         demo(a=program)
     first = stamps.read(tmp_path / "stamps" / "a.json")
     done, text = demo(a=program)
-    assert "a (goes on)" in text
+    assert "a (continues)" in text
     assert done["a"].run == first.run
     assert done["a"].seconds > first.seconds > 0
     assert (tmp_path / "logs" / "a.log").read_text().count("$ python") == 2
@@ -117,7 +117,7 @@ def test_an_interrupted_stage_goes_on_where_it_was(demo, tmp_path):
 def test_a_folder_of_someone_elses_is_left_alone(demo, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "precious").touch()
-    with pytest.raises(StageError, match="not made by a demo"):
+    with pytest.raises(StageError, match="the demo did not make it"):
         demo()
     assert (tmp_path / "a" / "precious").exists()
 

@@ -22,9 +22,9 @@ def python(code):
     ("changed", "said"),
     [
         ({"vllm": {"video": 8, "audio": 49}}, "8 and 49 in vLLM"),
-        ({"same_prompt": False, "max_gap": None}, "tokens differ"),
-        ({"max_gap": 2e-4}, "2.0e-04 apart"),
-        ({"max_gap": float("nan")}, "nan apart"),
+        ({"same_prompt": False, "max_gap": None}, "tokens of the prompts differ"),
+        ({"max_gap": 2e-4}, "by up to 2.0e-04"),
+        ({"max_gap": float("nan")}, "by up to nan"),
     ],
 )
 def test_sides_that_differ(changed, said):
@@ -78,13 +78,13 @@ def test_without_a_folder_it_is_skipped(model):
 
 
 def test_a_folder_that_is_not_whole_is_skipped(tmp_path):
-    assert "not whole" in agreement.check_agreement(subject(model=str(tmp_path))).seen
+    assert "not complete" in agreement.check_agreement(subject(model=str(tmp_path))).seen
 
 
 def test_a_model_that_does_not_fit_is_skipped(monkeypatch, tiny_model):
     monkeypatch.setattr(agreement, "memory", lambda: (0, 1 << 30))
     outcome = agreement.check_agreement(subject(model=str(tiny_model)))
-    assert (outcome.status, "need 3 GiB, 1 are free" in outcome.seen) == ("warning", True)
+    assert (outcome.status, "need 3 GiB, but 1 GiB are free" in outcome.seen) == ("warning", True)
 
 
 @pytest.mark.seam

@@ -92,7 +92,7 @@ def test_an_encoder_that_is_not_built_in(monkeypatch):
 
 def test_ffmpeg_is_only_told(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert inputs.check_ffmpeg(subject()) == inputs.ok("not installed (not needed: PyAV brings the libraries)")
+    assert inputs.check_ffmpeg(subject()) == inputs.ok("not installed (not needed: PyAV contains the libraries)")
 
 
 def test_without_espeak_a_warning(monkeypatch):
@@ -127,13 +127,13 @@ def test_weights_that_the_index_names_and_nobody_has(folder):
     names = {"thinker.a": "model.safetensors", "thinker.b": "model-2.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     result = model(folder)
-    assert (result.status, "model-2.safetensors, which is not there" in result.seen) == ("failed", True)
+    assert (result.status, "model-2.safetensors, which does not exist" in result.seen) == ("failed", True)
 
 
 def test_another_architecture(folder):
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     result = model(folder)
-    assert (result.status, "a qwen2" in result.seen) == ("failed", True)
+    assert (result.status, "the model type is qwen2" in result.seen) == ("failed", True)
 
 
 def test_a_config_that_is_no_json_fails_with_the_exceptions_name(folder):

@@ -22,7 +22,7 @@ def test_a_cuda_preset_on_a_machine_told_to_be_a_cpu():
     assert "VERL_PLATFORM" in outcome.mend
 
 
-@pytest.mark.parametrize(("built_for", "said"), [(None, "built without CUDA"), ("13.0", "wants 4096")])
+@pytest.mark.parametrize(("built_for", "said"), [(None, "built without CUDA"), ("13.0", "needs 4096 devices")])
 def test_a_cuda_preset_with_too_few_gpus(monkeypatch, built_for, said):
     import torch
 
@@ -51,7 +51,7 @@ def test_one_core_is_a_warning(monkeypatch):
 def test_shared_memory_that_does_not_hold_the_buckets():
     outcome = machine.check_shared_memory(subject("preset.rollout.weight_bucket_mb=1000000000"))
     assert outcome.status == "failed"
-    assert "2000000512 MiB are needed" in outcome.seen
+    assert "the run needs 2000000512 MiB" in outcome.seen
     assert "weight_bucket_mb" in outcome.mend
     assert machine.check_shared_memory(subject()).status == "ok"
 
@@ -72,7 +72,7 @@ def test_a_disk_that_is_full(monkeypatch, tmp_path):
 
 def test_a_disk_with_room(tmp_path):
     outcome = machine.check_disk(subject(f"run_dir={tmp_path}", "preset.model_path=no/model"))
-    assert (outcome.status, "once there is a model" in outcome.seen) == ("ok", True)
+    assert (outcome.status, "not known without a model" in outcome.seen) == ("ok", True)
 
 
 def test_no_loopback(monkeypatch):

@@ -76,12 +76,12 @@ EXTRAS = [
 @pytest.mark.parametrize(
     ("extra", "device", "status", "said"),
     [
-        ("", "cpu", "failed", "lacks absent-one>=2; has rich "),
-        ("cpu", "cpu", "failed", "lacks rich<1 (has "),
+        ("", "cpu", "failed", "missing: absent-one>=2; installed: rich "),
+        ("cpu", "cpu", "failed", "missing: rich<1 (installed: "),
         ("cpu", "cuda", "ok", "not needed by preset tiny"),
-        ("gpu", "cpu", "ok", "not needed by preset tiny; lacks absent-two"),
-        ("gpu", "cuda", "failed", "lacks absent-two; has none"),
-        ("demo", "cpu", "warning", "lacks absent-three"),
+        ("gpu", "cpu", "ok", "not needed by preset tiny; missing: absent-two"),
+        ("gpu", "cuda", "failed", "missing: absent-two; installed: none"),
+        ("demo", "cpu", "warning", "missing: absent-three"),
         ("eval", "cpu", "ok", "rich "),
     ],
 )

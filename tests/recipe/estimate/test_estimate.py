@@ -28,7 +28,7 @@ def estimate(model, *overrides, **assumed):
         (["preset=tiny"], "runs on a CPU"),
         (["preset=omni7b", "estimate.clp=3"], "Key 'clp' is not in struct"),
         (["preset=omni9b"], "omni9b"),
-        (["preset=omni7b", "preset.sft.model_path=nobody/nothing"], "nobody/nothing: no such folder"),
+        (["preset=omni7b", "preset.sft.model_path=nobody/nothing"], "nobody/nothing: not a folder"),
         (["preset=omni7b", "mode=separate_async"], "only mode=sync can be estimated"),
     ],
 )
@@ -56,7 +56,7 @@ def test_a_clips_tokens_are_the_processors(model):
     assert clip.video_tokens % 5 == 0
     assert clip.audio_tokens == 125
     assert clip.prompt == clip.video_tokens + 125 + 150
-    with pytest.raises(workload.EstimateError, match=r"response of 9999 tokens is over preset.max_response_length=512"):
+    with pytest.raises(workload.EstimateError, match=r"response has 9999 tokens, over preset.max_response_length=512"):
         estimate(model, response_tokens=9999)
 
 

@@ -105,7 +105,8 @@ def test_a_case_of_each_kind_with_its_frames(cases, models):
     assert len(Page(text).sources) == 3 * 4
     words = shown(text)
     assert (
-        "Of 4 clips. 1 more cannot be one: no wheel knows their labels. 1 more cannot be one: one of the four" in words
+        "Of 4 clips. Clips that cannot be a case because their labels are on no wheel: 1. Clips that cannot be a case "
+        "because one of the four answers has no word: 1." in words
     )
     assert "Keptmad (w1 w3 w5); angry (w2); anger (w4)" in words
     assert "Fast thinking of Baseline names a true emotion" in words
@@ -154,7 +155,7 @@ def test_a_clip_that_is_gone_leaves_its_place(cases, models, tmp_path):
 def test_kinds_without_a_case_say_so(cases, models):
     done, text = cases(models[1], f"other={models[1]}")
     assert done.exit_code == 0
-    assert shown(text).count("No clip of 5 is such a case.") == 2
+    assert shown(text).count("None of the 5 clips is such a case.") == 2
 
 
 def test_count_limits_each_kind(cases, tmp_path):
@@ -197,7 +198,7 @@ def test_both_forms_of_both_models_are_needed(cases, models):
     (models[1] / "fast.jsonl").unlink()
     done, text = cases(*models)
     assert (done.exit_code, text) == (2, None)
-    assert f"{models[1]}: holds no fast answers" in done.output
+    assert f"{models[1]}: has no fast answers" in done.output
 
 
 def test_a_shard_of_other_clips_is_refused(cases, models, tmp_path):
@@ -206,7 +207,7 @@ def test_a_shard_of_other_clips_is_refused(cases, models, tmp_path):
     parquet.write_table(pa.Table.from_pylist(other), tmp_path / "other.parquet")
     done, _ = cases(*models, "--shard", tmp_path / "other.parquet")
     assert done.exit_code == 2
-    assert "other.parquet, row 1: not the clip 'clip_1'" in done.output
+    assert "other.parquet, row 1: this is not the clip 'clip_1'" in done.output
     done, _ = cases(*models, "--shard", tmp_path / "none.parquet")
     assert done.exit_code == 2
     assert "none.parquet: no such shard" in done.output
@@ -215,7 +216,7 @@ def test_a_shard_of_other_clips_is_refused(cases, models, tmp_path):
 def test_names_must_differ_and_out_is_a_file(cases, models, tmp_path):
     done, _ = cases(f"x={models[0]}", f"x={models[1]}")
     assert done.exit_code == 2
-    assert "both models are called 'x'" in done.output
+    assert "both models have the name 'x'" in done.output
     done = CliRunner().invoke(app, [*map(str, models), "--out", str(tmp_path)])
     assert done.exit_code == 2
-    assert "is a folder; name a file" in done.output
+    assert "is a folder; give a file" in done.output

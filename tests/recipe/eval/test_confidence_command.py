@@ -41,13 +41,13 @@ def complaint(capsys):
 
 def test_what_cannot_be_read_is_named_before_a_model_is_loaded(answers, complaint, tmp_path):
     assert f"{tmp_path / 'none'}: no such folder" in complaint(tmp_path / "none")
-    assert "no such preset; there are" in complaint(answers(), "--preset", "huge")
+    assert "no such preset; use one of" in complaint(answers(), "--preset", "huge")
 
 
 def test_another_model_is_refused(answers, complaint, tmp_path):
     folder = answers()
     (tmp_path / "model" / "model.safetensors").write_bytes(b"trained anew")
-    assert f"the weights of {tmp_path / 'model'} are gone or others" in complaint(folder)
+    assert f"the weights of {tmp_path / 'model'} are missing or are not those that answered" in complaint(folder)
 
 
 def test_a_corpus_without_emotions_is_refused(answers, complaint):
@@ -55,7 +55,7 @@ def test_a_corpus_without_emotions_is_refused(answers, complaint):
 
 
 def test_sampled_answers_alone_are_refused(answers, complaint):
-    assert "holds no slow.jsonl or fast.jsonl" in complaint(answers(modes=("slow_sampled",)))
+    assert "has no slow.jsonl or fast.jsonl" in complaint(answers(modes=("slow_sampled",)))
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_a_real_models_confidences_are_written_and_a_cut_off_file_goes_on(real, 
 
     main_eval.main(["confidence", str(real)])
     printed = capsys.readouterr().out
-    assert f"{real}: {2 * CLIPS} answers read, 0 were there" in printed
-    assert f"{2 * CLIPS} answers are kept as text that was sampled in other tokens" in printed
+    assert f"{real}: confidences of {2 * CLIPS} answers computed, 0 were there already" in printed
+    assert f"for {2 * CLIPS} answers the sampled tokens differ from the tokenizer's tokens" in printed
     written = {mode: confidence_path(real / f"{mode}.jsonl").read_bytes() for mode in ("slow", "fast")}
     slow, fast = ([json.loads(line) for line in text.splitlines()] for text in written.values())
     assert [line["index"] for line in slow] == [line["index"] for line in fast] == [0, 1, 2]
@@ -99,17 +99,17 @@ def test_a_real_models_confidences_are_written_and_a_cut_off_file_goes_on(real, 
 
     confidence_path(real / "slow.jsonl").write_bytes(written["slow"][:-7])
     main_eval.main(["confidence", str(real)])
-    assert f"{real}: 1 answers read, {2 * CLIPS - 1} were there" in capsys.readouterr().out
+    assert f"{real}: confidences of 1 answers computed, {2 * CLIPS - 1} were there already" in capsys.readouterr().out
     assert confidence_path(real / "slow.jsonl").read_bytes() == written["slow"]
     main_eval.main(["confidence", str(real)])
-    assert f"{real}: all {2 * CLIPS} answers are read" in capsys.readouterr().out
+    assert f"{real}: the confidences of all {2 * CLIPS} answers are there already" in capsys.readouterr().out
 
 
 @pytest.mark.seam
 def test_files_of_other_settings_or_answers_do_not_go_on(real, complaint):
     claim(real / "slow.jsonl", meta(real, floor=-10.0))
-    assert "was read with other settings (reading: " in complaint(real)
+    assert "was computed with other settings (reading: " in complaint(real)
     sure(real, "fast", [-1.0], floor=-10.0)
     answers = real / "fast.jsonl"
     answers.write_text(answers.read_text().replace("happy", "joyful", 1))
-    assert "made anew since" in complaint(real, "--floor", "-10")
+    assert "has changed" in complaint(real, "--floor", "-10")

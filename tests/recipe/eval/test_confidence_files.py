@@ -64,7 +64,11 @@ def test_what_is_not_read_yet_is_named_with_its_command(folder):
     assert "truth" not in found.mode("slow").metrics
     assert f"`main_eval confidence {folder}`" in found.mode("slow").unread
     sure(folder, "slow", SLOW[:4])
-    assert measured(folder).mode("slow").unread.startswith(f"confidences of {len(LABELS) - 4} of {len(LABELS)} answers")
+    assert (
+        measured(folder)
+        .mode("slow")
+        .unread.startswith(f"the confidences of {len(LABELS) - 4} of {len(LABELS)} answers")
+    )
 
 
 def test_confidences_on_other_wheels_are_left_out(folder, shared):
@@ -72,14 +76,14 @@ def test_confidences_on_other_wheels_are_left_out(folder, shared):
     official = EmotionWheels.load(shared / "emotion_wheel" / "mer2025")
     found = measured(folder, official, named=True).mode("slow")
     assert "truth" not in found.metrics
-    assert "read on the wheels mer-r1-builtin" in found.unread
+    assert "computed with the wheels mer-r1-builtin" in found.unread
 
 
 def test_a_response_made_anew_is_refused(folder):
     sure(folder, "slow", SLOW)
     path = folder / "slow.jsonl"
     path.write_text(path.read_text().replace("<think>so</think>", "<think>well</think>", 1))
-    with pytest.raises(InputError, match="'clip_0' was made anew since; delete this file"):
+    with pytest.raises(InputError, match="'clip_0' has changed; delete this file"):
         measured(folder)
 
 
@@ -87,7 +91,7 @@ def test_half_a_line_is_refused(folder):
     sure(folder, "slow", SLOW)
     path = confidence_path(folder / "slow.jsonl")
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(InputError, match="line 6: cut off; `main_eval confidence"):
+    with pytest.raises(InputError, match="line 6: cut off; run `main_eval confidence"):
         read(folder)
 
 
@@ -105,7 +109,7 @@ def test_a_line_that_lacks_something_is_named(folder):
 def test_confidences_without_their_settings_are_refused(folder):
     sure(folder, "slow", SLOW)
     meta_path(folder / "slow.jsonl").unlink()
-    with pytest.raises(InputError, match=r"nobody knows how slow\.confidence\.jsonl was read"):
+    with pytest.raises(InputError, match=r"no such file, but slow\.confidence\.jsonl needs it"):
         read(folder)
 
 

@@ -69,9 +69,9 @@ def test_without_labels_nothing_is_right_or_wrong(builtin):
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (Reply("<think>a</think><answer>happy, sa", 64, False), ["Cut off after 64 tokens", "no closed <answer>"]),
+        (Reply("<think>a</think><answer>happy, sa", 64, False), ["cut off after 64 tokens", "no closed <answer>"]),
         (Reply("well, happy", 3, True), ["no closed <answer>"]),
-        (Reply("so <think>a</think><answer>happy</answer>", 9, True), ["not in the form"]),
+        (Reply("so <think>a</think><answer>happy</answer>", 9, True), ["not have the form"]),
     ],
 )
 def test_what_is_wrong_with_a_response_is_said(reply, expected, builtin):
@@ -187,7 +187,7 @@ def test_answers_are_shown_before_the_confidences(builtin, confidence):
     waiting, answered, done = steps(Model(confidence), builtin)
     assert waiting[0] is None
     assert "happy" in text_of(answered[1])
-    assert "Reading" in answered[2]
+    assert "Computing" in answered[2]
     assert 'class="bar slow"' in done[2]
     page = Page(Model(confidence), builtin, (), Path("/nowhere"))
     assert page.show(done[0], WHEEL) == done[1:]
@@ -234,7 +234,7 @@ def test_a_chosen_clip_is_the_shards_row_and_has_its_labels(builtin, confidence)
 def test_the_facts_name_model_media_and_wheels(builtin):
     found = command.facts("some/model", load_preset("tiny", ["media.max_pixels=6272"]), builtin)
     assert found["model"] == "some/model"
-    assert "2 frames a second, at most 4, 3136 to 6272 pixels each" in found["media"]
+    assert "2 frames per second, at most 4, 3136 to 6272 pixels each" in found["media"]
     assert builtin.sha256[:12] in found["wheels"]
     assert "some/model" in text_of(markup.facts(found))
 

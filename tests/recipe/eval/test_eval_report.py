@@ -44,8 +44,8 @@ def test_paper_rows_stand_beside_ours_and_gaps_are_named(report, answers):
     assert done.exit_code == 0, done.output
     assert "| paper: MER-R1 | slow | 70.68 | 88.60 |" in done.output
     assert "- MER-R1 (mer_r1), slow: missing MER23, MER24, MELD" in done.output
-    assert "- Baseline (baseline), slow: none here" in done.output
-    assert "embedded wheels are not the paper's, which" in done.output
+    assert "- Baseline (baseline), slow: no results" in done.output
+    assert "embedded wheels are not the paper's wheels" in done.output
 
 
 def test_a_row_is_named_by_its_run_where_it_has_no_name(report, answers):
@@ -73,11 +73,11 @@ def test_means_only_where_all_are_there(answers, report):
 
 def test_part_of_a_corpus_counts_for_no_mean(report, answers):
     done = report(f"mer_r1={answers('a', 'ov_merd_plus', clips=4)}", "--paper")
-    assert "OV-MERD+: 4 of 6 clips only" in done.output
+    assert "OV-MERD+: only 4 of 6 clips" in done.output
     assert re.search(r"\| mer_r1 \| slow \|[^\n]* \d+\.\d+\\\* \|", done.output)
-    assert "of a part of the clips; in no mean." in done.output
+    assert "only a part of the clips; not in a mean." in done.output
     assert "no mean: OV-MERD+, MER23" in done.output
-    assert "MER-R1 (mer_r1), slow: none here" in done.output
+    assert "MER-R1 (mer_r1), slow: no results" in done.output
 
 
 def test_results_alone_are_enough(report, answers, tmp_path):
@@ -94,13 +94,13 @@ def test_results_alone_cannot_be_scored_on_other_wheels(report, answers, shared)
     for path in folder.glob("*.jsonl"):
         path.unlink()
     done = report(folder, "--wheels", shared / "emotion_wheel" / "mer2025")
-    assert (done.exit_code, "only results on mer-r1-builtin" in done.stderr) == (2, True)
+    assert (done.exit_code, "only results with the wheels mer-r1-builtin" in done.stderr) == (2, True)
 
 
 def test_rows_of_one_corpus_stand_together(answers, report):
     folders = [f"{row}={answers(row + corpus, corpus, model=row)}" for row in "xy" for corpus in ("meld", "mer2023")]
     done = report(*folders)
-    gaps = [line.split(" | ")[:2] for line in done.output.split("Fast less slow")[1].splitlines()[4:8]]
+    gaps = [line.split(" | ")[:2] for line in done.output.split("Fast − slow")[1].splitlines()[4:8]]
     assert gaps == [["| x", "MER23"], ["| y", "MER23"], ["| x", "MELD"], ["| y", "MELD"]]
 
 
@@ -125,7 +125,7 @@ def test_a_row_is_of_one_model_and_names_a_corpus_once(report, answers):
     done = report(f"x={one}", f"x={answers('b', 'iemocap', model='other')}")
     assert done.exit_code == 2
     assert "weights:" in done.stderr
-    assert "named twice" in report(f"x={one}", f"x={one}").stderr
+    assert "given twice" in report(f"x={one}", f"x={one}").stderr
 
 
 def test_bad_input_ends_with_code_2(report, answers, tmp_path):
@@ -139,4 +139,4 @@ def test_bad_input_ends_with_code_2(report, answers, tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "results.json").write_text('{"schema_version": 1, "results": []}')
     done = report(tmp_path / "b")
-    assert (done.exit_code, "schema version 1, 3 is read" in done.stderr) == (2, True)
+    assert (done.exit_code, "schema version 1, but 3 is needed" in done.stderr) == (2, True)

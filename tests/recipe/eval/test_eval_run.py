@@ -275,7 +275,7 @@ def test_preset_changes_are_checked():
         generate.load_preset("tiny", ["media.fsp=1"])
     with pytest.raises(ValueError, match="write KEY=VALUE"):
         generate.load_preset("tiny", ["media.fps"])
-    with pytest.raises(ValueError, match=r"there are .*tiny"):
+    with pytest.raises(ValueError, match=r"use one of .*tiny"):
         generate.load_preset("tinny", [])
 
 
@@ -292,7 +292,7 @@ def test_the_dispatcher_names_its_commands(capsys):
         (["--set", "media.x=1"], "no such key"),
         (["--preset", "nothing"], "no such preset"),
         ([], "no such file"),
-        (["--mode", "slow,quick"], "'quick': the modes are slow, fast"),
+        (["--mode", "slow,quick"], "unknown mode 'quick'; use slow, fast"),
     ],
 )
 def test_bad_input_ends_with_two_and_a_message(arguments, message, tiny_model, tmp_path, capsys):
@@ -323,9 +323,9 @@ def test_each_shard_has_a_folder_of_its_own(shard, tmp_path):
 
     assert named((None, None), ("meld", "test")) == ["mer_micro", "meld"]
     assert named(("meld", "val"), ("meld", "test")) == ["meld-val", "meld-test"]
-    with pytest.raises(ValueError, match=r"all of meld-test; answer them with an --out each"):
+    with pytest.raises(ValueError, match=r"all belong to meld-test; answer each with its own --out"):
         named(("meld", "test"), ("meld", "test"))
-    with pytest.raises(ValueError, match="named twice"):
+    with pytest.raises(ValueError, match="given twice"):
         clip_sets.load_clip_sets([shard, shard], None, False, None)
 
 

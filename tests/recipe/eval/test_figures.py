@@ -90,15 +90,16 @@ def test_sentiment_and_more_models_than_can_be_told_apart(entry):
     one = entry("a")
     many = [Entry(str(number), one.folder) for number in range(8)]
     for figure in (models.figure, retained.figure):
-        with pytest.raises(ValueError, match="8 models in one picture; at most 7"):
+        with pytest.raises(ValueError, match="8 models are too many for one figure; give at most 7"):
             figure(many)
 
 
 def test_what_is_missing_is_said_once_with_its_command(entry):
     found = [entry("a", read=False), entry("b", read=False, modes=("slow",))]
     text = markdown(pictures(found), found)
-    assert text.count("lack a on OV-MERD+: confidences are not read yet: `main_eval confidence") == 1
-    assert "Figures 3 and 8 lack b on OV-MERD+: no fast answers; `main_eval run … --mode slow,fast` makes them" in text
+    assert text.count(": a on OV-MERD+: the confidences are not computed yet; run `main_eval confidence") == 1
+    expected = "Missing in Figures 3 and 8: b on OV-MERD+ has no fast answers; run `main_eval run … --mode slow,fast`"
+    assert expected in text
     assert "figure_3_a.png" in text
     assert "Figure 5 compares" not in text
     assert "Figure 5 compares" in markdown(pictures(found[:1]), found[:1])

@@ -150,7 +150,7 @@ def test_missing_zero_scores_and_counts(run):
         "ew", ("csv", GOLD), ("csv", 'name,openset\na,"happy,sad"\nz,sad\n'), "--missing", "zero"
     )
     assert (code, result["unmatched"], result["R"]) == (0, {"gold": 2, "pred": 1}, 0.5)
-    assert "2 labels without prediction scored 0, 1 predictions left out" in out
+    assert "2 labels without a prediction scored 0, 1 predictions without a label ignored" in out
 
 
 def test_a_missing_sentiment_is_wrong_and_no_odd_word(run):
@@ -158,7 +158,7 @@ def test_a_missing_sentiment_is_wrong_and_no_odd_word(run):
     code, out, _, result = run("waf", ("csv", gold), ("csv", pred), "--missing", "zero")
     assert (code, result["n_other"], result["unmatched"]) == (0, 0, {"gold": 1, "pred": 0})
     assert result["waf"] == pytest.approx(1 / 3)
-    assert "1 labels without prediction counted as wrong" in out
+    assert "1 labels without a prediction counted as wrong" in out
 
 
 def rows(text, header="name,openset"):
@@ -179,39 +179,51 @@ BAD = {
     "missing npz": ("ew", ("npz", None), SAD, (), "gold.npz: no such file"),
     "unknown suffix": ("ew", ("xml", "x"), SAD, (), "must end in .csv, .jsonl, .npz"),
     "missing column": ("ew", rows("a,sad", "name,words"), SAD, (), "openset or labels or label, found name, words"),
-    "missing name": ("ew", SAD, rows("sad", "openset"), (), "pred.csv, header: needs name"),
-    "missing key": ("ew", SAD, ("jsonl", '{"name": "a"}'), (), "pred.jsonl, line 1: needs name and openset"),
+    "missing name": ("ew", SAD, rows("sad", "openset"), (), "pred.csv, header: needs the columns name"),
+    "missing key": (
+        "ew",
+        SAD,
+        ("jsonl", '{"name": "a"}'),
+        (),
+        "pred.jsonl, line 1: needs the columns name and openset",
+    ),
     "empty file": ("ew", ("csv", ""), SAD, (), "found nothing"),
-    "no rows": ("ew", ("csv", "name,openset\n"), SAD, (), "holds no rows"),
-    "too many fields": ("ew", rows("a,sad,angry"), SAD, (), "line 2: 3 fields under 2 columns"),
+    "no rows": ("ew", ("csv", "name,openset\n"), SAD, (), "the file has no rows"),
+    "too many fields": ("ew", rows("a,sad,angry"), SAD, (), "line 2: 3 fields for 2 columns"),
     "broken quotes": ("ew", rows('a,"sad"x'), SAD, (), "gold.csv: cannot be read as CSV"),
     "bracket in CSV": ("ew", SAD, rows('a,"[sad, angry"'), (), "pred.csv, line 2: unbalanced bracket"),
     "bracket in JSON": ("ew", SAD, ("jsonl", '{"name": "a", "labels": "sad]"}'), (), "line 1: unbalanced bracket"),
-    "twice": ("ew", SAD, rows("a,sad\na,sad"), (), "line 3: the name 'a' stands twice"),
+    "twice": ("ew", SAD, rows("a,sad\na,sad"), (), "line 3: the name 'a' appears twice"),
     "nameless": ("ew", SAD, rows(",sad"), (), "line 2: the name is empty"),
     "not JSON": ("ew", SAD, ("jsonl", "{name: a}"), (), "line 1: is not JSON"),
     "no object": ("ew", SAD, ("jsonl", "[1]"), (), "line 1: is not a JSON object"),
-    "name null": ("ew", SAD, ("jsonl", '{"name": null, "labels": "sad"}'), (), "line 1: the name None is neither text"),
-    "name list": ("ew", SAD, ("jsonl", '{"name": ["a"], "labels": "sad"}'), (), "the name ['a'] is neither text"),
-    "name true": ("ew", SAD, ("jsonl", '{"name": true, "labels": "sad"}'), (), "the name True is neither text"),
-    "name None": ("ew", SAD, ("npz", NAMELESS), (), "pred.npz, item 0: the name None is neither text"),
-    "no words": ("ew", SAD, ("jsonl", '{"name": "a", "labels": {"x": 1}}'), (), "neither text nor a list of words"),
-    "no prediction": ("ew", rows("a,sad\nb,sad"), SAD, (), "1 gold without a prediction (b)"),
-    "no gold": ("ew", SAD, rows("a,sad\nb,sad"), (), "1 prediction without gold (b)"),
-    "several labels": ("hit", rows('a,"sad, angry"', "name,label"), SAD, (), "one label a sample"),
+    "name null": (
+        "ew",
+        SAD,
+        ("jsonl", '{"name": null, "labels": "sad"}'),
+        (),
+        "line 1: the name None must be a string",
+    ),
+    "name list": ("ew", SAD, ("jsonl", '{"name": ["a"], "labels": "sad"}'), (), "the name ['a'] must be a string"),
+    "name true": ("ew", SAD, ("jsonl", '{"name": true, "labels": "sad"}'), (), "the name True must be a string"),
+    "name None": ("ew", SAD, ("npz", NAMELESS), (), "pred.npz, item 0: the name None must be a string"),
+    "no words": ("ew", SAD, ("jsonl", '{"name": "a", "labels": {"x": 1}}'), (), "must be a string or a list of words"),
+    "no prediction": ("ew", rows("a,sad\nb,sad"), SAD, (), "samples without a prediction: 1 (b)"),
+    "no gold": ("ew", SAD, rows("a,sad\nb,sad"), (), "samples without a gold label: 1 (b)"),
+    "several labels": ("hit", rows('a,"sad, angry"', "name,label"), SAD, (), "one label per sample"),
     "no score": ("waf", rows("a,high", "name,val"), POSITIVE, (), "line 2: the score 'high'"),
     "wheel folder": ("ew", SAD, SAD, ("--wheels", "/nowhere"), "wheel1.xlsx: cannot be read"),
     "unknown rules": ("ew", SAD, SAD, ("--rules", "mer2024"), "mer2024"),
     "unknown task": ("map", SAD, SAD, (), "map"),
-    "level of hit": ("hit", SAD, SAD, ("--level", "2"), "--level 2 has no meaning for --task hit"),
-    "wheels of waf": ("waf", SAD, SAD, ("--rules", "mer2025"), "no meaning for --task waf"),
+    "level of hit": ("hit", SAD, SAD, ("--level", "2"), "--level 2 cannot be used with --task hit"),
+    "wheels of waf": ("waf", SAD, SAD, ("--rules", "mer2025"), "cannot be used with --task waf"),
     "no regex": ("ew", SAD, SAD, ("--names", "("), "not a regular expression"),
     "nothing selected": ("ew", SAD, SAD, ("--names", "x"), "matches no name"),
     "output": ("ew", SAD, SAD, ("--json", "/proc/none/out.json"), "cannot be written"),
-    "no key": ("hit", labels(emo="sad"), SAD, (), "say which with --key; it has test_corpus, train_corpus"),
+    "no key": ("hit", labels(emo="sad"), SAD, (), "choose them with --key; it has test_corpus, train_corpus"),
     "wrong key": ("hit", labels(emo="sad"), SAD, ("--key", "test1"), "no label member 'test1'"),
-    "number": ("hit", labels(emo=3), SAD, KEY, "say --emotions meld|iemocap"),
-    "high number": ("hit", labels(emo=9), SAD, (*KEY, "--emotions", "meld"), "none of 0 … 6"),
+    "number": ("hit", labels(emo=3), SAD, KEY, "add --emotions meld|iemocap"),
+    "high number": ("hit", labels(emo=9), SAD, (*KEY, "--emotions", "meld"), "not in 0 … 6"),
     "no emo": ("hit", labels(val=1), SAD, KEY, "no label has an entry 'emo'"),
     "uneven": ("ew", SAD, ("npz", UNEVEN), (), "1 filenames but 2 fileitems"),
 }
@@ -246,7 +258,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(run, tmp_path, monkeypat
 def test_other_objects_never_reach_the_scores(run, value):
     code, _, err, _ = run("ew", SAD, ("npz", {"filenames": np.array(["a"]), "fileitems": objects(value)}))
     assert code == 2
-    assert "refused" in err or "neither text nor a list" in err
+    assert "refused" in err or "must be a string or a list" in err
 
 
 def test_a_damaged_npz_is_named(run, tmp_path):

@@ -61,7 +61,8 @@ def test_sentiment_has_no_number_and_a_reason(tmp_path):
     found = scored(write_answers(tmp_path / "a", "mosi", model=tmp_path / "model")).mode("slow")
     assert found.metrics["waf"].value is None
     assert found.notes == (
-        f"no WAF: the words are not mapped yet; `main_eval sentiment --answers {tmp_path / 'a'} --mapper …` does",
+        "no WAF: the words are not mapped to sentiment yet; "
+        f"run `main_eval sentiment --answers {tmp_path / 'a'} --mapper …`",
     )
 
 
@@ -149,8 +150,8 @@ def rename_clip(folder):
 
 BROKEN = {
     break_line: r"fast\.jsonl, line 6: cut off",
-    repeat_line: r"slow\.jsonl, line 7: the clip 'clip_0' stands twice",
-    drop_answers: "holds no answers",
+    repeat_line: r"slow\.jsonl, line 7: the clip 'clip_0' appears twice",
+    drop_answers: "no answers in this folder",
     shorten_fast: r"slow and fast answers are not comparable \(n: 6 and 5",
     garble: r"slow\.jsonl, line 1: name: Field required",
     rename_clip: r"not comparable \(sample names",
@@ -182,7 +183,7 @@ def test_another_schema_version_is_refused(made, tmp_path):
     write_results(tmp_path, made)
     path = tmp_path / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 9}))
-    with pytest.raises(InputError, match="schema version 9, 3 is read here"):
+    with pytest.raises(InputError, match="schema version 9, but 3 is needed"):
         read_results(tmp_path)
 
 

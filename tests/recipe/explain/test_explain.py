@@ -159,7 +159,7 @@ def test_screen_and_page_say_it_all(rows, builtin):
         for said in ("It works!", "ab-1_0_0", "+0.500", "+0.800", "-0.636", "agrees with the file: 15 numbers", "E⁻"):
             assert said in text
         assert "“blorp” takes no part: it has no category" in text
-        assert "“Happy” takes no part: it stands in the answer before" in text
+        assert "“Happy” takes no part: it is already earlier in the answer" in text
 
 
 def test_responses_can_do_nothing_to_page_or_terminal(rows, builtin):
@@ -228,14 +228,14 @@ def test_confidences_of_other_wheels_are_not_read(rows, builtin):
             word[mode]["w1"]["elated"] = word[mode]["w1"].pop(builtin.all_categories("w1")[0])
     found = explain(rows, builtin)
     assert found.readings == []
-    assert "the file's are of other wheels" in found.notes[0]
+    assert "the file does not use the wheels" in found.notes[0]
 
 
 def test_confidences_of_other_words_are_not_read(rows, builtin):
     rows[0]["words"][1]["word"] = "glad"
     found = explain(rows, builtin)
     assert found.names == []
-    assert "those of other words (happy, glad, blorp, Happy)" in found.notes[0]
+    assert "for other words (happy, glad, blorp, Happy)" in found.notes[0]
 
 
 def test_what_a_run_writes_is_read_back(builtin):
@@ -271,7 +271,7 @@ def test_another_experiment_than_the_runs(rows, builtin):
     assert found.terms[0].group == pytest.approx([1.05, 1.03])
     assert found.advantage == pytest.approx(ROOT_HALF - ROOT_HALF, abs=1e-4)
     assert found.notes == [
-        "the run's advantage was made of other terms: recall, precision, calib_pos, calib_neg, format"
+        "the run computed its advantage from other terms: recall, precision, calib_pos, calib_neg, format"
     ]
     assert "recall + 0.1 R⁺" in on_screen(found)
 
@@ -291,9 +291,9 @@ def test_experiments_are_found_by_the_files_terms(rows):
 @pytest.mark.parametrize(
     ("terms", "overrides", "message"),
     [
-        ({"speed": 1.0}, [], "of no experiment"),
+        ({"speed": 1.0}, [], "no experiment in conf/experiment has the terms"),
         ({}, [], "the file has no terms"),
-        ({"recall": 1.0}, ["trainer.lr=1"], "neither experiment=NAME"),
+        ({"recall": 1.0}, ["trainer.lr=1"], "must be experiment=NAME"),
     ],
 )
 def test_no_experiment_is_guessed(terms, overrides, message):
@@ -307,7 +307,7 @@ def test_overrides_of_an_experiment():
     ].weight == pytest.approx(0.3)
     with pytest.raises(ExperimentError, match=r"lambda_kali.*experiment\.lambda_cali"):
         load_experiment("mer_r1", ["experiment.lambda_kali=0.3"])
-    with pytest.raises(ExperimentError, match="there are a1, a2"):
+    with pytest.raises(ExperimentError, match="use one of a1, a2"):
         load_experiment("mer_r2")
 
 
@@ -318,7 +318,7 @@ def test_responses_are_found_by_uid_prefix_and_number():
     assert find_row(rows, "3") is rows[2]
     with pytest.raises(ChoiceError, match="2 uids begin with '12'"):
         find_row(rows, "12")
-    with pytest.raises(ChoiceError, match=r"no uid '7f-b_1_0'.*\n  7f-b_0_0"):
+    with pytest.raises(ChoiceError, match=r"unknown uid '7f-b_1_0'.*\n  7f-b_0_0"):
         find_row(rows, "7f-b_1_0")
     assert group_of("12-a_1_0") == "12-a"
 
@@ -326,10 +326,10 @@ def test_responses_are_found_by_uid_prefix_and_number():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: no JSON"),
-        ('{"uid": "a_0_0", "signals": {}}\n', "line 1: no column 'input'"),
-        ("[1]\n", "line 1: list in place of an object"),
-        ('{"input": "a', "line 1: no JSON"),
+        ("", "line 1: not JSON"),
+        ('{"uid": "a_0_0", "signals": {}}\n', "line 1: column 'input' is missing"),
+        ("[1]\n", "line 1: a JSON object is needed, not a list"),
+        ('{"input": "a', "line 1: not JSON"),
         ('{"uid": "a_0_0", "signals": {}, "input": 1}', "line 1: input is a int"),
     ],
 )
@@ -342,7 +342,7 @@ def test_bad_files_are_named_with_the_line(text, message, tmp_path):
 
 def test_a_word_without_its_columns_is_named(rows, write):
     del rows[1]["words"][0]["fast_word"]
-    with pytest.raises(BatchError, match="line 2: the words lack fast_word"):
+    with pytest.raises(BatchError, match="line 2: the words have no fast_word"):
         check_texts(read_batch(write(rows)))
 
 
@@ -357,10 +357,10 @@ def test_command_line(rows, write, tmp_path, capsys, monkeypatch):
     assert main([str(path), "1", "experiment.lambda_cali=0.2"]) == 0
     assert "differs from the file" in capsys.readouterr().out.replace("\n", " ")
     for arguments, message in (
-        (["9"], "no uid '9'"),
-        (["1", "experiment=nothing"], "no experiment 'nothing'"),
+        (["9"], "unknown uid '9'"),
+        (["1", "experiment=nothing"], "unknown experiment 'nothing'"),
         (["1", "--wheels", str(tmp_path / "nowhere")], "nowhere"),
-        (["1", "experiment=videoauto_r1", "experiment.terms=[{signals: {joy: 1}}]"], "no signal 'joy'"),
+        (["1", "experiment=videoauto_r1", "experiment.terms=[{signals: {joy: 1}}]"], "unknown signal 'joy'"),
     ):
         assert main([str(path), *arguments]) == 2
         assert message in capsys.readouterr().err

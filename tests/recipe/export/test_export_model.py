@@ -77,12 +77,12 @@ def test_talker_and_token2wav_stay_bit_for_bit(tiny_model, state, omni, tmp_path
 def test_another_thinker_is_refused(tiny_model, state, omni, tmp_path, capsys):
     run, out = run_folder(tmp_path / "run", tiny_model, state), tmp_path / "out"
     assert main([str(run), "--out", str(out), "--full", str(tiny_model)]) == 2
-    assert "no complete Qwen2.5-Omni: it has no spk_dict.pt" in capsys.readouterr().err
+    assert "not a complete Qwen2.5-Omni folder: spk_dict.pt is missing" in capsys.readouterr().err
     shards = run / "checkpoints" / "global_step_3" / "actor"
     head = state["thinker.lm_head.weight"]
     torch.save(state | {"thinker.lm_head.weight": head[:-1]}, shards / "model_world_size_1_rank_0.pt")
     assert main([str(run), "--out", str(out), "--full", str(omni)]) == 2
-    assert "of another size: thinker.lm_head.weight" in capsys.readouterr().err
+    assert "of a different size: thinker.lm_head.weight" in capsys.readouterr().err
     torch.save(state | {"thinker.more": head}, shards / "model_world_size_1_rank_0.pt")
     assert main([str(run), "--out", str(out), "--full", str(omni)]) == 2
     assert "only in the checkpoint: thinker.more" in capsys.readouterr().err

@@ -35,11 +35,11 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match="default_local_dir"):
         places.find(tmp_path)
     shards = checkpoint(tmp_path, 9)
-    with pytest.raises(InputError, match="choose by --step"):
+    with pytest.raises(InputError, match="choose one with --step"):
         places.find(tmp_path)
-    with pytest.raises(InputError, match="no weights of step 4; there are those of 9"):
+    with pytest.raises(InputError, match="no weights of step 4; choose one of 9"):
         places.find(tmp_path, 4)
-    with pytest.raises(InputError, match="of another step"):
+    with pytest.raises(InputError, match="but of another step"):
         places.find(shards, 4)
 
 
@@ -48,7 +48,7 @@ def test_bad_input_is_exit_code_2_and_nothing_is_written(tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     assert main([str(tmp_path), "--out", str(out)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     out.rmdir()
     assert main([str(tmp_path), "--out", str(out), "--full", str(tmp_path), "--dtype", "float32"]) == 2
     assert main([str(tmp_path), "--out", str(out), "--full", str(tmp_path / "absent")]) == 2
@@ -89,5 +89,5 @@ def test_what_is_not_found_is_said(tmp_path):
     found = lineage.gather(places.Checkpoint(checkpoint(tmp_path, 5), 5, tmp_path))
     text = card.text(found, full=False, dtype="bfloat16")
     for what in ("Base model:", "- command, code and versions:", "- configuration and data:", "Scores:"):
-        assert f"{what} not found in the run's folder" in text
+        assert f"{what} not found in the run folder" in text
     assert "base_model" not in text

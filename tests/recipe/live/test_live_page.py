@@ -70,22 +70,22 @@ def test_a_running_job_is_one_file_that_reloads_itself(tmp_path):
     assert "left" in tags.text
     assert not tags.all("script") + tags.all("link") + tags.all("img")
     assert len(tags.all("svg")) == 7
-    assert "Slowest phase: gen, 6 of 10 s a step (60%)" in tags.text
+    assert "Slowest phase: gen, 6 of 10 s per step (60%)" in tags.text
     assert "recall60%0.60025%50%" in tags.text
-    assert "Validation comes on top: 40 s after step 12" in tags.text
+    assert "Validation takes additional time: 40 s after step 12" in tags.text
     assert "mer_microfast0.6500.6500.6500.650" in tags.text
 
 
 def test_a_run_without_confidence_or_terms_says_so(tmp_path):
     tags = of(write_metrics(tmp_path / "run", full(confidence=False, terms={})))
     assert "mer_r1.confidence.always=true" in tags.text
-    assert "an estimator of verl's own" in tags.text
+    assert "verl's own estimator" in tags.text
     assert len(tags.all("svg")) == 5
 
 
 def test_missing_responses_are_named_by_step(tmp_path):
     metrics = full() | {5: step_metrics(5, missing=3)}
-    assert "3 at step 5; 1 steps in all" in of(write_metrics(tmp_path / "run", metrics)).text
+    assert "3 at step 5; 1 steps in total" in of(write_metrics(tmp_path / "run", metrics)).text
 
 
 def test_before_the_first_step_and_with_half_a_line(tmp_path):
@@ -123,7 +123,7 @@ def test_answers_of_the_newest_validation_are_text_whatever_the_model_wrote(tmp_
     [
         (None, "finished", "step 12 of 12"),
         (RuntimeError("a trace\nValueError: <no clip>\n"), "failed", "ValueError: <no clip>"),
-        (KeyboardInterrupt(), "interrupted", "goes on from its last checkpoint"),
+        (KeyboardInterrupt(), "interrupted", "again to continue from the last checkpoint"),
     ],
 )
 def test_the_end_of_a_run_stands_on_its_page_which_reloads_no_more(tmp_path, error, ended, said):
@@ -181,7 +181,7 @@ def test_a_process_that_is_gone_without_a_word_has_died(tmp_path):
         (folder / "run.json").write_text(json.dumps(record | change))
         assert status.watch(folder).state == seen
     (folder / "run.json").write_text(json.dumps(record | {"state": "running", "pid": 2**22 + 1}))
-    assert "its last checkpoint" in of(folder).text
+    assert "the last checkpoint" in of(folder).text
 
 
 def test_a_long_silence_is_said_but_not_that_of_a_slow_step(tmp_path):
@@ -189,7 +189,7 @@ def test_a_long_silence_is_said_but_not_that_of_a_slow_step(tmp_path):
     for age, silent in ((130, False), (400, True)):
         os.utime(folder / "metrics.jsonl", (time.time() - age,) * 2)
         with state.recorded(folder, steps=40):
-            assert ("much longer than any before" in of(folder).text) == silent
+            assert ("much longer than any step before" in of(folder).text) == silent
 
 
 def call(monkeypatch, *arguments):
@@ -210,9 +210,9 @@ def test_the_command_puts_several_runs_on_one_page_and_ends_with_the_last(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "neither run.json nor metrics.jsonl"),
-        (["a/rl", "b/rl"], "two runs are called rl"),
-        (["x=a/rl", "b/rl"], "say where with --out"),
+        (["nowhere"], "has no run.json and no metrics.jsonl"),
+        (["a/rl", "b/rl"], "two runs have the name rl"),
+        (["x=a/rl", "b/rl"], "several runs on one page need --out"),
         (["a/rl", "--out", "no/folder/p.html"], "no such folder"),
         (["a/rl", "--every", "0"], "more than 0"),
         (["broken"], "broken/run.json is not the record of a run"),

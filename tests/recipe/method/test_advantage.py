@@ -67,20 +67,20 @@ def slowly(signals, group, terms, eps=1e-6):
     ("terms", "named"),
     [
         ([], "no terms"),
-        ("recall", "terms are a list"),
-        (None, "terms are a list"),
+        ("recall", "terms must be a list"),
+        (None, "terms must be a list"),
         (["recall"], "term 1 is 'recall'"),
         ([{}], "at least one signal"),
         ([{"signals": {}}], "at least one signal"),
-        ([{"signals": ["recall"]}], "a factor each"),
-        ([{"signals": {"recall": 1.0}}, {"signal": {"recall": 1.0}}], r"term 2 has the keys \['signal'\]"),
+        ([{"signals": ["recall"]}], "each signal needs a factor"),
+        ([{"signals": {"recall": 1.0}}, {"signal": {"recall": 1.0}}], r"term 2 has unknown keys \['signal'\]"),
         ([{"signals": {"recall": 1.0}, "wieght": 0.1}], r"\['wieght'\]"),
         ([{"signals": {"recall": "0.1"}}], "recall is '0.1'"),
         ([{"signals": {"recall": True}}], "recall is True"),
         ([{"signals": {"recall": math.inf}}], "not a finite number"),
         ([{"signals": {"recall": 1.0}, "weight": NAN}], "weight is nan"),
-        ([{"signals": {"recall": 1.0}}, {"signals": {"recall": 2.0}}], "two terms of the same signals"),
-        ([{"signals": {"advantage": 1.0}}], "cannot be called advantage"),
+        ([{"signals": {"recall": 1.0}}, {"signals": {"recall": 2.0}}], "two terms have the same signals"),
+        ([{"signals": {"advantage": 1.0}}], "cannot have the name advantage"),
     ],
 )
 def test_what_is_no_list_of_terms_is_said(terms, named):
@@ -93,10 +93,10 @@ def test_a_term_is_named_by_its_signals():
     assert [(term.name, term.weight) for term in terms] == [("recall+format", 2), ("f1", 1.0)]
 
 
-@pytest.mark.parametrize(("name", "hint"), [("recal", "did you mean recall"), ("zzz", "there are format, recall")])
+@pytest.mark.parametrize(("name", "hint"), [("recal", "did you mean recall"), ("zzz", "use one of format, recall")])
 def test_an_unknown_signal_gets_a_hint(name, hint):
     check_terms([R], ["recall", "format"])
-    with pytest.raises(TermError, match=f"no signal '{name}': {hint}"):
+    with pytest.raises(TermError, match=f"unknown signal '{name}': {hint}"):
         check_terms([R, Term({name: 1.0})], ["recall", "format"])
 
 
@@ -261,7 +261,9 @@ def test_a_missing_signal_is_named_with_what_there_is():
 
 @pytest.mark.parametrize("sizes", [(3, 2), (2, 3)])
 def test_wrong_lengths_are_named(sizes):
-    with pytest.raises(TermError, match=rf"signal precision has shape \({sizes[1]},\), the group \({sizes[0]},\)"):
+    with pytest.raises(
+        TermError, match=rf"signal precision has shape \({sizes[1]},\), but the group has \({sizes[0]},\)"
+    ):
         combine({"recall": torch.zeros(sizes[0]), "precision": torch.zeros(sizes[1])}, [0] * sizes[0], [R])
 
 

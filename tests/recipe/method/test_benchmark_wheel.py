@@ -24,7 +24,7 @@ def test_json_is_a_switch_and_out_a_file(benchmark, tmp_path, capsys):
     assert figures["speed"] == {"builtin": {"load_again_s": 0.04, "reward_us": 9.1}}
     assert "distance" not in figures
     assert json.loads((tmp_path / "figures.json").read_text(encoding="utf-8")) == figures
-    assert f"{tmp_path / 'emotion_wheel' / 'mer2025'} is absent" in printed.err
+    assert f"{tmp_path / 'emotion_wheel' / 'mer2025'} does not exist" in printed.err
 
 
 def test_without_it_a_table(benchmark, shared, monkeypatch, capsys):

@@ -135,11 +135,11 @@ def test_another_experiments_estimator_can_be_named():
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("experiment.terms=[{signals: {recal: 1.0}}]", "no signal 'recal': did you mean recall"),
+        ("experiment.terms=[{signals: {recal: 1.0}}]", "unknown signal 'recal': did you mean recall"),
         ("experiment.terms=[{signal: {recall: 1.0}}]", "['signal']"),
         ("experiment.terms=[]", "no terms"),
-        ("experiment.terms=null", "terms are a list"),
-        ("experiment.terms=recall", "terms are a list"),
+        ("experiment.terms=null", "terms must be a list"),
+        ("experiment.terms=recall", "terms must be a list"),
         ("experiment.terms=[recall]", "term 1 is 'recall'"),
         ("experiment.lambda_cali=much", "weight is 'much'"),
         ("experiment.whiten=often", "whiten is 'often'"),
@@ -159,7 +159,7 @@ def test_wrong_terms_are_an_error_before_ray_starts(override, named):
 def test_they_stop_a_run_first_of_all():
     """By the entry point's own way, before it looks at models, clips or workers."""
     config = launch.compose("ppo", ["experiment=mer_r1", "experiment.terms=[{signals: {recal: 1.0}}]"])
-    with pytest.raises(preflight.PreflightError, match="no signal 'recal': did you mean recall"):
+    with pytest.raises(preflight.PreflightError, match="unknown signal 'recal': did you mean recall"):
         preflight.check_ppo(config)
 
 
@@ -169,14 +169,16 @@ def test_what_terms_would_ignore_is_refused(key, value, run):
     preflight.check_terms(config)
     config.algorithm[key] = value
     with pytest.raises(
-        preflight.PreflightError, match=f"algorithm.{key}={str(value).lower()}: mer_r1 is made of terms"
+        preflight.PreflightError,
+        match=f"algorithm.{key}={str(value).lower()}: the advantage terms of mer_r1 ignore this key",
     ):
         preflight.check_terms(config)
 
 
 @pytest.mark.seam
 @pytest.mark.parametrize(
-    ("name", "named"), [("mer_r2", "no such estimator; there are a1, a2,"), ("gdpo", "experiment=gdpo is the same")]
+    ("name", "named"),
+    [("mer_r2", "unknown estimator; use one of a1, a2,"), ("gdpo", "Use experiment=gdpo, which computes the same")],
 )
 def test_an_estimator_that_cannot_run_is_refused(name, named, run):
     config = copy.deepcopy(run)

@@ -147,7 +147,7 @@ def test_nothing_right(wheels, empty):
 
 def test_names_that_differ_are_counted_and_named():
     gold, pred = {name: ["sad"] for name in "abcdefg"}, {"g": ["sad"], "z": ["sad"]}
-    expected = r"6 gold without a prediction \(a, b, c, d, e, …\); 1 prediction without gold \(z\)"
+    expected = r"without a prediction: 6 \(a, b, c, d, e, …\); samples without a gold label: 1 \(z\)"
     for score in (lambda: ew_scores(gold, pred, BUILTIN), lambda: hit_rate(gold, pred, BUILTIN)):
         with pytest.raises(ValueError, match=expected):
             score()
@@ -160,11 +160,11 @@ def test_names_that_differ_are_counted_and_named():
     [
         (
             {"a": "sad", "b": "sad", "z": "sad"},
-            "1 prediction without gold (z); missing=zero leaves out predictions without gold",
+            "samples without a gold label: 1 (z); missing=zero ignores samples without a gold label",
         ),
         (
             {"a": "sad"},
-            "1 gold without a prediction (b); missing=zero counts as wrong what has no prediction",
+            "samples without a prediction: 1 (b); missing=zero counts samples without a prediction as wrong",
         ),
     ],
 )
@@ -240,7 +240,7 @@ def test_waf_counts_a_missing_prediction_as_wrong_whatever_its_class(value):
 
 
 def test_waf_names_what_is_missing_unless_told():
-    with pytest.raises(ValueError, match=r"1 gold without a prediction \(b\)"):
+    with pytest.raises(ValueError, match=r"samples without a prediction: 1 \(b\)"):
         waf({"a": 1.0, "b": -1.0}, {"a": "positive"})
 
 

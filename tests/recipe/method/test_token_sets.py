@@ -165,8 +165,8 @@ def test_an_empty_category_is_told(tokenizer):
     assert [bool(ids) for ids in sets.token_ids] == [False, False, True]
     assert sets.shared > 0
     assert str(sets).startswith(f"3 categories, {len(sets.token_ids[2])} first tokens, {sets.shared} shared by two")
-    assert str(sets).endswith("no token left for w1/glad, w1/merry")
-    assert "no token left" not in str(category_sets(Wheels(w1={"low": ["sad"]}), tokenizer))
+    assert str(sets).endswith("no tokens left for w1/glad, w1/merry")
+    assert "no tokens left" not in str(category_sets(Wheels(w1={"low": ["sad"]}), tokenizer))
 
 
 def test_every_category_has_tokens_of_its_own_on_qwens_vocabulary(any_wheels, qwen):

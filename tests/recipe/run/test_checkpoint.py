@@ -131,8 +131,10 @@ def test_a_full_disk_leaves_the_old_one_and_says_so(trainer_class, small_disk) -
     text = str(caught.value)
     del caught  # its frames hold the deleted file open, which keeps the disk full; a run has ended by now
     gc.collect()
-    assert f"step 4 could not be written to {folder}" in text
-    assert "global_step_2 has 2 MB. global_step_2 is whole: make room, and the same command goes on from it" in text
+    assert f"cannot write the checkpoint of step 4 to {folder}" in text
+    assert (
+        "global_step_2 needs 2 MB. Checkpoint global_step_2 is complete: free some disk space, and run the same" in text
+    )
     assert state(folder) == {"global_step_2": "actor,data.pt", "newest": "2"}
     assert [path.name for path in folder.glob("unfinished*")] == []
     trainer.size = MB // 2  # room was made
@@ -143,7 +145,7 @@ def test_a_full_disk_leaves_the_old_one_and_says_so(trainer_class, small_disk) -
 def test_a_full_disk_at_the_first_checkpoint(trainer_class, small_disk) -> None:
     from recipe.mer_r1.run.checkpoint import CheckpointError
 
-    with pytest.raises(CheckpointError, match="There is none before it") as caught:
+    with pytest.raises(CheckpointError, match="There is no earlier checkpoint") as caught:
         trainer_class(small_disk, size=4 * MB).save(2)
     del caught
     gc.collect()

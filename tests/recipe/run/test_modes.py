@@ -66,7 +66,7 @@ def changed(config, values):
         ({f"{V1}.separate_async.parameter_sync_step": 0}, "mode.updates_per_sync=0"),
         (
             {f"{V1}.separate_async.num_warmup_batches": 2.5, f"{V1}.sampler.max_off_policy_threshold": 2},
-            "mode.prefetch=2.5 steps sent ahead, mode.max_versions=2",
+            "mode.prefetch=2.5 must be less than mode.max_versions=2",
         ),
     ],
 )

@@ -199,20 +199,20 @@ def test_no_port_to_listen_on(config, monkeypatch):
 
 def test_validation_on_the_training_clips_is_refused(config, micro_corpus):
     message = complaint(config(data__val_files=[f"{micro_corpus}/shards/rl.parquet"]))
-    assert "data.val_files is data.train_files" in message
+    assert "data.val_files and data.train_files are the same" in message
 
 
 def test_a_form_that_does_not_exist_and_one_that_the_prompts_cannot_ask_for_are_named(config, shard):
-    with pytest.raises(preflight.PreflightError, match=r"experiment.form=twice: no such form"):
+    with pytest.raises(preflight.PreflightError, match=r"experiment.form=twice: unknown response form"):
         preflight.check_form("twice", "experiment.form")
     file = shard(lambda index, row: row["prompt"][-1].update(content="<video><audio>Well?"))
     changed = config(data__train_files=[str(file)], data__form="answer_think_answer")
-    with pytest.raises(preflight.PreflightError, match=r"shard.parquet row 0: .* can't be asked for"):
+    with pytest.raises(preflight.PreflightError, match=r"shard.parquet row 0: .* cannot be used"):
         preflight.check_shards(changed)
 
 
 def test_a_plugin_that_cannot_be_imported_is_named(config):
-    with pytest.raises(preflight.PreflightError, match=r"mer_r1.plugins: no module 'my_trainer'"):
+    with pytest.raises(preflight.PreflightError, match=r"mer_r1.plugins: there is no module 'my_trainer'"):
         preflight.check_ppo(config(mer_r1__plugins=["my_trainer"]))
 
 

@@ -87,8 +87,8 @@ def test_a_bucket_holds_the_largest_weight(name):
 @pytest.mark.parametrize(
     ("length", "problem"),
     [
-        ({"steps": None, "epochs": None}, "give one of them"),
-        ({"steps": 3, "epochs": 2}, "give one of them"),
+        ({"steps": None, "epochs": None}, "set one of them"),
+        ({"steps": 3, "epochs": 2}, "set one of them"),
         ({"steps": 0, "epochs": None}, "preset.sft.steps=0"),
         ({"steps": None, "epochs": 1.5}, "preset.sft.epochs=1.5"),
     ],

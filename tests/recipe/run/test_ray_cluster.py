@@ -47,12 +47,16 @@ ASYNC = ("mode=separate_async", "preset.nnodes=1")
     ("nodes", "overrides", "message"),
     [
         ("2", ["preset.nnodes=2"], None),
-        ("2", ["preset.nnodes=3"], "preset.nnodes=3: more than the job's nodes, 2."),
-        ("2", ["preset.nnodes=1"], "preset.nnodes=1: of the job's nodes, 2, some would be idle."),
+        ("2", ["preset.nnodes=3"], "preset.nnodes=3: the run needs more nodes than the job has (2)."),
+        ("2", ["preset.nnodes=1"], "preset.nnodes=1: some of the job's 2 nodes would be idle."),
         ("2", ASYNC, None),  # a node a pool
         ("1", ASYNC, None),  # both on one
-        ("3", ASYNC, "preset.nnodes=1 and mode.rollout_nodes=1: of the job's nodes, 3, some would be idle."),
-        ("1", [*ASYNC, "mode.rollout_nodes=2"], "preset.nnodes=1 and mode.rollout_nodes=2: more than the job's nodes"),
+        ("3", ASYNC, "preset.nnodes=1 and mode.rollout_nodes=1: some of the job's 3 nodes would be idle."),
+        (
+            "1",
+            [*ASYNC, "mode.rollout_nodes=2"],
+            "preset.nnodes=1 and mode.rollout_nodes=2: the run needs more nodes than the job has (1)",
+        ),
     ],
 )
 def test_a_run_that_does_not_fit_the_jobs_nodes_ends_before_ray_starts(nodes, overrides, message, capsys):
@@ -68,7 +72,7 @@ def test_nodes_that_do_not_come_are_named_when_the_time_is_over(capsys):
         start = time.monotonic()
         assert ray_cluster.main(["wait", f"127.0.0.1:{server.getsockname()[1]}", "0.3", "n1", "n2"]) == 1
     assert time.monotonic() - start < 5
-    assert "0 of 2 Ray nodes are up after 0.3 s; not there: n1, n2" in capsys.readouterr().err
+    assert "0 of 2 Ray nodes are up after 0.3 s; missing: n1, n2" in capsys.readouterr().err
 
 
 def bash(script, *arguments, **environment):
@@ -132,7 +136,10 @@ def test_the_papers_run_is_two_jobs_of_which_one_waits():
         source examples/slurm/paper.sh preset=omni7b --partition=gpu preset.steps=9
     """
     status, said, jobs = bash(script, OUT="/out", NODES="4")
-    assert (status, said) == (0, "SFT: job 7. RL: job 7, which waits for it. The model will be /out/mer_r1/model.\n")
+    assert (status, said) == (
+        0,
+        "SFT: job 7. RL: job 7, which waits for SFT. The model will be in /out/mer_r1/model.\n",
+    )
     both = "--parsable --nodes=4 --partition=gpu"
     assert jobs.splitlines() == [
         f"{both} examples/slurm/sft.sbatch run_dir=/out/sft preset=omni7b preset.steps=9 ",
@@ -144,17 +151,17 @@ def test_the_papers_run_is_two_jobs_of_which_one_waits():
 def test_the_papers_run_chooses_its_folders():
     status, _, err = bash('bash examples/slurm/paper.sh "$@"', "run_dir=outputs/mine")
     assert status == 2
-    assert "run_dir=outputs/mine: chosen here (EXPERIMENT, OUT)" in err
+    assert "run_dir=outputs/mine: paper.sh sets this key (use EXPERIMENT or OUT)" in err
 
 
 def test_a_sweep_knows_its_rows_and_chooses_what_is_theirs():
     job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_ARRAY_JOB_ID": "1"}
     status, _, err = bash('bash examples/slurm/sweep.sbatch "$@"', "preset=tiny", SLURM_ARRAY_TASK_ID="8", **job)
     assert status == 2
-    assert "no row 8: the rows are 0 to 7 (baseline rd rd_ad mer_r1" in err
+    assert "no row 8: use --array with rows 0 to 7 (baseline rd rd_ad mer_r1" in err
     status, _, err = bash('bash examples/slurm/sweep.sbatch "$@"', "experiment=a1", SLURM_ARRAY_TASK_ID="0", **job)
     assert status == 2
-    assert "experiment=a1: a sweep chooses it" in err
+    assert "experiment=a1: the sweep sets this key" in err
 
 
 def test_the_sweeps_rows_are_experiments():

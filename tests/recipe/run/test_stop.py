@@ -53,7 +53,7 @@ def test_the_step_of_the_signal_is_the_last_and_is_saved_once(tmp_path, capsys, 
     with pytest.raises(SystemExit) as exit, stop.on_signal(tmp_path / "run", "main_ppo"):
         trainer.fit(ask_at=3)
     assert exit.value.code == 75
-    assert "stopped as asked at step 3; the same command goes on" in capsys.readouterr().err
+    assert "stopped on request at step 3; run the same command again to continue" in capsys.readouterr().err
     assert (trainer.taken, trainer.saved, trainer.stopped) == ([1, 2, 3], saved, True)
     assert list((tmp_path / "run").iterdir()) == []
 

@@ -25,7 +25,7 @@ def test_the_profiles_own_loggers_are_there():
 
 def test_an_unknown_logger_is_named_with_those_that_verl_knows():
     said = trackers.check(["console", "wandbb"])
-    assert "names wandbb;" in said
+    assert "unknown trackers wandbb;" in said
     assert "swanlab" in said
 
 

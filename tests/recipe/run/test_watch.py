@@ -42,7 +42,7 @@ def test_an_error_after_a_death_names_the_dead(watch) -> None:
     with pytest.raises(watch.DeadProcessError, match="AgentLoop has died: killed") as caught, watch.deaths(60):
         fail(RuntimeError("no materializable trajectories"))
     assert str(caught.value.__cause__) == "no materializable trajectories"
-    assert "goes on from the last checkpoint" in str(caught.value)
+    assert "continue from the last checkpoint" in str(caught.value)
 
 
 def test_an_error_in_the_trainer_names_the_dead_engine(watch, monkeypatch) -> None:

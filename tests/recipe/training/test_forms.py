@@ -76,12 +76,12 @@ def test_a_prompt_can_ask_for_another_form():
     assert other.endswith(FORMS[TWICE].instruction)
     assert other.startswith("<video><audio>Subtitle: Fine.\n")
     assert ask_for("think_answer", "any prompt of the user's own") == "any prompt of the user's own"
-    with pytest.raises(ValueError, match="can't be asked for"):
+    with pytest.raises(ValueError, match="cannot be used"):
         ask_for(TWICE, "any prompt of the user's own")
 
 
 def test_labels_that_hold_a_tag_are_refused_in_every_form():
-    with pytest.raises(ValueError, match="holds one of the tags"):
+    with pytest.raises(ValueError, match="contains one of the tags"):
         slow_response("x", ["</answer>"], TWICE)
 
 

@@ -137,7 +137,7 @@ def test_without_sets_nothing_is_added(ranks, runs):
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_the_one_forward_was_checked_on_the_first_batch(ranks, runs):
     for log in runs[ranks][1]:
-        assert log.count("one forward for response and branch against two") == 1
+        assert log.count("set log-probs of one forward (response + branch) and of two differ") == 1
 
 
 def test_a_mask_that_is_not_honoured_is_noticed(policy, processor, samples):

@@ -58,7 +58,7 @@ def test_bfloat16_logits_are_summed_in_float32():
 
 
 def test_a_token_named_twice_is_refused():
-    with pytest.raises(ValueError, match="token set 1 names a token twice"):
+    with pytest.raises(ValueError, match="token set 1 contains the same token twice"):
         TokenSets.from_lists([[1], [2, 2]])
 
 

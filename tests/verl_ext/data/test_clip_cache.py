@@ -137,7 +137,7 @@ def test_a_damaged_file_is_made_anew(damage, clip, decodings, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         check(ClipCache(tmp_path, 1.0), clip)
     assert len(decodings) == 4
-    assert "is damaged and is made anew" in caplog.text
+    assert "is damaged and will be written again" in caplog.text
     check(ClipCache(tmp_path, 1.0), clip)
     assert len(decodings) == 4
 

@@ -117,7 +117,7 @@ def test_audio_past_the_processors_window_is_refused_not_cut(processor, rows, tm
         if fits:
             assert encoder(processor, max_seconds=60.0)(chat).inputs["input_features"].shape[-1] == 1000
         else:
-            with pytest.raises(MediaError, match=rf"{path} is 12\.0 s long.*10\.0 s at most"):
+            with pytest.raises(MediaError, match=rf"{path} is 12\.0 s long.*at most 10\.0 s"):
                 encoder(processor, max_seconds=60.0)(chat)
 
 

@@ -124,13 +124,13 @@ def test_placeholders_and_paths_must_be_as_many(column, placeholder, shard):
         if index == 1:
             row[column] = []
 
-    assert f"row 1: 1 {placeholder} in the prompt, 0 paths in `{column}`" in checked(shard(fewer_paths))
+    assert f"row 1: 1 {placeholder} in the prompt, but 0 paths in `{column}`" in checked(shard(fewer_paths))
 
     def fewer_placeholders(index, row):
         if index == 3:
             row["prompt"][0]["content"] = row["prompt"][0]["content"].replace(placeholder, "")
 
-    assert f"row 3: 0 {placeholder} in the prompt, 1 paths in `{column}`" in checked(shard(fewer_placeholders))
+    assert f"row 3: 0 {placeholder} in the prompt, but 1 paths in `{column}`" in checked(shard(fewer_placeholders))
 
 
 def test_audio_of_its_own_beside_audio_in_video_is_refused(shard):

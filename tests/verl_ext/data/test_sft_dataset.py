@@ -180,14 +180,14 @@ def test_what_cannot_be_used_is_refused_at_once(make, shard, processor, tmp_path
         make(tmp_path / "none.parquet")
     with pytest.raises(ShardError, match="no_padding"):
         make(pad_mode="right")
-    with pytest.raises(ShardError, match="the model folder has none"):
+    with pytest.raises(ShardError, match=r"the model folder \(model\.path\) does not contain it"):
         OmniSFTDataset(str(shard), processor.tokenizer, OmegaConf.create({}), None)
 
 
 def test_a_prompt_with_other_media_than_its_row_is_an_error(processor):
     from verl_ext.data.sft_dataset import splice_media
 
-    with pytest.raises(ValueError, match="0 media items, the row 1"):
+    with pytest.raises(ValueError, match="0 media items, but the row has 1"):
         splice_media([20, 21], [[9, 13, 10]], processor)
 
 

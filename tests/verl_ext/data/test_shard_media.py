@@ -83,7 +83,7 @@ def test_a_path_that_leaves_the_root_is_refused(way_out, relative, tmp_path):
     (root / "folder").symlink_to(outside)
     relative[2]["audios"] = [way_out]
     path = embedded_shard.write(relative, tmp_path / "x.parquet", str(root))
-    assert f"row 2: `audios`: {way_out!r} leads out of the media root {root}" in complaint(load_shard, path)
+    assert f"row 2: `audios`: {way_out!r} points outside the media root {root}" in complaint(load_shard, path)
 
 
 def test_links_may_lead_where_the_shard_says(relative, micro_corpus, tmp_path):
@@ -91,7 +91,7 @@ def test_links_may_lead_where_the_shard_says(relative, micro_corpus, tmp_path):
     root.mkdir()
     (root / "train").symlink_to(micro_corpus / "train")
     path = embedded_shard.write(relative, tmp_path / "x.parquet", str(root))
-    assert "leads out of the media root" in complaint(load_shard, path)
+    assert "points outside the media root" in complaint(load_shard, path)
     table = pq.read_table(path)
     links = {b"media_links": f"/elsewhere\n{micro_corpus}".encode()}
     pq.write_table(table.replace_schema_metadata(table.schema.metadata | links), path)
@@ -107,13 +107,13 @@ def test_links_inside_the_root_and_to_the_root_are_followed(relative, micro_corp
 @pytest.mark.parametrize("bad", ["", None])
 def test_an_empty_path_is_named(bad, rows, tmp_path):
     path = embedded_shard.write([rows[0], {**rows[1], "audios": [bad]}], tmp_path / "x.parquet")
-    assert "row 1: `audios` holds an empty path" in complaint(load_shard, path)
+    assert "row 1: `audios` has an empty path" in complaint(load_shard, path)
 
 
 def test_another_type_is_named(rows, tmp_path):
     path = embedded_shard.write([{**row, "videos": row["videos"][0]} for row in rows[:2]], tmp_path / "x.parquet")
     message = complaint(load_shard, path)
-    assert "`videos` is string" in message
+    assert "`videos` has type string" in message
     assert "struct<path: string, bytes: binary>" in message
 
 
@@ -182,7 +182,7 @@ def test_a_shard_that_is_gone_or_shorter_is_named(whole, rows):
     assert f"{whole} row 4 `videos`" in message
     assert "2 rows" in message
     whole.unlink()
-    assert "Make the shard anew" in complaint(fetch, reference, error=MediaError)
+    assert "Make the shard again" in complaint(fetch, reference, error=MediaError)
 
 
 def test_a_clip_without_bytes_is_named(rows, tmp_path):
@@ -198,7 +198,7 @@ def test_groups_too_large_to_be_read_for_a_clip_are_refused(whole, monkeypatch):
     monkeypatch.setattr(shard_media, "LARGEST_GROUP", 1000)
     message = complaint(load_shard, whole)
     assert "row group 0" in message
-    assert "fewer rows a group" in message
+    assert "fewer rows per group" in message
 
 
 def test_data_preps_own_shards_are_read(micro_corpus, tmp_path):

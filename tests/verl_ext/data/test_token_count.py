@@ -99,9 +99,9 @@ def test_what_does_not_fit_is_refused(clips, tiny_model):
         apart.count(row["prompt"], [], [wav])
     with pytest.raises(ValueError, match="1 audio items, but 2 clips"):
         apart.count(row["prompt"], [video], [wav, wav])
-    with pytest.raises(ValueError, match=r"12\.0 s, but the model's processor hears 10\.0 s"):
+    with pytest.raises(ValueError, match=r"12\.0 s long, but the model's processor takes at most 10\.0 s"):
         apart.count(row["prompt"], [video], [12 * 16_000])
-    with pytest.raises(ValueError, match="without frames"):
+    with pytest.raises(ValueError, match="has no frames"):
         apart.count(row["prompt"], [VideoFacts(0, 25.0, 56, 56)], [wav])
     with pytest.raises(ValueError, match="use_audio_in_video"):
         PromptCounter(tiny_model, MediaConfig(**MEDIA, use_audio_in_video=True)).count(row["prompt"], [video], [track])

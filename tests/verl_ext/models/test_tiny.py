@@ -119,7 +119,7 @@ def test_command_line_names_what_is_wrong(tmp_path, capsys):
     from verl_ext.models.tiny import main
 
     assert main(["--shards", str(tmp_path / "none.parquet"), "--out", str(tmp_path / "m")]) == 2
-    assert "none.parquet: no such shard" in capsys.readouterr().err
+    assert "none.parquet: no such file" in capsys.readouterr().err
     (tmp_path / "bad.parquet").write_text("not parquet")
     assert main(["--shards", str(tmp_path / "bad.parquet"), "--out", str(tmp_path / "m")]) == 2
     assert "bad.parquet: not a shard" in capsys.readouterr().err

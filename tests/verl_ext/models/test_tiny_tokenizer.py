@@ -82,7 +82,7 @@ def test_chat_template_names_an_unknown_part(tokenizer):
 def test_too_small_a_vocabulary_names_words():
     from verl_ext.models.tiny_tokenizer import train_tokenizer
 
-    with pytest.raises(ValueError, match=r"answer words are more than one token.*raise the vocabulary"):
+    with pytest.raises(ValueError, match=r"answer words need more than one token.*raise --vocab-size"):
         train_tokenizer(TEXTS, WORDS, vocab_size=280)
 
 

@@ -1,7 +1,8 @@
-"""The paper's kinds of cases (Appendix E) in the answers of two models, as one page.
+"""Show the paper's kinds of cases (Appendix E) in the answers of two models, as one HTML page.
 
-Clips where slow thinking of MER_R1 keeps what the baseline's drops, leaves out what the baseline's fast thinking adds,
-or finds what that misses. Both folders are what `main_eval` wrote for the same clips, slow and fast.
+A case is a clip where slow thinking of MER_R1 keeps an emotion that the baseline's slow thinking drops, leaves out a
+wrong emotion of the baseline's fast thinking, or finds an emotion that the baseline's fast thinking misses.
+`main_eval run` wrote both folders, for the same clips and with slow and fast answers.
 """
 
 from __future__ import annotations
@@ -30,28 +31,34 @@ _FPS, _FRAMES, _SIDE = 2.0, 4, 400
 
 @app.command(help=__doc__)
 def cases(
-    baseline: Annotated[str, typer.Argument(metavar="[NAME=]BASELINE_DIR", help="answers of the baseline")],
-    mer_r1: Annotated[str, typer.Argument(metavar="[NAME=]MER_R1_DIR", help="answers of the model to show")],
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="the page")],
-    count: Annotated[int, typer.Option(min=1, help="cases of each kind, at most")] = 3,
-    wheels: Annotated[Path | None, typer.Option(help="folder of official wheel files; default: the embedded")] = None,
+    baseline: Annotated[
+        str, typer.Argument(metavar="[NAME=]BASELINE_DIR", help="folder with the answers of the baseline")
+    ],
+    mer_r1: Annotated[
+        str, typer.Argument(metavar="[NAME=]MER_R1_DIR", help="folder with the answers of the model to show")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="file for the page")],
+    count: Annotated[int, typer.Option(min=1, help="largest number of cases of each kind")] = 3,
+    wheels: Annotated[
+        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
+    ] = None,
     builtin_wheels: Annotated[
-        bool, typer.Option("--builtin-wheels", help="the embedded wheels for answers of a run with others")
+        bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")
     ] = False,
-    shard: Annotated[Path | None, typer.Option(help="where the answered shard is now; default: where it was")] = None,
+    shard: Annotated[Path | None, typer.Option(help="the shard that was answered, if it was moved since")] = None,
     media_root: Annotated[
-        Path | None, typer.Option(help="folder of the shard's relative paths; default: the baseline's own")
+        Path | None, typer.Option(help="folder that the shard's relative paths start from; default: the baseline's")
     ] = None,
 ) -> None:
-    """Exit code 2 says that the input is at fault."""
+    """Exit code 2: the input is wrong."""
     try:
         if wheels and builtin_wheels:
-            raise InputError("--wheels and --builtin-wheels are two answers to one question; give one")
+            raise InputError("--wheels and --builtin-wheels cannot be used together; give one of them")
         if out.is_dir():
-            raise InputError(f"--out {out}: is a folder; name a file, such as {out / 'cases.html'}")
+            raise InputError(f"--out {out}: is a folder; give a file, such as {out / 'cases.html'}")
         (first, baseline_dir), (second, mer_r1_dir) = _named(baseline, "Baseline"), _named(mer_r1, "MER-R1")
         if first == second:
-            raise InputError(f"both models are called {first!r}; give them two names")
+            raise InputError(f"both models have the name {first!r}; give them different names (NAME=DIR)")
         table = load_wheels(wheels, None)
         named = builtin_wheels or wheels is not None
         comparison = compare(baseline_dir, mer_r1_dir, table, wheels_named=named)

@@ -83,7 +83,7 @@ def compare(baseline: Path, mer_r1: Path, wheels: EmotionWheels, *, wheels_named
             reasons = [text for text in why_not_comparable(first, result) if not text.startswith("true labels")]
             if reasons:
                 raise InputError(
-                    f"{folder}: its {mode} answers cannot stand beside the slow ones of {baseline} "
+                    f"{folder}: its {mode} answers cannot be compared with the slow answers of {baseline} "
                     f"({'; '.join(reasons)}); answer the same shard with the same settings"
                 )
     found = {folder: read_answers(folder) for folder in (baseline, mer_r1)}
@@ -94,7 +94,7 @@ def compare(baseline: Path, mer_r1: Path, wheels: EmotionWheels, *, wheels_named
         for other in answers:
             if (other.name, other.labels) != (one.name, one.labels):
                 raise InputError(
-                    f"row {one.index}: {one.name!r} with labels {one.labels} in {baseline}, {other.name!r} with "
+                    f"row {one.index}: {one.name!r} with labels {one.labels} in {baseline}, but {other.name!r} with "
                     f"{other.labels} in {mer_r1}; answer the same shard"
                 )
         everything.append(Clip(one.index, one.name, one.labels, Pair(*answers[:2]), Pair(*answers[2:])))
@@ -113,7 +113,7 @@ def _results(folder: Path, wheels: EmotionWheels, wheels_named: bool) -> dict[st
     found = measure(folder, wheels, bootstrap=0, seed=0, wheels_named=wheels_named)
     modes = {result.mode: result for result in found.results}
     if missing := [mode for mode in MODES if mode not in modes]:
-        raise InputError(f"{folder}: holds no {missing[0]} answers; cases need slow and fast ones of both models")
+        raise InputError(f"{folder}: has no {missing[0]} answers; cases need slow and fast answers of both models")
     return {mode: modes[mode] for mode in MODES}
 
 
@@ -131,18 +131,18 @@ def read_rows(clips: Iterable[Clip], shard: Path, media_root: Path | None) -> di
     from verl_ext.data.shard_media import read_table
 
     if not shard.is_file():
-        raise InputError(f"{shard}: no such shard; say where the answered one is now with --shard FILE")
+        raise InputError(f"{shard}: no such shard; if it was moved, give its new path with --shard FILE")
     table = read_table(shard, media_root)
     if missing := [column for column in _COLUMNS if column not in table.column_names]:
-        raise InputError(f"{shard}: has no column {', '.join(missing)}; give the shard that was answered (--shard)")
+        raise InputError(f"{shard}: column {', '.join(missing)} is missing; give the shard that was answered (--shard)")
     rows = {}
     for clip in clips:
         row = table.slice(clip.index, 1).select(_COLUMNS).to_pylist()
         truth = row and (row[0]["extra_info"]["name"], row[0]["reward_model"]["ground_truth"])
         if truth != (clip.name, clip.labels):
             raise InputError(
-                f"{shard}, row {clip.index}: not the clip {clip.name!r} with labels {clip.labels}; give the shard that "
-                "was answered (--shard)"
+                f"{shard}, row {clip.index}: this is not the clip {clip.name!r} with labels {clip.labels}; give the "
+                "shard that was answered (--shard)"
             )
         rows[clip.index] = row[0]
     return rows

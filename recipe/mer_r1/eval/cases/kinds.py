@@ -61,17 +61,18 @@ KINDS = (
         "Fast-intuition retention",
         "Fast thinking of {baseline} names a true emotion, its slow thinking drops it, and slow thinking of {mer_r1} "
         "keeps it.",
-        "a true category is in the fast answer of {baseline}, not in its slow one, and in the slow one of {mer_r1}.",
+        "a true category is in the fast answer of {baseline}, not in its slow answer, and in the slow answer of "
+        "{mer_r1}.",
         retained,
         "Kept",
         "slow",
     ),
     Kind(
         "Spurious emotion suppression",
-        "Fast thinking of {baseline} names emotions that are not there beside true ones; slow thinking of {mer_r1} "
-        "leaves them out.",
-        "a wrong category is in the fast answer of {baseline} and not in the slow one of {mer_r1}, which has all true "
-        "categories of that fast answer (one at least) and fewer wrong ones in all.",
+        "Fast thinking of {baseline} names wrong emotions besides true emotions; slow thinking of {mer_r1} leaves the "
+        "wrong emotions out.",
+        "a wrong category is in the fast answer of {baseline} and not in the slow answer of {mer_r1}. This slow answer "
+        "has all true categories of that fast answer (at least one) and fewer wrong categories in total.",
         suppressed,
         "Left out",
         "fast",
@@ -79,16 +80,17 @@ KINDS = (
     Kind(
         "Missed emotion recovery",
         "Fast thinking of {baseline} misses a true emotion that slow thinking of {mer_r1} finds.",
-        "a true category is not in the fast answer of {baseline}, and is in the slow one of {mer_r1}.",
+        "a true category is not in the fast answer of {baseline}, but is in the slow answer of {mer_r1}.",
         recovered,
         "Found",
         "fast",
     ),
 )
 RANKING = (
-    "A clip is a case where the rule holds on more than half of the wheels that know its labels. Score: how many "
-    "categories the rule finds, averaged over these wheels. Highest first; of equal ones the one whose F1 rises most "
-    "from the answer of {baseline} (slow for retention, else fast) to the slow one of {mer_r1}, then the shard's order."
+    "A clip is a case if the rule holds on more than half of the wheels that know its labels. Score: number of "
+    "categories that the rule finds, averaged over these wheels. The highest score comes first. Cases with equal "
+    "scores are sorted by the rise of F1 from the answer of {baseline} (slow for retention, else fast) to the slow "
+    "answer of {mer_r1}, then by the order of the shard."
 )
 
 

@@ -37,10 +37,10 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; mar
 """
 _LEGEND = {
     "correct": "correct</span>: the word's category is true",
-    "incorrect": "wrong</span>: it is not",
-    "mixed": "mixed</span>: true on the wheels named only",
-    "unknown": "unknown</span>: no wheel that takes part knows the word",
-    "missed": "missed</span>: true, and not in the answer (a label: on all wheels or on those named)",
+    "incorrect": "wrong</span>: the word's category is not true",
+    "mixed": "mixed</span>: true only on the wheels in brackets",
+    "unknown": "unknown</span>: the word is on none of the wheels that take part",
+    "missed": "missed</span>: true, but not in the answer (for a label: on all wheels, or on the wheels in brackets)",
 }
 
 
@@ -77,7 +77,7 @@ class Shown:
 def page(shown: Shown) -> str:
     """The whole page."""
     names = _safe_names(shown)
-    title = f"Cases: {names['mer_r1']} beside {names['baseline']}"
+    title = f"Cases: {names['mer_r1']} and {names['baseline']}"
     parts = [f"<h1>{title}</h1>", _about(shown), _counts(shown), _legend()]
     for section in shown.sections:
         parts.append(_section(section, shown))
@@ -100,7 +100,7 @@ def _about(shown: Shown) -> str:
         (shown.names[0], baseline.model),
         (shown.names[1], mer_r1.model),
         ("Clips", f"{TITLES.get(baseline.corpus, baseline.corpus)}, {baseline.split}: {baseline.n}{part}"),
-        ("Answers", f"temperature {baseline.sampling.temperature:g}, {baseline.sampling.max_tokens} tokens at most"),
+        ("Answers", f"temperature {baseline.sampling.temperature:g}, at most {baseline.sampling.max_tokens} tokens"),
         ("Wheels", f"{scored.name} {scored.version} ({scored.sha256[:12]}), level 1"),
     )
 
@@ -116,19 +116,19 @@ def _counts(shown: Shown) -> str:
         for each in shown.sections
     ]
     left_out = "".join(
-        f" {number} more cannot be one: {why}."
+        f" Clips that cannot be a case because {why}: {number}."
         for number, why in (
-            (comparison.unmapped, "no wheel knows their labels"),
+            (comparison.unmapped, "their labels are on no wheel"),
             (comparison.unanswered, "one of the four answers has no word"),
         )
         if number
     )
     heads = ("clips", "with the models exchanged", "shown")
     return (
-        f"<h2>How many there are</h2>{table(('kind',), heads, rows)}"
+        f"<h2>Number of cases</h2>{table(('kind',), heads, rows)}"
         f"<p>Of {len(comparison.clips)} clips.{left_out} “Exchanged” counts the same rule with {names['baseline']} and "
-        f"{names['mer_r1']} in each other's place: a kind that is as frequent there says nothing for either model. The "
-        "cases below are picked, the clearest first; they show what happens, not how often.</p>"
+        f"{names['mer_r1']} exchanged: a kind that is as frequent there is no evidence for either model. The cases "
+        "below are selected, the clearest first; they show what happens, not how often.</p>"
         f'<p class="soft small">{RANKING.format(**names)}</p>'
     )
 
@@ -138,9 +138,9 @@ def _legend() -> str:
         f'<li><span class="{verdict}">{SIGNS[verdict]} {meaning}</li>' for verdict, meaning in _LEGEND.items()
     )
     return (
-        f'<h2>Signs</h2><ul class="legend">{items}</ul><p>The rule looks at the framed answers; ● marks the wheels on '
-        "which it holds, and what it finds there is <u>underlined</u>. Pictures are frames spread evenly over the "
-        "clip.</p>"
+        f'<h2>Signs</h2><ul class="legend">{items}</ul><p>The rule uses the answers in a box only. ● marks the '
+        "wheels on which the rule holds; the categories that it finds are <u>underlined</u>. The pictures are frames "
+        "at equal distances over the clip.</p>"
     )
 
 
@@ -151,7 +151,7 @@ def _section(section: Section, shown: Shown) -> str:
         f'<p class="soft small">Rule on a wheel: {kind.holds.format(**names)}</p>'
     )
     if not section.cases:
-        return f'{head}<p class="note">No clip of {len(shown.comparison.clips)} is such a case.</p>'
+        return f'{head}<p class="note">None of the {len(shown.comparison.clips)} clips is such a case.</p>'
     cases = section.cases[: shown.count]
     return head + "\n".join(_case(number, case, section, shown) for number, case in enumerate(cases, start=1))
 

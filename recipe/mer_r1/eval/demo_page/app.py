@@ -29,11 +29,11 @@ def build(page: Page, facts: Mapping[str, str], title: str) -> gr.Blocks:
                 chosen = gr.Dropdown(
                     clips.choices(page.rows),
                     value=None,
-                    label="… or a clip of the shard",
+                    label="… or a clip from the shard",
                     visible=bool(page.rows),
                     elem_id="chosen",
                 )
-                subtitle = gr.Textbox(label="Subtitle: what is said (optional)", lines=2, elem_id="subtitle")
+                subtitle = gr.Textbox(label="Subtitle: the spoken words (optional)", lines=2, elem_id="subtitle")
                 button = gr.Button("Answer", variant="primary", elem_id="answer")
                 wheel = gr.Radio(list(page.wheels.ids), value=page.wheels.ids[0], label="Emotion wheel")
             with gr.Column(scale=5, min_width=480):

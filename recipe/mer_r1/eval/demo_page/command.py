@@ -1,9 +1,9 @@
-"""A page in a browser: a clip in, slow and fast answers with every category's confidence out.
+"""Start a web page that shows, for a clip, the slow and fast answers and the confidence of every category.
 
     python -m recipe.mer_r1.main_eval demo --model DIR [--shard FILE.parquet]
 
-Clips are decoded, encoded and answered (greedily) as by `main_eval run`. The page loads nothing from elsewhere and
-sends nothing anywhere; uploaded clips are deleted when it ends (Ctrl-C).
+Clips are decoded, encoded and answered (greedily) as in `main_eval run`. The page loads nothing from the internet and
+sends nothing to it. Uploaded clips are deleted when the page ends (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -42,12 +42,16 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     )
     result.add_argument("--model", required=True, help="folder of a full-Omni model, as main_sft and main_ppo write it")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
-    result.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys of the preset: media.fps=1 …")
+    result.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: media.fps=1 …"
+    )
     result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
-    result.add_argument("--shard", type=Path, help="parquet shard whose clips can be chosen, labels shown")
-    result.add_argument("--media-root", type=Path, help="folder of the shard's relative paths; default: its own")
-    result.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: open to others")
-    result.add_argument("--port", type=int, default=7860, help="default 7860")
+    result.add_argument("--shard", type=Path, help="parquet shard; its clips can be chosen, with labels")
+    result.add_argument(
+        "--media-root", type=Path, help="folder that the shard's relative paths start from; default: its own"
+    )
+    result.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: other machines can connect")
+    result.add_argument("--port", type=int, default=7860, help="port to listen on (default 7860)")
     return result
 
 
@@ -110,11 +114,11 @@ def serve(
         prevent_thread_lock=True,
         quiet=True,
     )
-    print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
+    print(f"the page is at {address} (stop it with Ctrl-C)", flush=True)
     try:
         signal.pause()
     except KeyboardInterrupt:
-        print("ended", flush=True)
+        print("stopped", flush=True)
     finally:
         blocks.close(verbose=False)
 
@@ -123,12 +127,14 @@ def facts(model: str, preset: DictConfig, wheels: EmotionWheels) -> dict[str, st
     """What the answers depend on, by name."""
     media = preset.media
     least = "" if media.min_pixels == media.max_pixels else f"{media.min_pixels} to "
-    sound = "the video's own track, interleaved with the frames" if media.use_audio_in_video else "beside the video"
+    sound = (
+        "the video's own track, interleaved with the frames" if media.use_audio_in_video else "separate from the video"
+    )
     identity = wheels.identity
     return {
         "model": model,
         "answers": f"greedy, at most {preset.max_response_length} tokens; vLLM, {preset.rollout.dtype}",
-        "media": f"preset {preset.name}: {media.fps:g} frames a second, at most {media.max_frames}, "
+        "media": f"preset {preset.name}: {media.fps:g} frames per second, at most {media.max_frames}, "
         f"{least}{media.max_pixels} pixels each; sound {sound}, {media.sampling_rate} Hz, "
         f"at most {media.max_seconds:g} s",
         "wheels": f"{identity['name']} {identity['version']} (sha256 {identity['sha256'][:12]}…)",
@@ -156,5 +162,5 @@ def check_port(host: str, port: int) -> None:
             server.bind((host, port))
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"--host {host} --port {port}: cannot listen there ({error}); choose another --port"
+            f"--host {host} --port {port}: cannot listen on this port ({error}); choose another --port"
         ) from error

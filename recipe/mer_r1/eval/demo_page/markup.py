@@ -50,7 +50,7 @@ CSS = """
 /* Trimming in the browser would fetch a program from elsewhere. */
 #clip button[aria-label^="Trim"], #clip button[aria-label^="Reset"] { display: none; }
 """
-TITLES = {"slow": "Slow: thinks, then answers", "fast": "Fast: answers with the thought emptied"}
+TITLES = {"slow": "Slow: thinks, then answers", "fast": "Fast: answers with an empty thought"}
 
 
 def facts(entries: Mapping[str, str]) -> str:
@@ -61,7 +61,7 @@ def facts(entries: Mapping[str, str]) -> str:
 
 def problem(message: str) -> str:
     """Why there is no answer."""
-    return f'<div class="card problem" role="alert"><h3>That did not work</h3><p>{_safe(message)}</p></div>'
+    return f'<div class="card problem" role="alert"><h3>Error</h3><p>{_safe(message)}</p></div>'
 
 
 def waiting(what: str) -> str:
@@ -73,7 +73,7 @@ def answers(found: View) -> str:
     """Both answers side by side, and the labels where the clip has some."""
     labels = ""
     if found.labels:
-        truth = ", ".join(found.truth) or "none of them is on this wheel"
+        truth = ", ".join(found.truth) or "not on this wheel"
         labels = f'<p class="soft">True words: {_safe(", ".join(found.labels))} ({found.wheel}: {_safe(truth)})</p>'
     return labels + f'<div class="answers">{"".join(map(_answer, found.answers))}</div>'
 
@@ -107,7 +107,7 @@ def _word(word: Word) -> str:
 def bars(found: View) -> str:
     """Log-confidence of every category, both forms; from the lowest value shown at the left to 0, certainty."""
     if not found.bars:
-        return '<div class="card soft">No confidence: neither answer has a word at which it could be read.</div>'
+        return '<div class="card soft">No confidence: neither answer contains a word.</div>'
     lowest = _lowest(found.bars)
     true = '<span class="soft">green name: true</span>' if found.truth else ""
     legend = "".join(f'<span><span class="key {form}"></span>{form}</span>' for form in FORMS)
@@ -116,7 +116,7 @@ def bars(found: View) -> str:
         for tick in _axis(lowest)
     )
     return (
-        f'<div class="card bars"><h3>Confidence of each category on {found.wheel}, where the answer begins</h3>'
+        f'<div class="card bars"><h3>Confidence of each category on {found.wheel}, at the start of the answer</h3>'
         f'<div class="legend">{legend}<span class="soft">● named by that answer</span>{true}</div>'
         + "".join(_bar(bar, lowest) for bar in found.bars)
         + f'<div class="axis"><span></span><div class="plot">{ticks}</div><span></span></div>'

@@ -13,7 +13,7 @@ from recipe.mer_r1.eval.rollout import Reply, TooLongError
 from recipe.mer_r1.method.wheel import EmotionWheels
 from verl_ext.data.demux import MediaError
 
-EMPTY = markup.waiting("Upload a clip with sound, add what is said if you know it, and press Answer.")
+EMPTY = markup.waiting("Upload a clip with sound, add the spoken words if you know them, and press Answer.")
 
 
 class Model(Protocol):
@@ -77,7 +77,7 @@ class Page:
             return EMPTY, ""
         found = view(results.replies, results.confidence or {}, results.labels, self.wheels, wheel)
         pending = results.confidence is None
-        return markup.answers(found), markup.waiting("Reading the confidences …") if pending else markup.bars(found)
+        return markup.answers(found), markup.waiting("Computing the confidences …") if pending else markup.bars(found)
 
     def choose(self, index: int | None) -> tuple[str | None, str]:
         """Video and subtitle of one of the shard's clips."""

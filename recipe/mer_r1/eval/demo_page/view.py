@@ -122,11 +122,11 @@ def _answer(form: str, reply: Reply, true: set[str], wheels: EmotionWheels, whee
 def _notes(reply: Reply, has_words: bool, well_formed: bool) -> list[str]:
     notes = []
     if not reply.finished:
-        notes.append(f"Cut off after {reply.tokens} tokens, the preset's max_response_length.")
+        notes.append(f"The response was cut off after {reply.tokens} tokens (max_response_length of the preset).")
     if not has_words:
-        notes.append("It holds no closed <answer> with words, so it names nothing.")
+        notes.append("The response has no closed <answer> with words, so it names no emotion.")
     elif not well_formed:
-        notes.append("It is not in the form <think>…</think><answer>…</answer>.")
+        notes.append("The response does not have the form <think>…</think><answer>…</answer>.")
     return notes
 
 

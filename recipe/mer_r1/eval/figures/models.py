@@ -13,9 +13,11 @@ _PANELS = {
     "R": ("(a) Recall", "percent", 1),
     "P": ("(b) Precision", "percent", 1),
     "truth": ("(c) Confidence on the truth", "log-probability, nats", 2),
-    "margin": ("(d) Confidence margin", "true less hard-negative categories, nats", 2),
+    "margin": ("(d) Confidence margin", "true − hard-negative categories, nats", 2),
 }
-_CAPTION = "Slow thinking. Thin lines: 95 % bootstrap intervals over clips; two models' may overlap and yet differ."
+_CAPTION = (
+    "Slow thinking. Thin lines: 95 % bootstrap intervals over clips; models can differ although intervals overlap."
+)
 
 
 def figure(entries: Sequence[Entry]) -> Picture | None:
@@ -32,7 +34,7 @@ def figure(entries: Sequence[Entry]) -> Picture | None:
     if len(models) < 2:
         return None
     if len(models) > len(STYLES):
-        raise ValueError(f"{len(models)} models in one picture; at most {len(STYLES)} can be told apart")
+        raise ValueError(f"{len(models)} models are too many for one figure; give at most {len(STYLES)}")
     corpora = list(dict.fromkeys(entry.corpus for entry in entries))
     panels = []
     for key, (title, unit, decimals) in _PANELS.items():

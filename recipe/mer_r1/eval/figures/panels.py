@@ -20,7 +20,7 @@ STYLES = (
     ("#444444", "X"),
 )
 SLOW, FAST = STYLES[0], STYLES[4][:1] + STYLES[1][1:]
-CAPTION = "Thin lines and brackets: 95 % bootstrap intervals over clips; bold: without zero."
+CAPTION = "Thin lines and brackets: 95 % bootstrap intervals over clips; bold: the interval excludes zero."
 _GREY = "#555555"
 _COLUMNS = 2
 _BELOW_INCHES = 0.52  # ticks and the unit

@@ -39,12 +39,12 @@ def write(found: dict[str, Picture], folder: Path) -> None:
 def markdown(found: dict[str, Picture], entries: Sequence[Entry]) -> str:
     """The files, and what is missing with the command that makes it."""
     files = ", ".join(f"{stem}.png" for stem in found) or "none"
-    text = ["### Figures", "", f"Drawn, each as .svg too: {files}.", ""]
+    text = ["### Figures", "", f"Files (each also as .svg): {files}.", ""]
     text += [f"- {line}" for entry in entries for line in _missing(entry)]
     if "figure_5" not in found:
-        text.append("- Figure 5 compares the slow answers of two models or more: name folders of another one")
+        text.append("- Figure 5 compares the slow answers of at least two models: give folders of another model")
     text.append(
-        "- Figure 7 is of training: `python -m recipe.mer_r1.curves NAME=RUN_DIR … --out figure_7.png` draws it"
+        "- Figure 7 shows training: draw it with `python -m recipe.mer_r1.curves NAME=RUN_DIR … --out figure_7.png`"
     )
     return "\n".join(text)
 
@@ -56,9 +56,9 @@ def _missing(entry: Entry) -> list[str]:
     where = f"{entry.row} on {TITLES.get(entry.corpus, entry.corpus)}"
     found = {mode: entry.folder.mode(mode) for mode in ("slow", "fast")}
     lines = [
-        f"Figures 3 and 8 lack {where}: no {mode} answers; `main_eval run … --mode slow,fast` makes them"
+        f"Missing in Figures 3 and 8: {where} has no {mode} answers; run `main_eval run … --mode slow,fast`"
         for mode, result in found.items()
         if result is None
     ]
     unread = dict.fromkeys(result.unread for result in found.values() if result and result.unread)
-    return lines + [f"Figures 3 and 5 (c, d) lack {where}: {reason}" for reason in unread]
+    return lines + [f"Missing in Figures 3 and 5 (c, d): {where}: {reason}" for reason in unread]

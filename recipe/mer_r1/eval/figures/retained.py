@@ -27,7 +27,7 @@ def figure(entries: Sequence[Entry]) -> Picture | None:
         return None
     models, corpora = (list(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
     if len(models) > len(STYLES):
-        raise ValueError(f"{len(models)} models in one picture; at most {len(STYLES)} can be told apart")
+        raise ValueError(f"{len(models)} models are too many for one figure; give at most {len(STYLES)}")
     series = [
         Series(model, style, [found.get((model, corpus)) for corpus in corpora])
         for model, style in zip(models, STYLES, strict=False)

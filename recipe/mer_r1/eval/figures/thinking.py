@@ -11,9 +11,9 @@ from recipe.mer_r1.eval.tables.entry import Entry
 
 _SCORES = {"R": "recall", "P": "precision", "F": "F1"}
 _PAIRED = {
-    "categories": ("(b) Emotion categories an answer", "mean over clips and wheels", 2),
+    "categories": ("(b) Emotion categories per answer", "mean over clips and wheels", 2),
     "truth": ("(c) Confidence on the truth", "log-probability, nats", 2),
-    "margin": ("(d) Confidence margin", "true less hard-negative categories, nats", 2),
+    "margin": ("(d) Confidence margin", "true − hard-negative categories, nats", 2),
 }
 
 
@@ -31,7 +31,7 @@ def figure(entries: Sequence[Entry]) -> Picture | None:
         Series(name, style, [percent(gap[key]) for gap in gaps])
         for (key, name), style in zip(_SCORES.items(), STYLES[1:], strict=False)
     ]
-    panels = [Panel("(a) Scores, fast less slow", "points", scores, zero=True)]
+    panels = [Panel("(a) Scores, fast − slow", "points", scores, zero=True)]
     for key, (title, unit, decimals) in _PAIRED.items():
         if any(key in gap for gap in gaps):
             panels.append(_paired(entries, key, title, unit, decimals))

@@ -74,7 +74,9 @@ class ReplyCache:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
-            raise InputError(f"{self._path}: another process is at work there; choose another --out") from None
+            raise InputError(
+                f"{self._path}: another process uses this file; wait for it, or choose another --out"
+            ) from None
         self._load()
         return self
 
@@ -90,7 +92,7 @@ class ReplyCache:
                 self._replies[key] = Reply(**entry)
             except (ValueError, KeyError, TypeError, AttributeError):
                 self._file.close()
-                raise InputError(f"{self._path}, line {number}: is no reply; remove the line") from None
+                raise InputError(f"{self._path}, line {number}: not a reply; remove the line") from None
 
     def get(self, request: Request) -> Reply | None:
         """The reply, if there was one."""

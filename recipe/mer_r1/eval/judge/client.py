@@ -97,7 +97,7 @@ class Client:
         try:
             import openai
         except ImportError as error:
-            raise InputError("asking a model needs the package openai: pip install -e '.[eval]'") from error
+            raise InputError("a model as judge or mapper needs the package openai: pip install -e '.[eval]'") from error
         self._openai, self._key = openai, key
         self._api = openai.AsyncOpenAI(base_url=endpoint, api_key=key, max_retries=0, timeout=policy.timeout_s)
         self._cache, self._limiter, self._policy = cache, limiter, policy
@@ -136,18 +136,20 @@ class Client:
             if asked_s is None:
                 await asyncio.sleep(self._policy.backoff(attempt))
             elif asked_s > self._policy.longest_hold_s:
-                reason += f"; it asks to wait {asked_s:.0f} s, over {self._policy.longest_hold_s:.0f} s"
+                reason += f"; the endpoint asks to wait {asked_s:.0f} s, over {self._policy.longest_hold_s:.0f} s"
                 raise self._finally_failed(reason)
             else:
                 self._limiter.hold(asked_s)  # it holds for everybody
                 await asyncio.sleep(asked_s)
-        raise self._finally_failed(f"{reason}; tried {self._policy.attempts} times")
+        raise self._finally_failed(f"{reason}; failed {self._policy.attempts} times")
 
     def _finally_failed(self, reason: str) -> Exception:
         self._failed_in_a_row += 1
         if self._failed_in_a_row < self._policy.failures_in_a_row:
             return AskError(reason)
-        return StopError(f"{self._failed_in_a_row} calls in a row had no reply ({reason}); the endpoint seems down")
+        return StopError(
+            f"{self._failed_in_a_row} calls in a row got no reply ({reason}); the endpoint seems to be down"
+        )
 
     async def _attempt(self, request: Request) -> Reply:
         """One call. Errors of the package are replaced, not chained: they hold the request with its header."""
@@ -162,7 +164,7 @@ class Client:
         except openai.APIConnectionError as error:
             cause = error.__cause__
             detail = f"{type(cause).__name__}: {cause}" if cause else str(error)
-            raise _Retriable(self._without_key(f"connection failed or broke off ({detail})")[:_SHOWN]) from None
+            raise _Retriable(self._without_key(f"the connection failed or was lost ({detail})")[:_SHOWN]) from None
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
 
@@ -171,7 +173,7 @@ class Client:
             body = _Body.model_validate_json(content)
         except ValidationError as error:
             shown = " ".join(content.decode(errors="replace").split())
-            reason = f"the reply is no chat completion ({error.errors()[0]['msg']}): {shown}"
+            reason = f"the reply is not a chat completion ({error.errors()[0]['msg']}): {shown}"
             raise _Retriable(self._without_key(reason)[:_SHOWN]) from None
         choice = body.choices[0]
         texts = (choice.message.content, choice.finish_reason, body.model)
@@ -183,7 +185,7 @@ class Client:
         # Cut after the key is out: half a key would not be recognised.
         reason = self._without_key(f"HTTP {status}: {' '.join(error.response.text.split())}")[:_SHOWN]
         if status in _NEVER:
-            return StopError(f"the endpoint refuses everything ({reason}); check --endpoint, the key and the models")
+            return StopError(f"the endpoint refuses all requests ({reason}); check --endpoint, the key and the models")
         if status in _TRY_AGAIN or status >= 500:
             return _Retriable(reason, retry_after(error.response.headers.get("retry-after")))
         return AskError(reason)

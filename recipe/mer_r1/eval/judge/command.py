@@ -1,12 +1,12 @@
-"""Judge the answers to MME-Emotion by a language model, in two calls an answer.
+"""Let a language model judge the answers to MME-Emotion, with two calls per answer.
 
     OPENAI_API_KEY=… python -m recipe.mer_r1.main_eval judge --answers slow.jsonl --shard test.parquet \\
         --clues DIR --endpoint URL --judge-model NAME
 
-Writes OUT/replies.jsonl as replies come, so that the same command goes on where it was; then OUT/verdicts.jsonl, a line
-an answer, and OUT/results.json. OUT is slow.judge beside slow.jsonl, where `main_eval report` looks, unless --out says
-otherwise. Exits with 1 where answers had no reply (the same command asks for them again), with 2 where the input is at
-fault or the endpoint refuses everything, and with 130 when interrupted.
+Writes each reply to OUT/replies.jsonl at once, so that the same command continues an interrupted run; then
+OUT/verdicts.jsonl, one line per answer, and OUT/results.json. The default OUT is slow.judge beside slow.jsonl, where
+`main_eval report` reads it. Exit code 1: some answers got no reply (run the same command again to ask again);
+2: the input is wrong or the endpoint refuses all requests; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -42,18 +42,24 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     )
     result.add_argument("--answers", required=True, type=Path, help="slow.jsonl or fast.jsonl of `main_eval run`")
     result.add_argument("--shard", required=True, type=Path, help="the shard that was answered")
-    result.add_argument("--media-root", type=Path, help="folder of the shard's relative paths; default: its own")
-    result.add_argument("--clues", required=True, nargs="+", type=Path, help="audio clue files, or folders of them")
+    result.add_argument(
+        "--media-root", type=Path, help="folder that the shard's relative paths start from; default: its own"
+    )
+    result.add_argument("--clues", required=True, nargs="+", type=Path, help="files with audio clues, or their folders")
     result.add_argument("--endpoint", required=True, help="base URL of an OpenAI-compatible server, such as …/v1")
     result.add_argument("--judge-model", required=True, help="the model that rates the steps; it must see images")
     result.add_argument("--extractor-model", help="the model that splits answers into steps; default: the judge")
-    result.add_argument("--key-env", default="OPENAI_API_KEY", metavar="NAME", help="variable that holds the key")
+    result.add_argument("--key-env", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with the key")
     result.add_argument(
         "--out", type=Path, help="folder for replies, verdicts and results.json; default: slow.judge beside slow.jsonl"
     )
-    result.add_argument("--concurrency", type=positive, default=8, help="answers at a time (default 8)")
-    result.add_argument("--requests-per-minute", type=positive, metavar="N", help="at most; default: no limit")
-    result.add_argument("--seed", type=int, help="sent with each request; default: none, as some endpoints refuse it")
+    result.add_argument(
+        "--concurrency", type=positive, default=8, help="number of answers judged at the same time (default 8)"
+    )
+    result.add_argument("--requests-per-minute", type=positive, metavar="N", help="limit; default: none")
+    result.add_argument(
+        "--seed", type=int, help="seed sent with each request; default: none (some endpoints refuse it)"
+    )
     result.add_argument("--limit", type=positive, help="only the first N answers")
     return result
 
@@ -68,13 +74,13 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval judge") -> None:
         print(f"{prog_name}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print(f"{prog_name}: interrupted; the same command goes on where it was", file=sys.stderr)
+        print(f"{prog_name}: interrupted; run the same command again to continue", file=sys.stderr)
         raise SystemExit(130) from None
     print(table(results))
     if failed := results.overall.n_failed:
         print(
-            f"{prog_name}: {failed} answers could not be judged and are in no score; {chosen.out / 'verdicts.jsonl'} "
-            "says why, and the same command tries them again",
+            f"{prog_name}: {failed} answers could not be judged and are not in the scores; see the reasons in "
+            f"{chosen.out / 'verdicts.jsonl'}, and run the same command again to retry them",
             file=sys.stderr,
         )
         raise SystemExit(1)

@@ -18,7 +18,7 @@ def check_endpoint(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError("--endpoint: not an http(s) URL such as https://host/v1")
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InputError("--endpoint: no user, password or query in the URL; the key comes from --key-env")
+        raise InputError("--endpoint: the URL must not contain a user, password or query; the key comes from --key-env")
     return url.rstrip("/")
 
 
@@ -30,9 +30,11 @@ def read_key(variable: str) -> str:
     """
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise InputError(f"{variable} is not set; it holds the endpoint's key (any word where none is asked for)")
+        raise InputError(
+            f"{variable} is not set; set it to the endpoint's key (to any word if the endpoint needs no key)"
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise InputError(f"{variable} holds characters that no key has")
+        raise InputError(f"{variable} contains characters that a key cannot have")
     return key
 
 

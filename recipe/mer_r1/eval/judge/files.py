@@ -30,13 +30,13 @@ def read_judged(answers: Path) -> Results | None:
     path = judge_folder(answers) / RESULTS
     if not path.is_file():
         return None
-    again = "run `main_eval judge` again, which asks for what is new alone"
+    again = "run `main_eval judge` again; it only asks about new answers"
     try:
         found = Results.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}; {again}") from error
     if found.answers_sha256 != hashlib.sha256(answers.read_bytes()).hexdigest():
-        raise InputError(f"{path}: is of other answers than {answers.name} holds now; {again}")
+        raise InputError(f"{path}: {answers.name} has changed since; {again}")
     return found
 
 
@@ -57,4 +57,4 @@ def read_verdicts(answers: Path) -> list[Verdict]:
         return [Verdict.model_validate_json(line) for line in path.read_bytes().split(b"\n") if line]
     except (OSError, ValidationError) as error:
         fault = first_fault(error) if isinstance(error, ValidationError) else error.strerror
-        raise InputError(f"{path}: {fault}; run `main_eval judge` again, which asks for nothing twice") from error
+        raise InputError(f"{path}: {fault}; run `main_eval judge` again; it asks nothing twice") from error

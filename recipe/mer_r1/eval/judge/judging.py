@@ -66,7 +66,7 @@ class Judge:
             reply = await self._ask(self.judge_model, messages)
             rating = read_scores(reply.text, len(steps), len(question.labels) if multi else None)
         except UnparseableError as error:
-            ended = "" if reply.finish in (None, "stop") else f"; the reply ended by {reply.finish!r}"
+            ended = "" if reply.finish in (None, "stop") else f"; the reply ended with {reply.finish!r}"
             return Verdict(**common, status="unparseable", steps=steps, reason=f"{error}{ended}")
         except (AskError, MediaError) as error:
             return Verdict(**common, status="failed", steps=steps, reason=str(error))

@@ -50,12 +50,12 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
             raise InputError(f"{where}: is not JSON ({error}); let `main_eval run` finish") from error
         wanted = {"index": int, "name": str, "labels": list, "response": str}
         if not isinstance(answer, dict) or any(type(answer.get(key)) is not kind for key, kind in wanted.items()):
-            raise InputError(f"{where}: needs {', '.join(wanted)}, as `main_eval run` writes them")
+            raise InputError(f"{where}: needs the keys {', '.join(wanted)}, as `main_eval run` writes them")
         if answer["index"] in answers:
-            raise InputError(f"{where}: row {answer['index']} is answered twice")
+            raise InputError(f"{where}: row {answer['index']} is answered twice; remove one of the lines")
         answers[answer["index"]] = answer
     if not answers:
-        raise InputError(f"{path}: holds no answers")
+        raise InputError(f"{path}: no answers in this file; run `main_eval run`")
     return [answers[index] for index in sorted(answers)]
 
 
@@ -73,7 +73,9 @@ def read_clues(paths: Iterable[Path]) -> dict[str, str]:
         for file in files:
             for name, clue in _clues(file):
                 if clues.setdefault(name, clue) != clue:
-                    raise InputError(f"{file}: another clue for {name!r} than before; give the files of one version")
+                    raise InputError(
+                        f"{file}: this clue for {name!r} differs from an earlier clue; give the files of one version"
+                    )
     return clues
 
 
@@ -87,7 +89,7 @@ def _clues(path: Path) -> Iterable[tuple[str, str]]:
     for number, item in enumerate(items, start=1):
         pair = [item.get(key) for key in ("video_id", "audio_clue")] if isinstance(item, dict) else []
         if len(pair) != 2 or not all(isinstance(value, str) for value in pair):
-            raise InputError(f"{path}, item {number}: needs the texts video_id and audio_clue")
+            raise InputError(f"{path}, item {number}: needs the strings video_id and audio_clue")
         yield clip_key(pair[0]), pair[1].strip()
 
 
@@ -111,7 +113,9 @@ def read_rows(shard: Path, media_root: Path | None = None) -> list[dict[str, Any
     table = read_table(shard, media_root)
     columns = ["videos", "reward_model", "extra_info"]
     if missing := [column for column in columns if column not in table.column_names]:
-        raise InputError(f"--shard {shard}: has no column {', '.join(missing)}; make shards with `python -m data_prep`")
+        raise InputError(
+            f"--shard {shard}: column {', '.join(missing)} is missing; make shards with `python -m data_prep`"
+        )
     return table.select(columns).to_pylist()
 
 
@@ -128,12 +132,16 @@ def join(
         row = rows[answer["index"]] if 0 <= answer["index"] < len(rows) else None
         truth = row and (row["extra_info"]["name"], row["reward_model"]["ground_truth"])
         if row is None or truth != (answer["name"], answer["labels"]):
-            raise InputError(f"row {answer['index']}, {answer['name']!r}: the shard has {truth}; give the answers' own")
+            raise InputError(
+                f"row {answer['index']}, {answer['name']!r}: the shard has {truth}; give the shard that was answered"
+            )
         task = row["extra_info"].get("group")
         if task not in TASKS:
-            raise InputError(f"row {answer['index']}: its group {task!r} is no task of MME-Emotion: {', '.join(TASKS)}")
+            raise InputError(
+                f"row {answer['index']}: its group {task!r} is not a task of MME-Emotion: {', '.join(TASKS)}"
+            )
         if not answer["labels"] or not row["videos"]:
-            raise InputError(f"row {answer['index']}, {answer['name']!r}: has no label or no video")
+            raise InputError(f"row {answer['index']}, {answer['name']!r}: the label or the video is missing")
         clue = clues.get(clip_key(answer["name"]))
         if not clue:
             unheard.append(answer["name"])

@@ -48,14 +48,14 @@ def read_steps(reply: str) -> list[str]:
     """
     blocks = _STEP_BLOCK.findall(reply)
     if not blocks or reply.count("<step>") != len(blocks) or reply.count("</step>") != len(blocks):
-        raise UnparseableError("tags <step> … </step> are missing or do not match")
+        raise UnparseableError("the tags <step> … </step> are missing or do not match")
     # Not splitlines: U+2028 inside a step is text.
     lines = [line.strip() for block in blocks for line in block.split("\n") if line.strip()]
     steps = []
     for number, line in enumerate(lines, start=1):
         found = _STEP_LINE.fullmatch(line)
         if not found or found[1] != str(number):
-            raise UnparseableError(f"line {number} of <step> is not 'Step {number}: …' but {line[:80]!r}")
+            raise UnparseableError(f"line {number} of <step> must be 'Step {number}: …', but is {line[:80]!r}")
         steps.append(found[2])
     if not steps:
         raise UnparseableError("<step> is empty")
@@ -75,7 +75,7 @@ def read_scores(reply: str, steps: int, labels: int | None = None) -> Rating:
     """
     blocks = _SCORE_BLOCK.findall(reply)
     if len(blocks) != 1 or reply.count("<score>") != 1 or reply.count("</score>") != 1:
-        raise UnparseableError("not exactly one <score> … </score>")
+        raise UnparseableError("the reply must contain exactly one <score> … </score>")
     items = _BETWEEN_SCORES.split(blocks[0].strip())
     if len(items) != steps:
         raise UnparseableError(f"{len(items)} scores for {steps} steps")
@@ -83,11 +83,11 @@ def read_scores(reply: str, steps: int, labels: int | None = None) -> Rating:
     for number, item in enumerate(items, start=1):
         found = _SCORE.fullmatch(item)
         if not found or found[1] != str(number):
-            raise UnparseableError(f"score {number} is not 'Step {number}: C/K' but {item[:80]!r}")
+            raise UnparseableError(f"score {number} must be 'Step {number}: C/K', but is {item[:80]!r}")
         whole = labels if labels is not None and number == steps else 1
         allowed = [f"{part}/{whole}" for part in range(whole + 1)]
         given = f"{found[2]}/{found[3]}"
         if given not in allowed:
-            raise UnparseableError(f"score {number} is {given}, which is none of {', '.join(allowed)}")
+            raise UnparseableError(f"score {number} is {given}, but must be one of {', '.join(allowed)}")
         scores.append(Fraction(int(found[2]), whole))
     return Rating(tuple(scores))

@@ -45,15 +45,15 @@ def read_sentiments(answers: Path) -> tuple[dict[str, str], Meta] | None:
         return None
     again = "run `main_eval sentiment` again"
     if not about.is_file():
-        raise InputError(f"{about}: no such file, so nobody knows who mapped {path.name}; {again}")
+        raise InputError(f"{about}: no such file, but {path.name} needs it; {again}")
     try:
         meta = Meta.model_validate_json(about.read_bytes())
     except ValidationError as error:
         raise InputError(f"{about}: {first_fault(error)}; {again}") from error
     if meta.answers_sha256 != hashlib.sha256(answers.read_bytes()).hexdigest():
-        raise InputError(f"{path}: is of other answers than {answers.name} holds now; {again}")
+        raise InputError(f"{path}: {answers.name} has changed since; {again}")
     # Without any reply the file is empty, which `read` refuses.
     found = read(Source(path, "text", predictions=True)) if meta.counts["n"] > meta.counts["n_failed"] else {}
     if len(found) + meta.counts["n_failed"] != meta.counts["n"]:
-        raise InputError(f"{path}: holds {len(found)} sentiments, {about.name} counts others; {again}")
+        raise InputError(f"{path}: the number of sentiments ({len(found)}) does not match {about.name}; {again}")
     return found, meta

@@ -77,7 +77,7 @@ def _cell(result: Result | None, unified: bool) -> float | None:
 
 
 def _part(result: Result) -> list[str]:
-    return [f"{result.n} of {result.n_shard} clips only"] if result.partial else []
+    return [f"only {result.n} of {result.n_shard} clips"] if result.partial else []
 
 
 def missing(cells: Mapping[str, float | None]) -> str:

@@ -40,7 +40,7 @@ def check(entries: Sequence[Entry]) -> None:
 def _faults(one: Entry, other: Entry) -> list[str]:
     same_row, same_corpus = one.row == other.row, one.corpus == other.corpus
     if same_row and same_corpus:
-        return [f"{one.row} on {one.corpus}: named twice"]
+        return [f"{one.row} on {one.corpus}: given twice"]
     where = f"{one.row} on {one.corpus} and {other.row} on {other.corpus}"
     faults = []
     for here, there in product(one.folder.results, other.folder.results):

@@ -15,7 +15,7 @@ _PAIRS = ("categories", "truth", "margin")
 def markdown(entries: Sequence[Entry]) -> str:
     """Differences of scores, and both modes' categories and confidences, of the entries that have gaps."""
     heads = ["ΔR", "ΔP", "ΔF1", *(f"{name}, slow → fast" for name in _PAIRS), "retained hits"]
-    text = ["### Fast less slow thinking", ""]
+    text = ["### Fast − slow thinking", ""]
     text += [f"| model | corpus | {' | '.join(heads)} |", "|---|---|" + "--:|" * len(heads)]
     for entry in entries:
         cells = [_signed(entry.folder.gaps.get(key)) for key in ("R", "P", "F")]
@@ -26,8 +26,9 @@ def markdown(entries: Sequence[Entry]) -> str:
         [
             *text,
             "",
-            "Δ and retained hits in percent, categories an answer and wheel, truth (confidence on the true categories) "
-            "and margin (Eq. 2) in nats; 95 % bootstrap intervals over clips in brackets, slow and fast paired.",
+            "Δ (fast − slow) and retained hits in percent; categories per answer and wheel; truth (confidence of the "
+            "true categories) and margin (Eq. 2) in nats. In brackets: 95 % bootstrap intervals over clips, slow and "
+            "fast paired.",
         ]
     )
 

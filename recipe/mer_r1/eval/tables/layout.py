@@ -91,7 +91,7 @@ def coverage(ours: Sequence[Line], table: PaperTable, columns: Mapping[str, Colu
         mode = row.mode or "slow"
         line = next((line for line in ours if line.labels[:2] == (row.experiment, mode)), None)
         absent = [column.title for key, column in wanted.items() if line is None or line.whole(key) is None]
-        state = "none here" if len(absent) == len(wanted) else f"missing {', '.join(absent)}" if absent else "all here"
+        state = "no results" if len(absent) == len(wanted) else f"missing {', '.join(absent)}" if absent else "complete"
         found.append(f"{row.name} ({row.experiment}), {mode}: {state}")
     return found
 
@@ -107,10 +107,10 @@ def markdown(table: Table) -> str:
         ]
         text.append(f"| {' | '.join([*line.labels, *cells])} |")
     if any(line.partial for line in table.lines):
-        text += ["", f"{_MARK} of a part of the clips; in no mean."]
+        text += ["", f"{_MARK} only a part of the clips; not in a mean."]
     text += _notes(table.lines)
     if table.coverage:
-        text += ["", "Of the paper's rows that can be trained here:", "", *(f"- {line}" for line in table.coverage)]
+        text += ["", "The paper's rows that this project can train:", "", *(f"- {line}" for line in table.coverage)]
     return "\n".join(text)
 
 

@@ -66,13 +66,13 @@ def _partial(result: Result, judged: Judged) -> frozenset[str]:
 def _notes(result: Result, judged: Judged) -> list[str]:
     notes = []
     if judged.overall.n < result.n_shard:
-        notes.append(f"no mean: {judged.overall.n} of {result.n_shard} rows judged only")
+        notes.append(f"no mean: only {judged.overall.n} of {result.n_shard} rows are judged")
     if absent := [task for task in TABLE_ORDER if task not in judged.tasks]:
         notes.append(f"no mean: {', '.join(absent)} missing")
     if judged.overall.n_failed:
         notes.append(
-            f"no mean: {judged.overall.n_failed} answers had no verdict; the same `main_eval judge` asks again"
+            f"no mean: {judged.overall.n_failed} answers have no verdict; run the same `main_eval judge` again"
         )
     if judged.overall.n_unparseable:
-        notes.append(f"{judged.overall.n_unparseable} of {judged.overall.n} verdicts unparseable")
+        notes.append(f"{judged.overall.n_unparseable} of {judged.overall.n} verdicts cannot be parsed")
     return notes

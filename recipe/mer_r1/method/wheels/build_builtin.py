@@ -74,13 +74,13 @@ def _nearest(families: dict[str, dict[str, str]], wheel_words: set[str]) -> dict
         anchors = [word for word in family["nearest"].split(", ") if word]
         if stray := [word for word in anchors if word not in wheel_words]:
             raise WheelError(
-                f"{SOURCE}, family {name}: {', '.join(stray)} stand on no wheel; `nearest` takes wheel words"
+                f"{SOURCE}, family {name}: {', '.join(stray)} are not on any wheel; `nearest` takes wheel words"
             )
         for word in family["words"].split(", "):
             found = nearest.setdefault(word, [word] if word in wheel_words else [])
             found.extend(anchor for anchor in anchors if anchor not in found)
     if homeless := wheel_words - nearest.keys():
-        raise WheelError(f"{SOURCE}: no family lists the wheel words {', '.join(sorted(homeless))}")
+        raise WheelError(f"{SOURCE}: the wheel words {', '.join(sorted(homeless))} are in no family")
     return nearest
 
 

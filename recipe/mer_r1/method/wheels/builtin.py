@@ -26,7 +26,7 @@ def load_builtin() -> WheelTable:
     except OSError as error:
         raise WheelError(
             f"{DATA / FROZEN}: the embedded wheels are missing from this installation; "
-            "install the project again, or make the file with `python -m recipe.mer_r1.method.wheels.build_builtin`"
+            "install the project again, or write the file with `python -m recipe.mer_r1.method.wheels.build_builtin`"
         ) from error
     data = json.loads(content)
     wheels = tuple(Wheel.from_rows([tuple(row) for row in rows], f"w{n}") for n, rows in data["wheels"].items())

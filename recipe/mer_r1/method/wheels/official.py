@@ -55,7 +55,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise WheelError(
-            f"{path}: cannot be read ({error.strerror}); a wheel folder holds {', '.join(FILES)}"
+            f"{path}: cannot be read ({error.strerror}); a wheel folder contains {', '.join(FILES)}"
         ) from error
 
 
@@ -91,7 +91,7 @@ def _wheel(path: Path, content: bytes) -> Wheel:
             continue  # spreadsheets often end in rows that look empty but are stored
         inner, middle = first or inner, second or middle
         if not (inner and middle and outer):
-            raise WheelError(f"{path}, row {number}: level3 is blank, or no level1 and level2 stand above it")
+            raise WheelError(f"{path}, row {number}: level3 is blank, or level1 and level2 are missing above it")
         rows.append((inner, middle, outer))
     return Wheel.from_rows(rows, str(path))
 

@@ -29,7 +29,7 @@ class Wheel:
     def from_rows(cls, rows: Sequence[Row], source: str) -> Wheel:
         """Index the rows in file order. Raises WheelError for an empty wheel; `source` is named in the message."""
         if not rows:
-            raise WheelError(f"{source}: the wheel is empty; a wheel has one row per level-3 word under its header")
+            raise WheelError(f"{source}: the wheel is empty; below the header it needs one row per level-3 word")
         level1: dict[str, str] = {}
         for inner, middle, outer in rows:
             level1[inner] = inner

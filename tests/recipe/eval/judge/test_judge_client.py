@@ -77,9 +77,9 @@ def test_a_fault_that_passes_costs_one_more_request(server, ask, fault):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("half", "broke off"),
-        ("not_json", "no chat completion"),
-        ("wrong_shape", "no chat completion"),
+        ("half", "was lost"),
+        ("not_json", "not a chat completion"),
+        ("wrong_shape", "not a chat completion"),
         ("broken", "HTTP 500"),
         ("hang", "no reply within 0.4 s"),
     ],
@@ -89,7 +89,7 @@ def test_a_fault_that_stays_is_given_up_with_its_reason(server, ask, fault, reas
     (error,) = ask("happy")
     assert type(error) is AskError
     assert reason in str(error)
-    assert "tried 3 times" in str(error)
+    assert "failed 3 times" in str(error)
     assert KEY not in str(error)
     assert len(server.requests) == 3
     server.misbehave = lambda body, nth: None

@@ -119,7 +119,7 @@ def test_an_answer_without_reply_is_counted_told_and_asked_for_again(server, cas
     assert case.results()["tasks"]["SA"]["strict"] is None
     failed = case.verdicts()[4]
     assert failed["status"] == "failed"
-    assert "broke off" in failed["reason"]
+    assert "was lost" in failed["reason"]
     assert failed["steps"] == ["positive"]
     assert "1 answers could not be judged" in capsys.readouterr().err
     asked = len(server.requests)
@@ -134,7 +134,7 @@ def test_a_reply_that_was_cut_is_unparseable_and_not_asked_for_again(server, cas
     for _ in range(2):
         main_eval.main(case.arguments(server.url, "--limit", "1"))
         assert case.verdicts()[0]["status"] == "unparseable"
-        assert "ended by 'length'" in case.verdicts()[0]["reason"]
+        assert "ended with 'length'" in case.verdicts()[0]["reason"]
     assert len(server.requests) == 2
 
 

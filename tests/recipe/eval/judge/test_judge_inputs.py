@@ -29,11 +29,11 @@ def test_answers_are_read_in_the_shards_order(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "holds no answers"),
+        ([], "no answers in this file"),
         ([ANSWER, ANSWER], "answered twice"),
-        ([{**ANSWER, "index": True}], "needs index"),
-        ([{**ANSWER, "response": None}], "needs index"),
-        ([[]], "needs index"),
+        ([{**ANSWER, "index": True}], "needs the keys index"),
+        ([{**ANSWER, "response": None}], "needs the keys index"),
+        ([[]], "needs the keys index"),
     ],
 )
 def test_other_answers_are_refused(tmp_path, lines, message):
@@ -62,7 +62,7 @@ def test_clues_of_a_folder_and_a_file(tmp_path):
     (tmp_path / "b.json").write_text(json.dumps([item, {"video_id": "A/y.wav", "audio_clue": "low"}]))
     assert read_clues([tmp_path / "in", tmp_path / "b.json"]) == {"A/x": "loud", "A/y": "low"}
     (tmp_path / "b.json").write_text(json.dumps([{**item, "audio_clue": "low"}]))
-    with pytest.raises(InputError, match="another clue for 'A/x'"):
+    with pytest.raises(InputError, match="this clue for 'A/x' differs"):
         read_clues([tmp_path / "in", tmp_path / "b.json"])
 
 
@@ -83,10 +83,10 @@ def test_an_answer_gets_its_row_and_clue():
     [
         ({"index": 1}, {}, {"A/x": "loud"}, "the shard has None"),
         ({"index": -1}, {}, {"A/x": "loud"}, "the shard has None"),
-        ({"name": "A/y"}, {}, {"A/y": "loud"}, "give the answers' own"),
-        ({"labels": ["sad"]}, {}, {"A/x": "loud"}, "give the answers' own"),
-        ({}, {"extra_info": {"name": "A/x", "group": ""}}, {"A/x": "loud"}, "no task of MME-Emotion"),
-        ({}, {"videos": []}, {"A/x": "loud"}, "no label or no video"),
+        ({"name": "A/y"}, {}, {"A/y": "loud"}, "give the shard that was answered"),
+        ({"labels": ["sad"]}, {}, {"A/x": "loud"}, "give the shard that was answered"),
+        ({}, {"extra_info": {"name": "A/x", "group": ""}}, {"A/x": "loud"}, "is not a task of MME-Emotion"),
+        ({}, {"videos": []}, {"A/x": "loud"}, "the label or the video is missing"),
         ({}, {}, {}, "1 clips have no audio clue"),
         ({}, {}, {"A/x": ""}, "1 clips have no audio clue"),
     ],

@@ -121,10 +121,10 @@ def test_a_folder_is_mapped_mode_by_mode_beside_its_answers(tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_mapped(tmp_path, capsys):
     exits_with(2, ["sentiment", "--answers", tmp_path, "--mapper", "lexicon"])
-    assert "holds no answers (slow.jsonl, fast.jsonl" in capsys.readouterr().err
+    assert "no answers in this folder (slow.jsonl, fast.jsonl" in capsys.readouterr().err
     write_answers(tmp_path / "slow.jsonl", ANSWERS)
     exits_with(2, ["sentiment", "--answers", tmp_path, "--out", tmp_path / "x.jsonl", "--mapper", "lexicon"])
-    assert "--out is for one file" in capsys.readouterr().err
+    assert "--out needs one file" in capsys.readouterr().err
     exits_with(2, ["sentiment", "--answers", tmp_path / "no.jsonl", "--mapper", "lexicon"])
     assert "no such file" in capsys.readouterr().err
 
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_mapped(tmp_path, capsys):
     [
         ("x.csv", ["--mapper", "lexicon"], "must end in .jsonl"),
         ("slow.jsonl", ["--mapper", "lexicon"], "file of the answers"),
-        ("x.jsonl", ["--mapper", "lexicon", "--model", "m"], "--model has no meaning"),
+        ("x.jsonl", ["--mapper", "lexicon", "--model", "m"], "--model cannot be used with --mapper lexicon"),
         ("x.jsonl", ["--mapper", "llm", "--model", "m"], "needs --endpoint and --model"),
     ],
 )
