@@ -278,3 +278,9 @@ def test_a_base_that_is_none_is_named(tmp_path):
     (tmp_path / FILE).write_text("not a base " * 100)
     with pytest.raises(ValueError, match="remove it"):
         Results(tmp_path / FILE, "1")
+
+
+def test_the_page_has_every_kind_of_verdict_in_its_own_words():
+    page = (Path(__file__).parents[2] / "docs" / "check.md").read_text(encoding="utf-8")
+    table = [f"| `{kind}` | {severity} | {meaning} |" for kind, (severity, meaning) in KINDS.items()]
+    assert "\n".join(table) in page
