@@ -21,7 +21,7 @@ help: ## show this list
 
 setup: $(STAMP) ## make .venv with the CPU profile (a second call does nothing)
 
-$(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/platform/torchvision_mend.py
+$(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt setup.py verl_ext/install.py verl_ext/platform/torchvision_fix.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; choose it with make PYTHON=…"; exit 1; }
 	@rm -f $@
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

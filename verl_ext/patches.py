@@ -1,4 +1,4 @@
-"""The few places where verl 0.9.1 and vLLM 0.28.0 offer no registry. Each patch says what it mends.
+"""The few places where verl 0.9.1 and vLLM 0.28.0 offer no registry. Each patch says what it fixes.
 
 A patch waits for its module (``wrapt.when_imported``): importing verl stays as fast as it was. Every entry of
 ``PATCHES`` has a test that fails once the release no longer needs it (``tests/verl_ext/test_patches.py``).
@@ -26,18 +26,18 @@ _LOG_PROB_ROWS = 1024
 
 @dataclass(frozen=True)
 class Patch:
-    """One mend.
+    """One fix.
 
     Attributes:
         name: as the start-up report prints it.
         module: the module that is changed, once it has been imported.
-        mends: the problem, for the report and the docs.
+        fixes: the problem, for the report and the docs.
         apply: changes the module.
     """
 
     name: str
     module: str
-    mends: str
+    fixes: str
     apply: Callable[[ModuleType], None]
 
 

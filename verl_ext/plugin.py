@@ -40,7 +40,7 @@ def report() -> list[str]:
     if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
         lines.append("platform: cpu (FSDP2 over gloo, vLLM's CPU build); engine: language_model on cpu")
     lines.append("model: Qwen2.5-Omni Thinker (transformers: AutoModelForImageTextToText; vLLM: OmniThinker)")
-    lines += [f"patch: {patch.name} ({patch.module}): {patch.mends}" for patch in patches.VERL_PATCHES]
+    lines += [f"patch: {patch.name} ({patch.module}): {patch.fixes}" for patch in patches.VERL_PATCHES]
     return lines
 
 

@@ -58,7 +58,7 @@ def test_every_fault_names_its_place_and_the_way_out(made):
             assert fault.name == clip.name
             assert str(folder) in fault.message
             assert clip.name in fault.message or "row" in fault.message
-            assert any(way in fault.message for way in ("mend", "fill", "add", "remove", "rename", "save"))
+            assert any(way in fault.message for way in ("fix", "fill", "add", "remove", "rename", "save"))
 
 
 def test_shards_are_built_from_it(made, tmp_path_factory):

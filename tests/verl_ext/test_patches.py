@@ -1,6 +1,6 @@
 """Every patch is still needed, and works: the libraries as released beside the libraries with the plugin.
 
-A test of the first kind fails once a release mends its own problem; the patch can then go.
+A test of the first kind fails once a release fixes its own problem; the patch can then go.
 """
 
 import json
@@ -55,8 +55,8 @@ def test_every_patch_is_tested_here():
 
 
 def test_every_patch_names_the_release_that_it_mends():
-    assert all("verl 0.9.1" in patch.mends for patch in patches.VERL_PATCHES)
-    assert all("vLLM 0.28.0" in patch.mends for patch in VLLM_PATCHES)
+    assert all("verl 0.9.1" in patch.fixes for patch in patches.VERL_PATCHES)
+    assert all("vLLM 0.28.0" in patch.fixes for patch in VLLM_PATCHES)
 
 
 # -- verl --------------------------------------------------------------------------------------------------------------

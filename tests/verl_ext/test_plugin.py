@@ -35,7 +35,7 @@ def test_the_report_names_versions_platform_model_and_every_patch(plugin):
     assert any(line.startswith("platform: cpu") for line in lines)
     assert any("Qwen2.5-Omni" in line for line in lines)
     for patch in VERL_PATCHES:
-        assert f"patch: {patch.name} ({patch.module}): {patch.mends}" in lines
+        assert f"patch: {patch.name} ({patch.module}): {patch.fixes}" in lines
 
 
 @pytest.mark.parametrize("policy", ["auto", "AUTO", "verl_ext", "other, verl_ext"])

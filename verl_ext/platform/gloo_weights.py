@@ -7,7 +7,7 @@ each tensor over gloo, from the actor's rank 0 to every rollout worker, and is f
     actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module=verl_ext.platform.gloo_weights
 
 Names, shapes and dtypes travel through the group's TCP store. A group lives for one update, so nothing has to be
-mended when a worker was replaced in between.
+fixed when a worker was replaced in between.
 """
 
 from __future__ import annotations

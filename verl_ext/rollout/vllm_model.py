@@ -1,6 +1,6 @@
 """vLLM's Qwen2.5-Omni Thinker with transformers' positions and transformers' order of audio in video.
 
-What it mends, both for audio in video only:
+What it fixes, both for audio in video only:
 
 * vLLM 0.28.0 starts the interleaved positions at ``<|audio_bos|>``, one token early (``get_mrope_input_positions``);
   log-probs are then off by 1e-3 to 5e-3. Here both sides ask :class:`verl_ext.models.rope.OmniRope`.

@@ -1,1 +1,1 @@
-"""Can this machine run a job? Named checks, each with what was seen and how to mend it."""
+"""Can this machine run a job? Named checks, each with what was seen and how to fix it."""

@@ -21,24 +21,24 @@ class Outcome:
     Attributes:
         status: failed: the job cannot run; warning: it can, but something is missing that others need.
         seen: one line.
-        mend: one line, "" where there is nothing to mend.
+        fix: one line, "" where there is nothing to fix.
     """
 
     status: Status
     seen: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(seen: str) -> Outcome:
     return Outcome("ok", seen)
 
 
-def warning(seen: str, mend: str) -> Outcome:
-    return Outcome("warning", seen, mend)
+def warning(seen: str, fix: str) -> Outcome:
+    return Outcome("warning", seen, fix)
 
 
-def failed(seen: str, mend: str) -> Outcome:
-    return Outcome("failed", seen, mend)
+def failed(seen: str, fix: str) -> Outcome:
+    return Outcome("failed", seen, fix)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Result:
     name: str
     status: Status
     seen: str
-    mend: str
+    fix: str
 
     def as_dict(self) -> dict[str, str]:
         return asdict(self)
@@ -106,7 +106,7 @@ def run(check: Check, subject: Subject, composes: bool) -> Result:
             outcome = check.function(subject)
     except (Exception, SystemExit) as error:  # SystemExit: what preflight and the plugin stop a run with
         outcome = failed(f"{type(error).__name__}: {error}", "the doctor does not know this error")
-    return Result(check.name, outcome.status, one_line(outcome.seen), one_line(outcome.mend))
+    return Result(check.name, outcome.status, one_line(outcome.seen), one_line(outcome.fix))
 
 
 def one_line(text: str) -> str:
@@ -115,5 +115,5 @@ def one_line(text: str) -> str:
 
 def of_message(message: str) -> Outcome:
     """A failure out of a preflight message: its first sentence is what was seen, the rest is the way out."""
-    seen, _, mend = one_line(message).partition(". ")
-    return failed(seen, mend or "see the message")
+    seen, _, fix = one_line(message).partition(". ")
+    return failed(seen, fix or "see the message")

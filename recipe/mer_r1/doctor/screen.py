@@ -23,8 +23,8 @@ def show(results: Sequence[Result], preset: str, console: Console) -> None:
     for result in results:
         mark, style = _MARKS[result.status]
         text = Text(result.seen)
-        if result.mend:
-            text.append(f"\n→ {result.mend}", style="cyan")
+        if result.fix:
+            text.append(f"\n→ {result.fix}", style="cyan")
         table.add_row(Text(mark, style), Text(result.name, style), text)
     console.print(table)
     counts = {status: sum(result.status == status for result in results) for status in _MARKS}
@@ -38,7 +38,7 @@ def show(results: Sequence[Result], preset: str, console: Console) -> None:
 
 
 def as_json(results: Sequence[Result], preset: str) -> str:
-    """``{"preset", "runs", "checks": [{"name", "status", "seen", "mend"}]}``."""
+    """``{"preset", "runs", "checks": [{"name", "status", "seen", "fix"}]}``."""
     found = {"preset": preset, "runs": runs(results), "checks": [result.as_dict() for result in results]}
     return json.dumps(found, indent=1, ensure_ascii=False)
 

@@ -36,8 +36,8 @@ def check_libraries(_: Subject) -> Outcome:
     try:
         found = check_versions() | {"torch": metadata.version("torch")}
     except UnknownVersionError as error:
-        problems, _, mend = str(error).partition("\n")
-        return failed(problems.removeprefix("verl_ext: "), mend)
+        problems, _, fix = str(error).partition("\n")
+        return failed(problems.removeprefix("verl_ext: "), fix)
     except metadata.PackageNotFoundError:
         return failed("torch is not installed", INSTALL)
     return ok(", ".join(f"{name} {version}" for name, version in found.items()))
@@ -58,8 +58,8 @@ def check_plugin(_: Subject) -> Outcome:
     try:
         plugin.require()
     except SystemExit as error:
-        seen, _, mend = str(error).partition(": ")
-        return failed(seen, mend)
+        seen, _, fix = str(error).partition(": ")
+        return failed(seen, fix)
     return ok(f"{' and '.join(ENTRY_POINTS)}; {len(patches.VERL_PATCHES)} patches for verl")
 
 

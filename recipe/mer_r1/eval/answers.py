@@ -1,4 +1,4 @@
-"""Reads a folder of `main_eval run` without changing it; half a file is an error here, not something to mend."""
+"""Reads a folder of `main_eval run` without changing it; half a file is an error here, not something to fix."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def check(folder: Path, preset: str) -> bool:
     launch.prepare_environment(subject.preset.device, str(folder))
     outcomes = [check_keys(folder), check_agreement(subject)]
     for outcome in outcomes:
-        print(f"{outcome.status}: {outcome.seen}" + (f" ({outcome.mend})" if outcome.mend else ""), flush=True)
+        print(f"{outcome.status}: {outcome.seen}" + (f" ({outcome.fix})" if outcome.fix else ""), flush=True)
     return all(outcome.status == "ok" for outcome in outcomes)
 
 

@@ -136,7 +136,7 @@ def run(config: DictConfig) -> Path | None:
     """
     from verl.utils import distributed
 
-    # On a CPU verl's first function names one backend twice; the plugin mends the second.
+    # On a CPU verl's first function names one backend twice; the plugin fixes the second.
     on_cpu = config.trainer.device == "cpu"
     start = distributed.initialize_global_process_group_ray if on_cpu else distributed.initialize_global_process_group
     start()

@@ -80,11 +80,11 @@ def test_json_has_every_check_on_one_line_each(capsys, tmp_path):
     assert len(checks) == len(found["checks"])
     assert [name for name in checks if not name.startswith("extra ")] == NAMES
     for check in checks.values():
-        assert set(check) == {"name", "status", "seen", "mend"}
+        assert set(check) == {"name", "status", "seen", "fix"}
         assert check["status"] in ("ok", "warning", "failed")
         assert check["seen"]
-        assert "\n" not in check["seen"] + check["mend"]
-        assert bool(check["mend"]) == (check["status"] != "ok"), check
+        assert "\n" not in check["seen"] + check["fix"]
+        assert bool(check["fix"]) == (check["status"] != "ok"), check
     assert [name for name, check in checks.items() if check["status"] == "failed"] == ["wheels"]
 
 

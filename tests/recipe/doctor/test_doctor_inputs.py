@@ -31,7 +31,7 @@ def test_a_preset_that_does_not_exist():
     outcome = inputs.check_preset(Subject("nobody"))
     assert outcome.status == "failed"
     assert "nobody" in outcome.seen
-    assert "tiny" in outcome.mend
+    assert "tiny" in outcome.fix
     assert inputs.check_preset(Subject("tiny")).status == "ok"
 
 
@@ -104,7 +104,7 @@ def test_without_espeak_a_warning(monkeypatch):
 
 def test_a_presets_model_may_not_exist_yet_but_a_named_one_must(tmp_path):
     outcome = inputs.check_model(subject(f"preset.model_path={tmp_path}/none"))
-    assert (outcome.status, "main_sft" in outcome.mend) == ("warning", True)
+    assert (outcome.status, "main_sft" in outcome.fix) == ("warning", True)
     assert model(tmp_path / "none").status == "failed"
 
 

@@ -19,7 +19,7 @@ def test_cpu_presets_need_no_gpu():
 def test_a_cuda_preset_on_a_machine_told_to_be_a_cpu():
     outcome = machine.check_gpus(subject("preset.device=cuda"))
     assert outcome.status == "failed"
-    assert "VERL_PLATFORM" in outcome.mend
+    assert "VERL_PLATFORM" in outcome.fix
 
 
 @pytest.mark.parametrize(("built_for", "said"), [(None, "built without CUDA"), ("13.0", "needs 4096 devices")])
@@ -52,7 +52,7 @@ def test_shared_memory_that_does_not_hold_the_buckets():
     outcome = machine.check_shared_memory(subject("preset.rollout.weight_bucket_mb=1000000000"))
     assert outcome.status == "failed"
     assert "the run needs 2000000512 MiB" in outcome.seen
-    assert "weight_bucket_mb" in outcome.mend
+    assert "weight_bucket_mb" in outcome.fix
     assert machine.check_shared_memory(subject()).status == "ok"
 
 

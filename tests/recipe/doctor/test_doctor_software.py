@@ -40,14 +40,14 @@ def test_a_release_that_was_never_tried(monkeypatch):
     outcome = software.check_libraries(TINY)
     assert outcome.status == "failed"
     assert "verl" in outcome.seen
-    assert "KNOWN" in outcome.mend
+    assert "KNOWN" in outcome.fix
 
 
 def test_a_plugin_that_verl_is_told_to_leave_out(monkeypatch):
     monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "another")
     outcome = software.check_plugin(TINY)
     assert outcome.status == "failed"
-    assert "VERL_USE_EXTERNAL_PLUGINS" in outcome.mend
+    assert "VERL_USE_EXTERNAL_PLUGINS" in outcome.fix
 
 
 def test_a_plugin_that_vllm_is_told_to_leave_out(monkeypatch):
@@ -90,7 +90,7 @@ def test_extras_come_from_the_metadata_and_fail_where_the_device_needs_them(proj
     outcome = software.check_packages(extra, TINY, device)
     assert outcome.status == status
     assert said in outcome.seen
-    assert bool(outcome.mend) == (status != "ok")
+    assert bool(outcome.fix) == (status != "ok")
 
 
 def test_every_extra_of_the_metadata_has_a_check(project):

@@ -166,7 +166,7 @@ def test_a_broken_folder_is_refused_by_name(tmp_path, harm, message):
     harmed = {path: path.read_bytes() for path in folder.glob("*.json*")}
     with pytest.raises(InputError, match=message):
         scored(folder)
-    # `run` mends its files when it goes on; a reader must not.
+    # `run` fixes its files when it goes on; a reader must not.
     assert {path: path.read_bytes() for path in folder.glob("*.json*")} == harmed
 
 

@@ -41,7 +41,7 @@ def test_the_number_of_known_words(official):
 
 
 def test_fear_under_both_rule_sets(official):
-    """The first revision takes fear for a form of fearless, and brave comes before fearful; the later one mended it."""
+    """The first revision takes fear for a form of fearless, and brave comes before fearful; the later one fixed it."""
     expected = {
         "mer2025": ["scared", "happy", "joyful", "genius", "joyful"],
         "mer2026": ["scared", "fearful", "scared", "fear", "scared"],

@@ -1,4 +1,4 @@
-"""The mend declares what a CUDA torchvision lacks beside a CPU torch, and is silent everywhere else."""
+"""The fix declares what a CUDA torchvision lacks beside a CPU torch, and is silent everywhere else."""
 
 import os
 import subprocess
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from verl_ext.platform import torchvision_mend
+from verl_ext.platform import torchvision_fix
 
-MEND = Path(torchvision_mend.__file__)
+FIX = Path(torchvision_fix.__file__)
 FAKE_TORCH = """
 DEFINED = []
 class Library:
@@ -41,7 +41,7 @@ def run(code, *paths):
 
 @pytest.fixture
 def packages(tmp_path):
-    """A function that writes a fake torchvision; returns the folder that holds it, a fake torch and the mend."""
+    """A function that writes a fake torchvision; returns the folder that holds it, a fake torch and the fix."""
 
     def write(torchvision):
         for name, files in {"torch": {"__init__": FAKE_TORCH}, "torchvision": {"part": PART}}.items():
@@ -49,7 +49,7 @@ def packages(tmp_path):
             for file, text in files.items():
                 (tmp_path / name / f"{file}.py").write_text(text)
         (tmp_path / "torchvision" / "__init__.py").write_text(torchvision)
-        (tmp_path / "mend.py").write_text(MEND.read_text())
+        (tmp_path / "fix.py").write_text(FIX.read_text())
         return tmp_path
 
     return write
@@ -58,53 +58,53 @@ def packages(tmp_path):
 def test_a_torchvision_without_its_operators_fails_unaided_and_imports_with_the_mend(packages):
     folder = packages(BROKEN)
     assert run("import torchvision", folder)[1] == "RuntimeError: operator torchvision::nms does not exist"
-    code = "import mend, torchvision, torch; print(torch.DEFINED, torchvision.part.loads)"
+    code = "import fix, torchvision, torch; print(torch.DEFINED, torchvision.part.loads)"
     assert run(code, folder) == ("['nms', 'qnms'] ['whole']", "")
 
 
 def test_a_whole_torchvision_is_left_alone(packages):
     folder = packages("from torchvision import part\npart.loads.append('whole')")
-    code = "import mend, torchvision, sys; print('torch' in sys.modules, torchvision.part.loads)"
+    code = "import fix, torchvision, sys; print('torch' in sys.modules, torchvision.part.loads)"
     assert run(code, folder) == ("False ['whole']", "")
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('operator aten::nms')", "ImportError('libcudart.so.13')"])
 def test_another_error_passes_through(error, packages):
     folder = packages(f"raise {error}")
-    assert run("import torchvision", folder) == run("import mend, torchvision", folder)
+    assert run("import torchvision", folder) == run("import fix, torchvision", folder)
 
 
 def test_without_torchvision_nothing_changes(tmp_path):
-    (tmp_path / "mend.py").write_text(MEND.read_text())
-    assert run("import mend, torchvision", tmp_path)[1] == "ModuleNotFoundError: No module named 'torchvision'"
+    (tmp_path / "fix.py").write_text(FIX.read_text())
+    assert run("import fix, torchvision", tmp_path)[1] == "ModuleNotFoundError: No module named 'torchvision'"
 
 
 def test_a_second_copy_adds_no_second_finder(tmp_path):
-    for name in ("mend", "again"):
-        (tmp_path / f"{name}.py").write_text(MEND.read_text())
-    code = "import sys; n = len(sys.meta_path); import mend, again; mend.install(); print(len(sys.meta_path) - n)"
+    for name in ("fix", "again"):
+        (tmp_path / f"{name}.py").write_text(FIX.read_text())
+    code = "import sys; n = len(sys.meta_path); import fix, again; fix.install(); print(len(sys.meta_path) - n)"
     assert run(code, tmp_path) == ("1", "")
 
 
 def test_the_mend_imports_the_standard_library_alone(tmp_path):
     """It runs at the start of every interpreter of the environment."""
-    (tmp_path / "mend.py").write_text(MEND.read_text())
+    (tmp_path / "fix.py").write_text(FIX.read_text())
     code = (
-        "import sys; before = set(sys.modules); import mend\n"
+        "import sys; before = set(sys.modules); import fix\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}; print(new - sys.stdlib_module_names)"
     )
-    assert run(code, tmp_path) == ("{'mend'}", "")
+    assert run(code, tmp_path) == ("{'fix'}", "")
 
 
 @pytest.mark.seam
 def test_the_installed_torchvision_needs_the_mend_and_imports_with_it(tmp_path):
     site_packages = sysconfig.get_path("purelib")
-    (tmp_path / "mend.py").write_text(MEND.read_text())
+    (tmp_path / "fix.py").write_text(FIX.read_text())
     use = "import torchvision; print(torchvision.__version__, torchvision.ops.boxes.__name__)"
     unaided, error = run(use, tmp_path, site_packages)
-    aided, left = run(f"import mend; {use}", tmp_path, site_packages)
+    aided, left = run(f"import fix; {use}", tmp_path, site_packages)
     assert aided.endswith("torchvision.ops.boxes"), left
     if unaided:
         assert unaided == aided
-        pytest.skip("torchvision imports unaided here; the mend changed nothing")
-    assert error == f"RuntimeError: {torchvision_mend._MISSING}"
+        pytest.skip("torchvision imports unaided here; the fix changed nothing")
+    assert error == f"RuntimeError: {torchvision_fix._MISSING}"

@@ -1,6 +1,6 @@
 """Lets a torchvision wheel built for CUDA be imported beside a CPU build of torch.
 
-What it mends: torchvision 0.28 declares meta kernels for ``torchvision::nms`` at import, but its compiled library,
+What it fixes: torchvision 0.28 declares meta kernels for ``torchvision::nms`` at import, but its compiled library,
 which would define that operator, cannot load beside a CPU torch: ``operator torchvision::nms does not exist``. Nothing
 here calls ``nms``; declaring the two schemas is enough. On a machine where torchvision imports, this does nothing.
 
