@@ -44,6 +44,7 @@ SETTINGS = {
     # What is reported as score; the terms of Eq. 12 train.
     "mer_r1.reward": {"f1": 1.0, "format": 1.0},
     "mer_r1.max_missing_share": 0.0,
+    "mer_r1.min_thought_tokens": 0,
     # Eq. 8: fast thinking is the thought emptied. Training samples the slow form alone; validation answers in both.
     "data.response_prefixes": {"train": {"slow": ""}, "val": {"slow": "", "fast": "<think></think><answer>"}},
     "data.form": "think_answer",
@@ -56,7 +57,8 @@ SETTINGS = {
     "reward.reward_manager.module.path": "pkg://recipe.mer_r1.training.reward_manager",
     "actor_rollout_ref.rollout.agent.default_agent_loop": "omni_agent",
 }
-RUNS = ("preset=tiny", "preset=smol", "preset=omni3b", "preset=omni7b", "mode=colocate_async", "mode=separate_async")
+PRESETS = ("preset=tiny", "preset=smol", "preset=omni3b", "preset=omni7b", "cluster=h100_1x1_lora")
+RUNS = (*PRESETS, "mode=colocate_async", "mode=separate_async")
 
 
 @pytest.fixture(scope="module", params=RUNS)

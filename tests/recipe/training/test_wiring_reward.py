@@ -20,7 +20,7 @@ def scored(tiny):
     from recipe.mer_r1.training.reward_manager import EmotionRewardManager
 
     def score(*texts, labels, prefix="", reward=REWARD, behind="", form="think_answer"):
-        config = {"mer_r1": {"wheels": {"folder": None}, "form": form, "reward": reward}}
+        config = {"mer_r1": {"wheels": {"folder": None}, "form": form, "reward": reward, "min_thought_tokens": 0}}
         manager = EmotionRewardManager(OmegaConf.create(config), tiny, None)
         rows = [[*tiny.encode(text, add_special_tokens=False), tiny.eos_token_id] for text in texts]
         behind = tiny.encode(behind, add_special_tokens=False)

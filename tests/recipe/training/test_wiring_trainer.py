@@ -38,6 +38,7 @@ SIGNALS = {
     "q_0_0": {"recall": 0.3, "precision": 0.9, "f1": 0.4, "format": 1.0, "f1_first": 0.2},
     "q_1_0": {"recall": 0.5, "precision": 0.1, "f1": 0.6, "format": 1.0, "f1_first": 0.7},
 }
+THOUGHT_TOKENS = {"p_0_0": 20, "p_1_0": 0, "p_2_0": 4, "q_0_0": 5, "q_1_0": 9}
 CONFIDENCE = {  # from TABLE: the mean Δ of right words, and less that of wrong ones
     "p_0_0": {"calib_pos": 1.0, "calib_neg": NAN},
     "p_1_0": {"calib_pos": 0.5, "calib_neg": -0.25},
@@ -79,7 +80,10 @@ def made(patch, tokenizer, folder, *overrides):
     estimator.register(config)
     store = Store(patch)
     of_answer = {"wheels": 5, "num_words": 2, "truth": "w1/happy", "predicted": "w1/happy w1/sad"}
-    extras = {key: {"reward_extra_info": {**signals, **of_answer}} for key, signals in SIGNALS.items()}
+    extras = {
+        key: {"reward_extra_info": {**signals, **of_answer, "thought_tokens": THOUGHT_TOKENS[key]}}
+        for key, signals in SIGNALS.items()
+    }
     batch = store.add(tokenizer, ANSWERS, extra_fields=extras)
     patch.setattr(PPOTrainerSync, "init", lambda self: None)
     trainer = MerTrainerSync.__new__(MerTrainerSync)
@@ -144,6 +148,7 @@ def test_metrics_are_means_over_the_real_responses(done):
     metrics = done.metrics
     for name in ("recall", "precision", "f1", "format"):
         assert metrics[f"reward/{name}"] == pytest.approx(sum(s[name] for s in SIGNALS.values()) / 5), name
+    assert [metrics[f"reward/thought_{name}"] for name in ("empty", "short", "tokens")] == [1 / 5, 2 / 5, 38 / 5]
     assert metrics["confidence/calib_pos/mean"] == pytest.approx((1.0 + 0.5 - 0.25) / 3, abs=1e-3)
     assert metrics["confidence/calib_neg/mean"] == pytest.approx((-0.25 + 1.0 + 0.5 - 1.0) / 4, abs=1e-3)
     assert metrics["confidence/calib_pos/undefined"] == metrics["advantage/calib_pos/undefined"] == 2 / 5

@@ -152,7 +152,7 @@ def test_one_forward_serves_both_once_it_has_been_compared_with_two(engine, caps
     assert made.module.calls == [packed, (3, longest), of_branch]
     forward(made, batch())
     assert made.module.calls[3:] == [packed]
-    assert capsys.readouterr().out.count("one forward for response and branch against two") == 1
+    assert capsys.readouterr().out.count("of one forward (response + branch) and of two differ") == 1
     assert len(way(engine, TWO_FORWARDS)[1].calls) == len(way(engine, UNPADDED)[1].calls) == 2
 
 
@@ -161,7 +161,7 @@ def test_a_model_that_does_not_honour_the_block_mask_stops_the_run(engine):
 
     made = engine(Model(honours_mask=False))
     for _ in range(2):  # it is not trusted the second time either
-        with pytest.raises(BranchMismatchError, match=r"differ from those of two by .* more than 0\.0001"):
+        with pytest.raises(BranchMismatchError, match=r"and of two forwards differ by .* more than 0\.0001"):
             forward(made, batch())
 
 
