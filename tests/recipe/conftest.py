@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from qwen_tokenizer import build_qwen_tokenizer, rank_file
 
 from recipe.mer_r1.method.wheel import EmotionWheels
@@ -12,6 +12,10 @@ from recipe.mer_r1.method.wheel import EmotionWheels
 # None of these tests is about time, and a busy machine would fail them at random.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+# `make mutants`: the same examples in every process, and no search for the smallest one that fails.
+settings.register_profile(
+    "mutants", settings.get_profile("patient"), phases=(Phase.explicit, Phase.generate), derandomize=True, database=None
+)
 
 
 @pytest.fixture(scope="session")

@@ -329,8 +329,8 @@ def test_proposition_1_averages_the_groups_that_have_it():
     group = {"recall": recall, "precision": precision, "f1": 2 * recall * precision / (recall + precision)}
     flat = dict.fromkeys(group, torch.tensor([0.5, 0.5, NAN]))
     batch = {name: torch.cat([group[name], flat[name], group[name].flip(0)]) for name in group}
-    both = proposition_1(batch, ["a"] * 3 + ["b"] * 3 + ["c"] * 3)
-    assert both == pytest.approx(proposition_1(group, ["a"] * 3))
+    for labels in ("aaabbbccc", "bbbaaaccc"):  # the group that has none is looked at second, and first
+        assert proposition_1(batch, list(labels)) == pytest.approx(proposition_1(group, ["a"] * 3))
     assert proposition_1(flat, ["b"] * 3) == {}
 
 
@@ -338,6 +338,22 @@ def test_proposition_1_where_recall_and_precision_cancel():
     recall = torch.tensor([0.2, 0.4, 0.6])
     found = proposition_1({"recall": recall, "precision": 0.8 - recall, "f1": recall * (0.8 - recall)}, [0, 0, 0])
     assert set(found) == {"tau", "corr_recall_f1", "corr_precision_f1"}
+
+
+def test_proposition_1_of_groups_of_two():
+    """By hand: τ = (0.4 / 0.4²) / (0.6 / 0.6²), each spread over the mean squared. Both correlations are those of two
+    points, and recall and precision cancel."""
+    recall, precision = torch.tensor([0.2, 0.6]), torch.tensor([0.9, 0.3])
+    found = proposition_1(
+        {"recall": recall, "precision": precision, "f1": 2 * recall * precision / (recall + precision)}, [0, 0]
+    )
+    assert found == pytest.approx({"tau": 1.5, "corr_recall_f1": 1.0, "corr_precision_f1": -1.0})
+
+
+@pytest.mark.parametrize("constant", ["recall", "precision", "f1"])
+def test_proposition_1_needs_all_three_to_vary(constant):
+    varied = {"recall": torch.tensor([0.2, 0.6]), "precision": torch.tensor([0.1, 0.3]), "f1": torch.tensor([0.1, 0.4])}
+    assert proposition_1({**varied, constant: torch.tensor([0.5, 0.5])}, [0, 0]) == {}
 
 
 # --- what is logged ---
@@ -380,3 +396,14 @@ def test_whitened_tokens_have_mean_0_and_variance_1(rows):
 @pytest.mark.parametrize("tokens", [[0, 0], [1, 0]])
 def test_nothing_to_whiten(tokens):
     assert whiten(torch.tensor([1.0, 2.0]), torch.tensor(tokens)).tolist() == [0.0, 0.0]
+
+
+def test_two_tokens_are_enough_to_whiten():
+    """Mean 2, unbiased variance 2; the dtype stays."""
+    found = whiten(torch.tensor([1.0, 3.0, 7.0]), torch.tensor([1, 1, 0]))
+    assert found.tolist() == pytest.approx([-math.sqrt(0.5), math.sqrt(0.5), 0.0])
+    assert found.dtype == torch.float32
+
+
+def test_a_constant_advantage_is_whitened_to_zero():
+    assert whiten(torch.tensor([0.5, 0.5]), torch.tensor([3, 2])).tolist() == [0.0, 0.0]

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.mer_r1.method.answer import FAST_PREFIX, build_prompt, fast_response, parse, slow_response, split_list
+from recipe.mer_r1.method.answer import (
+    FAST_PREFIX,
+    FORMS,
+    ask_for,
+    build_prompt,
+    fast_response,
+    parse,
+    slow_response,
+    split_list,
+)
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 label = st.text(alphabet="abcxyz -’É", min_size=1, max_size=12).map(str.strip).filter(bool)
@@ -17,6 +26,25 @@ def test_prompt_is_the_convention():
         "<video><audio>Subtitle: I am fine.\nWhat does the person feel? Reason inside <think> </think>, "
         "then list the emotion words inside <answer> </answer>."
     )
+
+
+def test_a_prompt_offers_labels_and_leaves_out_an_empty_subtitle():
+    question = FORMS["think_answer"].instruction
+    assert build_prompt("", ["happy", "sad"]) == f"<video><audio>Choose among: happy, sad.\n{question}"
+    assert build_prompt("Hi.", ["sad"]) == f"<video><audio>Subtitle: Hi.\nChoose among: sad.\n{question}"
+    assert build_prompt("") == f"<video><audio>\n{question}"
+
+
+def test_a_prompt_asks_for_another_form():
+    prompt = build_prompt("Hi.")
+    assert ask_for("think_answer", prompt) == prompt
+    assert ask_for("answer_think_answer", prompt) == (
+        "<video><audio>Subtitle: Hi.\nWhat does the person feel? List the emotion words you think of first inside "
+        "<answer> </answer>, reason inside <think> </think>, then list the final emotion words inside "
+        "<answer> </answer>."
+    )
+    with pytest.raises(ValueError, match="answer_think_answer can't be asked for"):
+        ask_for("answer_think_answer", f"{prompt} ")
 
 
 @pytest.mark.parametrize("placeholder", ["<video>", "<audio>", "<image>"])
@@ -69,6 +97,25 @@ def test_format_rule(text, well_formed, words):
     answer = parse(text)
     assert answer.well_formed is well_formed
     assert answer.words == words
+
+
+@pytest.mark.parametrize(
+    ("text", "well_formed", "first", "think", "last"),
+    [
+        ("<answer>sad</answer><think> b </think><answer>calm</answer>", True, ["sad"], "b", ["calm"]),
+        ("<answer>sad</answer>\n<think></think>\n<answer>calm</answer>", True, ["sad"], "", ["calm"]),
+        ("<answer>sad</answer>so<think>b</think><answer>calm</answer>", False, ["sad"], "b", ["calm"]),
+        ("<answer>sad</answer><think>b</think>so<answer>calm</answer>", False, ["sad"], "b", ["calm"]),
+        ("<answer>sad</answer><answer>x</answer><think>b</think><answer>calm</answer>", False, ["sad"], "b", ["calm"]),
+        ("<answer>sad<think>b</think><answer>calm</answer>", False, [], "b", ["calm"]),
+        ("<think>b</think><answer>calm</answer>", False, [], "b", ["calm"]),
+        ("<answer>sad</answer><think>b</think>", False, ["sad"], "b", []),
+        ("<answer>sad</answer>", False, [], "", ["sad"]),
+    ],
+)
+def test_an_answer_before_the_thought(text, well_formed, first, think, last):
+    answer = parse(text, "answer_think_answer")
+    assert (answer.well_formed, answer.first_words, answer.think, answer.words) == (well_formed, first, think, last)
 
 
 @pytest.mark.parametrize(

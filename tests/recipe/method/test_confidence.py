@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipe.mer_r1.method.alignment import AlignedWord
-from recipe.mer_r1.method.confidence import batch_metrics, calibrate
+from recipe.mer_r1.method.confidence import batch_metrics, calibrate, read
 from recipe.mer_r1.method.token_sets import CategorySets
-from recipe.mer_r1.method.word_confidence import Coverage
+from recipe.mer_r1.method.word_confidence import Coverage, WordConfidence
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 
 NAN = float("nan")
@@ -20,7 +20,7 @@ SIGNALS = ("calib_pos", "calib_neg", "calib_pos_word", "calib_neg_word")
 
 MAPS = {
     "w1": {"happy": "joy", "glad": "joy", "sad": "low", "angry": "mad", "scared": "fear", "amazed": "surprise"},
-    "w2": {"happy": "good", "glad": "good", "sad": "bad", "angry": "bad"},
+    "w2": {"happy": "good", "glad": "good", "calm": "good", "sad": "bad", "angry": "bad"},
 }
 
 
@@ -129,12 +129,24 @@ def test_a_word_takes_part_on_the_wheels_that_know_it():
     assert signals(["scared"], ["happy"], slow=slow) == defined(NAN, 1.0, NAN, 0.0)
 
 
+def test_means_are_over_words_and_then_over_wheels():
+    """w1 has two words and w2 has one. Δ on w1: sad -1, scared -3; on w2: sad -0.5. By word: sad -1.5, scared -2."""
+    slow = {**SLOW, "scared": [-2.0] * 3 + [-5.0] + [-2.0] * 3 + [-4.0]}
+    assert signals(["sad", "scared"], ["happy"], slow=slow) == defined(NAN, (2 + 0.5) / 2, NAN, (1.75 + 1.5) / 2)
+    right = signals(["sad", "scared"], ["sad", "scared"], slow=slow)
+    assert right == defined(-(2 + 0.5) / 2, NAN, -(1.75 + 1.5) / 2, NAN)
+
+
 def test_a_wheel_without_truth_takes_no_part():
     # w2 does not know the label, so it can't call sad and angry wrong: w1's Δ alone, -1 and +0.5.
     found = calibration(["sad", "angry"], ["scared"])
     assert list(found.signals.values()) == defined(NAN, 0.25, NAN, 1.0)
     assert {wheel for wheel, _ in found.gaps} == {"w1"}
     assert found.margins["gt_slow"] == -4.0
+    # w1 comes first and does not know calm: the margin is that of w2.
+    margins = calibration(["happy"], ["calm"]).margins
+    assert margins["gt_slow"] == pytest.approx(-0.4)
+    assert margins["margin_slow"] == margins["margin_all_slow"] == pytest.approx(-0.4 + 1.4)
 
 
 def test_labels_no_wheel_knows_leave_all_undefined():
@@ -164,6 +176,9 @@ def test_no_log_confidence_is_below_the_floor():
     assert signals(["happy"], ["happy"], slow=slow, fast=fast) == defined(0.0, NAN, -5.0, NAN)
     assert signals(["happy"], ["happy"], slow=slow, fast=fast, floor=-30.0) == defined(-5.0, NAN, -15.0, NAN)
     assert calibration(["happy"], ["happy"], slow=slow, fast=fast).words_json()[0]["slow_word"] == -20.0
+    # The same where no set has the word's token, so that its probability 0 is added to the mass 0.
+    without = calibration(["happy"], ["happy"], slow=slow, fast=fast, sets=category_sets([[9]] * 7))
+    assert without.words_json()[0]["slow"]["w1"] == dict.fromkeys(MAPS["w1"].values(), -20.0)
 
 
 def test_margin_takes_the_three_likeliest_others_of_each_mode():
@@ -214,6 +229,16 @@ def test_the_margin_is_read_at_the_first_word_that_the_wheel_maps():
     assert all(map(math.isnan, calibration(["table"], ["happy"]).margins.values()))
 
 
+def test_a_reading_names_its_word():
+    words = [WordConfidence(word, {"slow": SLOW[word], "fast": FAST[word]}) for word in ("happy", "sad")]
+    assert [(one.word, one.wheel, one.correct) for one in read(words, ["happy"], Wheels(), NAMES)] == [
+        ("happy", "w1", True),
+        ("sad", "w1", False),
+        ("happy", "w2", True),
+        ("sad", "w2", False),
+    ]
+
+
 def test_rows_are_left_as_they_were():
     slow, fast = torch.full((1, 8), -50.0), torch.full((1, 8), -50.0)
     sets = category_sets([[]] * 7)
@@ -260,7 +285,8 @@ def test_batch_metrics_leave_out_what_is_undefined_everywhere():
     metrics = batch_metrics([calibration([], ["happy"]), calibration(["happy"], ["table"])])
     covered = {"confidence/coverage": 1.0, "confidence/coverage_first": 1.0}
     assert metrics == {f"confidence/{name}/undefined": 1.0 for name in SIGNALS} | covered
-    assert set(batch_metrics([calibration([], ["happy"])])) == {f"confidence/{name}/undefined" for name in SIGNALS}
+    assert batch_metrics([calibration([], ["happy"])]) == {f"confidence/{name}/undefined": 1.0 for name in SIGNALS}
+    assert batch_metrics([]) == {f"confidence/{name}/undefined": 0.0 for name in SIGNALS}
 
 
 def test_the_mass_of_a_words_token_alone_is_the_words_own_log_prob():

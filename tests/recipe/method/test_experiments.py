@@ -120,6 +120,21 @@ def test_the_lambdas_can_be_overridden():
     ]
 
 
+def test_a_file_is_read_with_overrides():
+    found = experiments.load_experiment("mer_r1", ["experiment.lambda_cali=0.3", "experiment.whiten=true"])
+    assert (found.lambda_cali, found.whiten) == (0.3, True)
+    assert as_table(experiments.Estimator.from_config(found.terms, found.whiten))[2] == (0.3, {"calib_pos": 1.0})
+
+
+@pytest.mark.parametrize("override", ["experiment.lambda=0.3", "lambda_cali=0.3", "experiment.terms=[{"])
+def test_a_wrong_override_of_a_file_names_the_keys(override):
+    with pytest.raises(experiments.ExperimentError) as caught:
+        experiments.load_experiment("rd", [override])
+    message = str(caught.value)
+    assert message.startswith(f"{override}: ")
+    assert "; there are experiment.name, experiment.estimator, experiment." in message
+
+
 def test_terms_can_be_written_on_the_command_line():
     found = chosen(
         "experiment=rd", "experiment.terms=[{signals: {recall: 2, f1: 0.5}, weight: 3}, {signals: {format: 1}}]"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.mer_r1.method.metrics import ew_scores, hit_rate, sample_scores, waf, wheel_scores
+from recipe.mer_r1.method import metrics
+from recipe.mer_r1.method.metrics import ew_gaps, ew_scores, hit_rate, intervals, sample_scores, waf, wheel_scores
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 BUILTIN = EmotionWheels.builtin()
@@ -174,9 +175,48 @@ def test_the_way_out_is_that_of_what_is_missing(pred, message):
     assert str(caught.value) == message
 
 
+def test_five_names_are_all_named():
+    with pytest.raises(ValueError, match=r"5 gold without a prediction \(a, b, c, d, e\);"):
+        ew_scores(dict.fromkeys("abcde", "sad"), {}, BUILTIN)
+
+
 def test_unknown_treatment_of_missing_names():
     with pytest.raises(ValueError, match="error or zero"):
         ew_scores({}, {}, BUILTIN, missing="skip")
+
+
+def test_gaps_are_the_scores_of_the_other_less_those_of_the_first():
+    """By hand, the same on every wheel: P and R of the first are 1/2; R of the other is 1 and P is (1/2 + 1)/2."""
+    gold = {"a": ["happy"], "b": ["sad"]}
+    first, other = {"a": ["happy"], "b": ["angry"]}, {"a": ["happy", "angry"], "b": ["sad"]}
+    found = ew_gaps(gold, first, other, BUILTIN)
+    assert found == pytest.approx({"F": 2 * 0.75 / 1.75 - 0.5, "P": 0.25, "R": 0.5})
+    back = ew_gaps(gold, other, first, BUILTIN)
+    assert back == pytest.approx({key: -value for key, value in found.items()})
+
+
+def test_gaps_are_of_level_1():
+    """Happy and joyful are one category of level 1."""
+    gold = {"a": ["happy"]}
+    assert ew_gaps(gold, {"a": ["sad"]}, {"a": ["joyful"]}, BUILTIN) == dict.fromkeys("FPR", 1.0)
+
+
+def test_both_answers_of_a_gap_are_resampled_together():
+    """Each clip has the same gap, so every draw has it. The interval follows the seed where the clips differ."""
+    gold = {str(index): ["happy"] for index in range(9)}
+    right, wrong = gold, {name: ["sad"] for name in gold}
+    assert ew_gaps(gold, wrong, right, BUILTIN, bootstrap=20)["ci95"] == {key: [1.0, 1.0] for key in "FPR"}
+    mixed = {name: ["happy"] if int(name) % 2 else ["sad"] for name in gold}
+    draw = [ew_gaps(gold, mixed, right, BUILTIN, bootstrap=7, **seed) for seed in ({}, {"seed": 0}, {"seed": 1})]
+    assert draw[0] == draw[1]
+    assert draw[1]["ci95"] != draw[2]["ci95"]
+
+
+def test_gaps_need_both_answers_of_every_clip():
+    rows = {"a": ["happy"]}
+    for answers in ((rows, {}), ({}, rows)):
+        with pytest.raises(ValueError, match="without a prediction"):
+            ew_gaps(rows, *answers, BUILTIN)
 
 
 # --- HIT
@@ -195,6 +235,12 @@ def test_hit_leaves_neutral_out():
     gold = {"a": "neutral", "b": "happy", "c": "worried"}
     found = hit_rate(gold, {"a": ["neutral"], "b": ["joyful", "sad"], "c": ["sad"]}, BUILTIN)
     assert (found["hit"], found["n"], set(found["n_scored_per_wheel"].values())) == (0.5, 3, {2})
+    assert (found["task"], found["level"]) == ("hit", 1)
+    assert "ci95" not in found
+
+
+def test_hit_counts_a_missing_prediction_as_wrong():
+    assert hit_rate({"a": "sad", "b": "sad"}, {"a": ["sad"], "z": ["sad"]}, BUILTIN, missing="zero")["hit"] == 0.5
 
 
 def test_hit_refuses_several_labels():
@@ -226,6 +272,14 @@ def test_waf_counts_other_words_and_reads_lists_of_one():
     gold = {"a": 1.0, "b": -1.0, "c": 2.0, "d": 0.0}
     found = waf(gold, {"a": "[positive]", "b": ["negative"], "c": "mixed", "d": "what"})
     assert (found["n"], found["n_scored"], found["n_other"]) == (4, 3, 1)
+    assert found["task"] == "waf"
+    assert "ci95" not in found
+
+
+@pytest.mark.parametrize("text", ["positive, negative", "", "[]"])
+def test_waf_takes_several_words_and_none_as_not_positive(text):
+    found = waf({"a": 1.0, "b": -1.0}, {"a": text, "b": text})
+    assert (found["n_other"], found["waf"]) == (2, pytest.approx((0 + 2 / 3) / 2))
 
 
 @pytest.mark.parametrize("value", [1.0, -1.0])
@@ -281,6 +335,45 @@ def test_intervals_of_waf():
     gold = {str(i): 1.0 if i % 3 else -1.0 for i in range(100)}
     found = waf(gold, {str(i): "positive" if i % 2 else "negative" for i in range(100)}, bootstrap=200)
     assert found["ci95"]["waf"][0] < found["waf"] < found["ci95"]["waf"][1]
+
+
+def test_hit_and_waf_follow_the_seed():
+    gold, score = {str(i): "happy" for i in range(9)}, {str(i): (-1.0) ** i for i in range(9)}
+    words, sentiments = (
+        {name: one if int(name) % 3 else other for name in gold}
+        for one, other in (("happy", "sad"), ("positive", "negative"))
+    )
+    for draw in (
+        lambda **seed: hit_rate(gold, words, BUILTIN, bootstrap=7, **seed)["ci95"],
+        lambda **seed: waf(score, sentiments, bootstrap=7, **seed)["ci95"],
+    ):
+        assert draw() == draw(seed=0) != draw(seed=1)
+
+
+def test_an_interval_reaches_from_the_2_5th_to_the_97_5th_percentile_of_what_is_defined():
+    def score(counts):
+        """0 to 1000, and one draw without a score."""
+        return {"x": np.append(np.arange(len(counts) - 1.0), np.nan)}
+
+    assert intervals(score, 5, 1002, 0) == {"x": [25.0, 975.0]}
+    assert intervals(lambda counts: {"x": counts.sum(axis=1)}, 5, 1, 0) == {"x": [5.0, 5.0]}
+
+
+def test_draws_in_chunks_are_the_same_draws(monkeypatch):
+    rows = []
+
+    def score(counts):
+        rows.append(counts)
+        return {"x": counts[:, 0]}
+
+    whole = intervals(score, 5, 7, 0)
+    for chunk, sizes in ((15, [3, 3, 1]), (1, [1] * 7)):
+        monkeypatch.setattr(metrics, "_CHUNK", chunk)
+        assert intervals(score, 5, 7, 0) == whole
+        assert [len(counts) for counts in rows[1:]] == sizes
+        np.testing.assert_array_equal(np.concatenate(rows[1:]), rows[0])
+        del rows[1:]
+    assert (rows[0].sum(axis=1) == 5).all()
 
 
 def test_a_negative_number_of_draws_is_refused():

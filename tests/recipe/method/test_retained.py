@@ -26,6 +26,7 @@ def test_hits_are_pooled_over_clips(builtin):
     assert found["retained_hit"] == pytest.approx(2 / 3)
     assert found["per_wheel"].keys() == set(builtin.ids)
     assert found["n_hits"] == 3 * len(builtin.ids)
+    assert "ci95" not in found
 
 
 def test_what_slow_adds_counts_for_nothing(builtin):
@@ -66,6 +67,22 @@ def test_it_is_the_quotient_of_counted_categories(gold, slow, fast):
     assert found["retained_hit"] == pytest.approx(expected, nan_ok=True)
     low, high = found["ci95"]["retained_hit"]
     assert math.isnan(low) or 0 <= low <= high <= 1
+
+
+def test_a_draw_without_a_hit_is_left_out(builtin):
+    """Of two clips one has a hit, which slow keeps. A quarter of the draws has no hit: undefined, and not 0."""
+    gold, fast = named([["happy"], ["happy"]]), named([["happy"], ["sad"]])
+    found = retained_hit_rate(gold, gold, fast, builtin, bootstrap=50)
+    assert found["ci95"]["retained_hit"] == [1.0, 1.0]
+
+
+def test_the_interval_follows_the_seed(builtin):
+    gold = named([["happy"]] * 9)
+    slow = named([["happy"] if index % 2 else ["sad"] for index in range(9)])
+    seeds = ({}, {"seed": 0}, {"seed": 1})
+    draw = [retained_hit_rate(gold, slow, gold, builtin, bootstrap=7, **seed) for seed in seeds]
+    assert draw[0] == draw[1]
+    assert draw[1]["ci95"] != draw[2]["ci95"]
 
 
 def test_other_clips_are_refused(builtin):

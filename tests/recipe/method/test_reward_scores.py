@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.mer_r1.method.answer import fast_response, slow_response
-from recipe.mer_r1.method.reward import sample_scores, score_response, wheel_scores
+from recipe.mer_r1.method.answer import fast_response, parse, slow_response
+from recipe.mer_r1.method.reward import sample_scores, score_answer, score_response, wheel_scores
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 BUILTIN = EmotionWheels.builtin()
@@ -58,6 +58,24 @@ def test_nothing_answered_earns_nothing(text):
 def test_only_wheels_on_which_the_labels_map_take_part():
     scores = score_response(fast_response(["disgusted"]), ["disgusted"], BUILTIN)
     assert (scores.f1, scores.wheels) == (1.0, 3)
+
+
+def test_the_answer_before_the_thought_has_an_f1_of_its_own():
+    text = "<answer>sad</answer><think>No.</think><answer>happy</answer>"
+    for labels, first, last in ((["sad"], 1.0, 0.0), (["joyful"], 0.0, 1.0)):
+        scores = score_answer(parse(text, "answer_think_answer"), labels, BUILTIN)
+        assert (scores.f1_first, scores.f1, scores.format) == (first, last, 1.0)
+
+
+def test_level_2_tells_apart_what_level_1_does_not():
+    """On w1 and w2 happy and joyful are two categories of level 2 under one of level 1."""
+    assert {wheel: found.recall for wheel, found in wheel_scores(["happy"], ["joyful"], BUILTIN).items()} == (
+        dict.fromkeys(BUILTIN.ids, 1.0)
+    )
+    level_2 = wheel_scores(["happy"], ["joyful", "sad"], BUILTIN, 2)
+    assert [(found.recall, found.precision) for found in level_2.values()] == [(0, 0)] * 2 + [(1, 0.5)] * 3
+    found = sample_scores(["happy"], ["joyful", "sad"], BUILTIN, 2)
+    assert (found.recall, found.precision, found.f1) == pytest.approx((0.6, 0.3, 0.4))
 
 
 @pytest.mark.parametrize("labels", [[], ["neutral"]])

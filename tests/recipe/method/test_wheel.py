@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.mer_r1.method.wheel import EmotionWheels, WheelError
+from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.method.wheels.builtin import DATA, FROZEN
 from recipe.mer_r1.method.wheels.table import Candidate, Wheel, WheelTable
 
@@ -54,6 +54,12 @@ def small_table(candidates):
     return WheelTable(
         "small", "1", "0" * 64, (Wheel.from_rows(rows, "small"),), found, lambda word: found.get(word, [])
     )
+
+
+def test_a_folder_is_read_and_without_one_it_is_the_embedded_default(tmp_path):
+    assert load_wheels(None).identity == BUILTIN.identity
+    with pytest.raises(WheelError, match=str(tmp_path)):
+        load_wheels(tmp_path)
 
 
 def test_the_last_row_counts_and_level_2_of_a_category_is_its_first_child():
