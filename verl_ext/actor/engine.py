@@ -106,7 +106,7 @@ class SetLogProbsMixin:
         """Raise BranchMismatchError unless both agree; ranks stop together, because all check their first batch."""
         # Sets are compared where they hold any mass to speak of; -inf (an empty set) equals itself.
         gaps = [(one - two)[two > -20].abs() for one, two in zip(found, expected, strict=True)]
-        gap = max(values.max().item() for values in gaps if values.numel())
+        gap = torch.cat(gaps).max().item()  # NaN where any is
         limit = LIMIT.get(self._autocast_dtype, LIMIT_LOW_PRECISION)
         print(f"verl_ext: one forward for response and branch against two: set log-probs differ by {gap:.1e} at most")
         if not gap <= limit:
