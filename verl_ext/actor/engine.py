@@ -105,7 +105,9 @@ class SetLogProbsMixin:
     def _check_one_forward(self, found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> None:
         """Raise BranchMismatchError unless both agree; ranks stop together, because all check their first batch."""
         # Sets are compared where they hold any mass to speak of; -inf (an empty set) equals itself.
-        gaps = [(one - two)[two > -20].abs() for one, two in zip(found, expected, strict=True)]
+        # Not "> -20": NaN on either side must stay in.
+        pairs = [(one, two, ~(torch.maximum(one, two) <= -20)) for one, two in zip(found, expected, strict=True)]
+        gaps = [(one - two)[compared].abs() for one, two, compared in pairs]
         gap = torch.cat(gaps).max().item()  # NaN where any is
         limit = LIMIT.get(self._autocast_dtype, LIMIT_LOW_PRECISION)
         print(f"verl_ext: set log-probs of one forward (response + branch) and of two differ by at most {gap:.1e}")

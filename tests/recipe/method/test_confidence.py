@@ -322,6 +322,10 @@ def test_the_words_own_token_counts_in_full_for_its_own_category():
     assert found[0]["fast"]["w2"] == pytest.approx({"good": good, "bad": -3.5})
     assert found[1]["slow"]["w1"]["joy"] == -2.0
     assert [word["covered"] for word in found] == [{"w1": True, "w2": False}, {"w1": True, "w2": True}]
+    # It is added to the mass as it was read: the floor is for their sum.
+    rows = torch.tensor([[-25.0] * 7 + [-19.0]])
+    happy = calibrate(words[:1], rows, rows, ["happy"], Wheels(), sets).words_json()[0]
+    assert happy["slow"]["w2"] == pytest.approx({"good": math.log(math.exp(-25) + math.exp(-19)), "bad": -20.0})
 
 
 def test_coverage_counts_readings_and_the_first_of_each_wheel():
@@ -330,6 +334,9 @@ def test_coverage_counts_readings_and_the_first_of_each_wheel():
     assert batch[0].coverage == Coverage(covered=2, readings=4, first_covered=1, first_readings=2)
     metrics = batch_metrics(batch)
     assert (metrics["confidence/coverage"], metrics["confidence/coverage_first"]) == (0.5, 0.5)
+    firsts = category_sets([[0], [], [2], [3], [4], [0], []])  # happy's token is in its sets, sad's in none
+    assert calibration(["happy", "sad"], ["happy"], sets=firsts).coverage == Coverage(2, 4, 2, 2)
+    assert calibration(["sad", "happy"], ["happy"], sets=firsts).coverage == Coverage(2, 4, 0, 2)
 
 
 @settings(max_examples=60)

@@ -19,8 +19,8 @@ def scored(tiny):
 
     from recipe.mer_r1.training.reward_manager import EmotionRewardManager
 
-    def score(*texts, labels, prefix="", reward=REWARD, behind="", form="think_answer"):
-        config = {"mer_r1": {"wheels": {"folder": None}, "form": form, "reward": reward, "min_thought_tokens": 0}}
+    def score(*texts, labels, prefix="", reward=REWARD, behind="", form="think_answer", folder=None):
+        config = {"mer_r1": {"wheels": {"folder": folder}, "form": form, "reward": reward, "min_thought_tokens": 0}}
         manager = EmotionRewardManager(OmegaConf.create(config), tiny, None)
         rows = [[*tiny.encode(text, add_special_tokens=False), tiny.eos_token_id] for text in texts]
         behind = tiny.encode(behind, add_special_tokens=False)
@@ -88,3 +88,10 @@ def test_the_form_is_the_runs(scored):
 def test_the_last_sequence_of_a_trajectory_is_scored(scored):
     texts = ("<think>.</think><answer>sad</answer>", "<think>.</think><answer>happy</answer>")
     assert scored(*texts, labels=["happy"])[1]["recall"] == 1.0
+
+
+def test_the_wheels_are_those_of_the_runs_folder(scored, tmp_path):
+    from recipe.mer_r1.method.wheels.table import WheelError
+
+    with pytest.raises(WheelError, match="no_wheels"):
+        scored("<answer>sad</answer>", labels=["happy"], folder=str(tmp_path / "no_wheels"))

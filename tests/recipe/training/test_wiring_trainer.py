@@ -92,7 +92,9 @@ def made(patch, tokenizer, folder, *overrides):
     trainer.use_critic, trainer.ref_in_actor = False, True
     trainer.actor_rollout_wg = Actor(store, tokenizer, TABLE)
     trainer.init()
-    return SimpleNamespace(trainer=trainer, store=store, batch=trainer._balance_batch(batch, {}), metrics={})
+    batch = trainer._balance_batch(batch, {})
+    batch.reorder([3, 5, 0, 4, 2, 1])  # as several ranks share it out
+    return SimpleNamespace(trainer=trainer, store=store, batch=batch, metrics={})
 
 
 @pytest.fixture
@@ -110,6 +112,7 @@ def done(tiny, tmp_path_factory):
         step.trainer._init_dump_executor()
         step.trainer._log_rollout_data(step.batch, {}, str(folder))
         step.trainer._shutdown_dump_executor()
+    assert not step.trainer._rows._rows, "kept into the next step"
     rows = map(json.loads, (folder / "1.jsonl").read_text().splitlines())
     step.rollouts = {row["uid"]: row for row in rows}
     return step
@@ -159,6 +162,7 @@ def test_metrics_are_means_over_the_real_responses(done):
     assert metrics["category/w1/happy/recall"] == 1.0
     assert metrics["category/w1/sad/precision"] == 0.0
     assert metrics["rollout_actor_log_prob_diff/max"] == pytest.approx(0.25)
+    assert not any("/lag_" in name for name in metrics)  # in mode sync there is none
     assert metrics["reward/missing"] == 1
 
 
@@ -168,6 +172,17 @@ def test_padding_does_not_hide_missing_responses(step):
     short = step("mer_r1.max_missing_share=0.1")
     with pytest.raises(MissingResponsesError, match=r"^1 of 6 responses are missing"):
         short.trainer._compute_old_log_prob(short.batch, short.metrics)
+
+
+def test_an_async_trainer_replaces_failed_prompts_and_reports_lags(step):
+    late = step("mer_r1.max_missing_share=1")
+    late.trainer.trainer_mode, late.trainer.global_steps = "mer_r1_colocate_async", 3
+    for key, tag in late.store.tags.items():
+        tag["min_global_steps"] = 2 if key.startswith("p_") else 0
+    late.metrics["training/rollout_failure/evicted_samples"] = 1
+    late.trainer._compute_old_log_prob(late.batch, late.metrics)
+    assert late.metrics["reward/missing"] == 1 + 3
+    assert {name.split("/")[1] for name in late.metrics if "/lag_" in name} == {"lag_0", "lag_2"}
 
 
 def asked_for_sets(step):
@@ -210,6 +225,13 @@ def test_the_settings_of_the_run_reach_the_pass(step):
     confidence = step("mer_r1.confidence.floor=-3", "mer_r1.confidence.shared_tokens=keep").trainer._confidence
     assert confidence.settings.floor == -3
     assert {share for shares in confidence.sets.shares for share in shares} == {1.0}
+
+
+def test_the_wheels_are_those_of_the_runs_folder(step, tmp_path):
+    from recipe.mer_r1.method.wheels.table import WheelError
+
+    with pytest.raises(WheelError, match="no_wheels"):
+        step(f"mer_r1.wheels.folder={tmp_path / 'no_wheels'}")
 
 
 def test_a_validation_counts_what_is_missing_and_keeps_corpora_apart(step, monkeypatch):
