@@ -104,7 +104,7 @@ class SetLogProbsMixin:
 
     def _check_one_forward(self, found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> None:
         """Raise BranchMismatchError unless both agree; ranks stop together, because all check their first batch."""
-        # Sets are compared where they hold any mass to speak of; -inf (an empty set) equals itself.
+        # Sets are compared where either way gives them any mass to speak of; -inf (an empty set) equals itself.
         # Not "> -20": NaN on either side must stay in.
         pairs = [(one, two, ~(torch.maximum(one, two) <= -20)) for one, two in zip(found, expected, strict=True)]
         gaps = [(one - two)[compared].abs() for one, two, compared in pairs]

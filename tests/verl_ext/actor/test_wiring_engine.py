@@ -192,3 +192,14 @@ def test_the_limit_of_the_comparison(part, dtype, gap, stops, engine):
     else:
         made._check_one_forward(found, (two, two))
     assert made._one_forward_is_checked is not stops
+
+
+@pytest.mark.parametrize("wrong", [(-1.0, float("nan")), (-5.0, -40.0), (-40.0, -5.0), (-5.0, -torch.inf)])
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_mass_that_only_one_way_has_and_nan_on_either_side_stop_the_run(part, wrong, engine):
+    from verl_ext.actor.engine import BranchMismatchError
+
+    same, one, two = torch.tensor([[-1.0, -2.0]]), torch.tensor([[-1.0, wrong[0]]]), torch.tensor([[-1.0, wrong[1]]])
+    found, expected = ((one, same), (two, same)) if part == 0 else ((same, one), (same, two))
+    with pytest.raises(BranchMismatchError):
+        engine()._check_one_forward(found, expected)
