@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -129,6 +128,23 @@ def await_files(process, *files):
         time.sleep(0.002)
 
 
+def kill_while_it_writes(process, unfinished):
+    """Held as soon as a checkpoint is begun, and killed if it was held before the checkpoint's end."""
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        if unfinished.exists():
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.2)
+            if unfinished.exists():
+                process.kill()
+                process.wait()
+                return
+            process.send_signal(signal.SIGCONT)
+        time.sleep(0.002)
+    process.kill()
+    pytest.fail("no checkpoint was caught half written")
+
+
 @pytest.mark.e2e
 def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, tmp_path):
     from safetensors.torch import load_file
@@ -141,9 +157,8 @@ def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, t
     checkpoints = tmp_path / "cut" / "checkpoints"
     tracker = checkpoints / "latest_checkpointed_iteration.txt"
     process = started(*small, f"run_dir={tmp_path}/cut")
-    await_files(process, tracker, checkpoints / "unfinished")  # there is one, and the next is being written
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    await_files(process, tracker)
+    kill_while_it_writes(process, checkpoints / "unfinished")
     assert (tracker.read_text(), (checkpoints / "unfinished").exists()) == ("4", True)
 
     log = tmp_path / "cut" / "metrics.jsonl"

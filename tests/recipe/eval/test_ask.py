@@ -32,5 +32,5 @@ def test_a_wrong_name_is_an_error_and_not_the_end_of_the_program(tmp_path, monke
         open_model(str(tmp_path / "no"))
     with pytest.raises(InputError, match=r"has no config\.json, weights"):
         open_model(str(tmp_path))
-    with pytest.raises(ValueError, match="no such preset; there are"):
+    with pytest.raises(ValueError, match="no such preset; use one of"):
         open_model(str(tmp_path), preset="no")

@@ -43,7 +43,7 @@ def test_a_prompt_asks_for_another_form():
         "<answer> </answer>, reason inside <think> </think>, then list the final emotion words inside "
         "<answer> </answer>."
     )
-    with pytest.raises(ValueError, match="answer_think_answer can't be asked for"):
+    with pytest.raises(ValueError, match="answer_think_answer cannot be used"):
         ask_for("answer_think_answer", f"{prompt} ")
 
 

@@ -132,7 +132,7 @@ def test_a_wrong_override_of_a_file_names_the_keys(override):
         experiments.load_experiment("rd", [override])
     message = str(caught.value)
     assert message.startswith(f"{override}: ")
-    assert "; there are experiment.name, experiment.estimator, experiment." in message
+    assert "; use experiment.name, experiment.estimator, experiment." in message
 
 
 def test_terms_can_be_written_on_the_command_line():

@@ -176,7 +176,7 @@ def test_the_way_out_is_that_of_what_is_missing(pred, message):
 
 
 def test_five_names_are_all_named():
-    with pytest.raises(ValueError, match=r"5 gold without a prediction \(a, b, c, d, e\);"):
+    with pytest.raises(ValueError, match=r"samples without a prediction: 5 \(a, b, c, d, e\);"):
         ew_scores(dict.fromkeys("abcde", "sad"), {}, BUILTIN)
 
 

@@ -56,7 +56,7 @@ def test_an_error_in_the_trainer_names_the_dead_engine(watch, monkeypatch) -> No
 def test_a_wait_for_the_dead_is_ended(watch, capsys) -> None:
     watch.dying["vLLM"] = "killed"
     before = time.monotonic()
-    late = r"had not ended 0.2 s later \(mer_r1.dead_process_seconds\)"
+    late = r"did not end within 0.2 s after that \(mer_r1.dead_process_seconds\)"
     with pytest.raises(watch.DeadProcessError, match=late), watch.deaths(0.2):
         wait_for_ever()
     assert 0.2 <= time.monotonic() - before < 5
