@@ -39,11 +39,11 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 demo: setup ## corpus, SFT, RL, evaluation and a figure in outputs/demo (15 to 25 minutes on two cores; can resume)
 	$(PY) -m recipe.mer_r1.demo
 
-test: setup ## all tests, with the end-to-end runs (under 30 minutes on two cores)
+test: setup ## all tests, with the end-to-end runs (30 to 45 minutes on two cores)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## only the fast tests (under 2 minutes)
-	$(TESTENV) $(PY) -m pytest -n $(WORKERS) -m "not seam and not e2e"
+	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not seam and not slow and not e2e"
 
 test-packages: ## install Debian's SLURM and Chromium (as root) for the tests of examples/slurm and of the demo page; without them these tests are skipped
 	apt-get update -q

@@ -33,7 +33,7 @@ LONGEST = ("test_slurm.py", "test_resume.py", "test_rl_run.py", "test_demo.py", 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole files in order of their time (``make test`` hands them out in this order)."""
-    seams = {item.path for item in items if item.get_closest_marker("seam")}
+    seams = {item.path for item in items if item.get_closest_marker("seam") or item.get_closest_marker("slow")}
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         if item.get_closest_marker("e2e"):

@@ -149,6 +149,7 @@ def test_a_sound_corpus_ends_with_0_and_an_unreadable_one_with_2(corpus, tmp_pat
     assert cli(tmp_path / "nowhere", tmp_path / "out").exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_crashed_or_hung_decoder_costs_its_clip_alone_and_is_tried_again(tmp_path):
     names = ["a", "crash", "b", "hang", "c", "exit", "d", "raise"]
     corpus = sound(tmp_path / "corpus", names)
@@ -167,6 +168,7 @@ def test_a_crashed_or_hung_decoder_costs_its_clip_alone_and_is_tried_again(tmp_p
     assert (again.decoded, again.remembered) == (4, 2 * len(names) - 4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_gone_on_with(tmp_path):
     names = [f"clip{number}" for number in range(24)]
     corpus, out = sound(tmp_path / "corpus", names), tmp_path / "out"

@@ -19,6 +19,7 @@ from data_prep.micro.probes import probe, table
 from data_prep.micro.sizes import SIZES
 from data_prep.readers.mer_caption_plus import OPENSETS
 
+pytestmark = pytest.mark.slow
 DOCS = Path(__file__).parents[2] / "docs"
 ORDER = ["nothing", "text", "audio", "video", "text+audio", "text+video", "audio+video", "text+audio+video"]
 SINGLE = ("text", "audio", "video")

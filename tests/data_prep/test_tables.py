@@ -134,6 +134,7 @@ def test_a_name_is_first_once(names):
     seen.close()
 
 
+@pytest.mark.slow
 def test_reading_holds_no_rows(tmp_path):
     """Peak memory at 60,000 rows against 2,000, each in a process of its own; media are missing, which is no matter."""
     peaks = []

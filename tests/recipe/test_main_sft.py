@@ -52,6 +52,7 @@ def folder(tmp_path):
         (["preset.sft.steps=0"], "preset.sft.steps=0"),
     ],
 )
+@pytest.mark.slow
 def test_bad_input_is_named_before_anything_heavy(folder, overrides, message):
     (folder / "sft.parquet").touch()
     done = run(f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides)
@@ -60,6 +61,7 @@ def test_bad_input_is_named_before_anything_heavy(folder, overrides, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_without_processor_is_named(folder):
     (folder / "processor_config.json").unlink()
     done = run(f"preset.sft.model_path={folder}")

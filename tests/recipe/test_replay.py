@@ -104,6 +104,7 @@ def test_the_estimator_of_the_run_is_found_and_its_advantages_come_again(name, w
     assert others == ({"affectgpt_r1"} if name == "baseline" else set())
 
 
+@pytest.mark.slow
 def test_what_a_batch_lacks_is_said_and_the_rest_is_computed(write):
     path = write(trained(responses(without=["f1_first"]), "mer_r1"))
     found = json.loads(output(path, "--all", "--json"))
@@ -268,6 +269,7 @@ def test_nothing_to_show_is_an_error(write):
     assert "nothing could be computed" in result.stderr
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module_and_loads_neither_verl_nor_a_model(write):
     path = write(trained(responses(), "mer_r1"))
     done = subprocess.run(

@@ -50,6 +50,7 @@ def test_an_exit_code_is_told():
     assert "exit code 1; last lines: boom" in outcome.seen
 
 
+@pytest.mark.slow
 def test_a_hang_ends_at_the_limit_with_all_its_children(tmp_path):
     note = tmp_path / "child"
     code = (

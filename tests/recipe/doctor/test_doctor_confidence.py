@@ -1,9 +1,12 @@
 """What the doctor says of the confidence signal on a model's vocabulary."""
 
+import pytest
 from doctor_cases import subject
 
 from recipe.mer_r1.doctor.confidence import check_confidence, coverage
 from recipe.mer_r1.method.token_sets import category_sets
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_rule_that_drops_tokens_covers_less_and_less_at_the_start(builtin, qwen):

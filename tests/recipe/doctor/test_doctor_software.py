@@ -99,6 +99,7 @@ def test_every_extra_of_the_metadata_has_a_check(project):
     assert names[3:] == ["packages", "extra cpu", "extra gpu", "extra eval", "extra demo"]
 
 
+@pytest.mark.slow
 def test_a_project_that_is_not_installed_fails_without_raising(monkeypatch):
     from recipe.mer_r1.doctor.outcome import run
 

@@ -111,6 +111,7 @@ def test_names_that_a_file_cannot_have_do_not_hide_each_other(entry):
     assert {"figure_3_a_b", "figure_3_a_b_"} <= names
 
 
+@pytest.mark.slow
 def test_the_report_draws_them_and_takes_old_ones_away(tmp_path, entry):
     entry("a")
     out = tmp_path / "out"

@@ -8,6 +8,8 @@ from recipe.mer_r1.method.token_sets import category_sets
 from recipe.mer_r1.method.word_confidence import count_words
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 
+pytestmark = pytest.mark.slow
+
 
 class Wheels:
     """Wheels of a test's own: categories and their words by wheel."""

@@ -7,6 +7,8 @@ import time
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PARENT = """
 import multiprocessing, signal, sys, time
 from verl_ext.platform import orphans
