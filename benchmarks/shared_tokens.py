@@ -103,14 +103,12 @@ def coverage(wheels: EmotionWheels) -> dict[str, dict[str, int]]:
     found = {}
     for rule in SHARED_TOKENS:
         sets = category_sets(wheels, tokenizer, rule)
-        column = {name: index for index, name in enumerate(sets.names)}
         hits: list[tuple[bool, bool]] = []
         for answer in ANSWERS:
             words = align(tokenizer.encode(f"<think>So.</think><answer>{answer}</answer>"), tokenizer).words
             for word in words:
-                for wheel in wheels.ids:
-                    if category := wheels.category(word.text, wheel):
-                        hits.append((word is words[0], sets.share(column[wheel, category], word.token) > 0))
+                for at in sets.homes(word.text, wheels).values():
+                    hits.append((word is words[0], sets.share(at, word.token) > 0))
         first = [hit for is_first, hit in hits if is_first]
         found[rule] = {
             "covered": sum(hit for _, hit in hits),
@@ -134,11 +132,11 @@ def errors(wheels: EmotionWheels) -> dict[str, dict[str, float]]:
         token = exact.tokenizer.encode(separator + word, add_special_tokens=False)[0]
         slow, fast = (exact(f"{SHOTS}<think>{thought}</think><answer>{before}", separator) for thought in (THOUGHT, ""))
         for rule, of_rule in sets.items():
-            for index, name in enumerate(of_rule.names):
-                if wheels.category(word, name[0]) == name[1]:
-                    found = [mass(log_p, of_rule, index, token) - true[name] for log_p, true in (slow, fast)]
-                    off[rule] += found
-                    gaps[rule].append(abs(found[0] - found[1]))
+            for index in of_rule.homes(word, wheels).values():
+                name = of_rule.names[index]
+                found = [mass(log_p, of_rule, index, token) - true[name] for log_p, true in (slow, fast)]
+                off[rule] += found
+                gaps[rule].append(abs(found[0] - found[1]))
     return {
         rule: {
             "confidence": fmean(map(abs, off[rule])),

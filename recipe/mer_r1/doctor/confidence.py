@@ -34,15 +34,14 @@ def check_confidence(subject: Subject) -> Outcome:
 
 def coverage(wheels: EmotionWheels, tokenizer: Any, sets: CategorySets, first: bool) -> tuple[int, int]:
     """(covered, all) readings of all mapped words, each as the first word of an answer or behind another one."""
-    column = {name: index for index, name in enumerate(sets.names)}
     words = [word for word in wheels.vocabulary if wheels.mask([word])]
     texts = [f"<think>x</think><answer>{'' if first else 'x, '}{word}</answer>" for word in words]
     covered = total = 0
     for word, ids in zip(words, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True):
         token = align(ids, tokenizer).words[-1].token
-        homes = [(wheel, category) for wheel in wheels.ids if (category := wheels.category(word, wheel))]
+        homes = sets.homes(word, wheels).values()
         total += len(homes)
-        covered += sum(token is not None and sets.share(column[home], token) > 0 for home in homes)
+        covered += sum(token is not None and sets.share(at, token) > 0 for at in homes)
     return covered, total
 
 

@@ -43,6 +43,15 @@ class CategorySets:
         """The share of a token's probability that counts for category number `index`; 0 for a token not in its set."""
         return self._by_token[index].get(token, 0.0)
 
+    def homes(self, word: str, wheels: EmotionWheels) -> dict[str, int]:
+        """The number of the word's own category by wheel; wheels that do not map the word are left out."""
+        found = ((wheel, wheels.category(word, wheel)) for wheel in wheels.ids)
+        return {wheel: self._column[wheel, category] for wheel, category in found if category is not None}
+
+    @cached_property
+    def _column(self) -> dict[tuple[str, str], int]:
+        return {name: index for index, name in enumerate(self.names)}
+
     @cached_property
     def _by_token(self) -> list[dict[int, float]]:
         return [dict(zip(ids, shares, strict=True)) for ids, shares in zip(self.token_ids, self.shares, strict=True)]

@@ -57,7 +57,6 @@ def count_words(
     Arguments as for :func:`recipe.mer_r1.method.confidence.calibrate`.
     """
     empty = [index for index, tokens in enumerate(sets.token_ids) if not tokens]
-    column = {name: index for index, name in enumerate(sets.names)}
     rows = {}
     for mode, values in zip(MODES, (slow, fast), strict=True):
         values = values.clone()
@@ -70,7 +69,7 @@ def count_words(
         if own is None or name in seen:
             found.append(WordConfidence(word.text, None))
         else:
-            homes = {w: column[w, c] for w in wheels.ids if (c := wheels.category(word.text, w)) is not None}
+            homes = sets.homes(word.text, wheels)
             shares = {wheel: sets.share(at, word.token) for wheel, at in homes.items()}
             missing = {homes[wheel]: 1.0 - share for wheel, share in shares.items()}
             own = {mode: _with_own_token(row, missing, floor) for mode, row in own.items()}
