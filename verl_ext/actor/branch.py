@@ -93,19 +93,34 @@ def separate(micro_batch: TensorDict, layout: Layout) -> TensorDict:
     """A shallow copy of verl's micro-batch that holds prompt + branch in place of prompt + response."""
     ids, positions = [], []
     rows = zip(
-        micro_batch["input_ids"].unbind(), _unbind_positions(micro_batch, layout), layout.prompt_lengths, strict=True
+        micro_batch["input_ids"].unbind(),
+        position_rows(micro_batch["position_ids"], layout.sequence_lengths),
+        layout.prompt_lengths,
+        strict=True,
     )
     for (sequence, position, prompt), branch in zip(rows, layout.branches, strict=True):
         ids.append(torch.cat([sequence[:prompt], branch]))
         steps = torch.arange(len(branch), device=position.device)
         positions.append(torch.cat([position[..., :prompt], position[..., prompt, None] + steps], dim=-1))
     batch = micro_batch.copy()
-    batch["input_ids"] = torch.nested.as_nested_tensor(ids, layout=torch.jagged)
-    batch["position_ids"] = torch.nested.as_nested_tensor(positions, layout=torch.jagged)
+    batch["input_ids"] = jagged(ids)
+    batch["position_ids"] = jagged(positions)
     return batch
 
 
-def _unbind_positions(micro_batch: TensorDict, layout: Layout) -> list[torch.Tensor]:
-    """Rows ``(l_i,)`` or ``(4, l_i)``. Not by unbind, which splits the wrong dimension of the latter (torch 2.13)."""
-    nested = micro_batch["position_ids"]
-    return list(nested.values().split(layout.sequence_lengths, dim=-1))
+def position_rows(nested: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
+    """Rows ``(l_i,)`` or ``(4, l_i)`` of jagged positions.
+
+    ``unbind`` would split the wrong dimension of the latter. And ``torch.nested.as_nested_tensor``, with which verl and
+    TransferQueue build them, makes the four channels the ragged dimension where all rows have the same length.
+    """
+    values = nested.values()  # (Σ l,), (4, Σ l), or (B · 4, l)
+    if values.shape[-1] == sum(lengths):
+        return list(values.split(lengths, dim=-1))
+    return list(values.unflatten(0, (len(lengths), -1)).unbind())
+
+
+def jagged(rows: list[torch.Tensor]) -> torch.Tensor:
+    """Rows ``(l_i,)`` or ``(4, l_i)`` as one jagged tensor, whose last dimension is the ragged one at any lengths."""
+    lengths = torch.tensor([0, *(row.shape[-1] for row in rows)], device=rows[0].device)
+    return torch.nested.nested_tensor_from_jagged(torch.cat(rows, dim=-1), lengths.cumsum(0), jagged_dim=rows[0].dim())

@@ -38,11 +38,13 @@ class Model(torch.nn.Module):
         return SimpleNamespace(logits=(seen.float() @ features).sin() * 4)
 
 
-def sample(seed):
+def sample(seed, like=None):
+    """Random tokens; lengths and places are those of the sample ``like``."""
+    shape = seed if like is None else like
     generator = torch.Generator().manual_seed(seed + 1)
-    prompt, response, branch = (torch.randint(0, 23, (size,), generator=generator) for size in LENGTHS[seed])
+    prompt, response, branch = (torch.randint(0, 23, (size,), generator=generator) for size in LENGTHS[shape])
     ids = torch.cat([prompt, response])
-    slow, fast = map(torch.tensor, PLACES[seed])
+    slow, fast = map(torch.tensor, PLACES[shape])
     return {
         "prompt": prompt,
         "input_ids": ids,
@@ -56,6 +58,8 @@ def sample(seed):
 
 
 SAMPLES = [sample(seed) for seed in range(3)]
+EQUAL = [sample(seed, like=1) for seed in range(3)]
+"""Of equal lengths: torch then takes the four channels of the positions for the ragged dimension."""
 
 
 @pytest.fixture
@@ -80,12 +84,12 @@ def engine():
     return make
 
 
-def batch(sets=True, removed=False, shares=True):
+def batch(sets=True, removed=False, shares=True, samples=SAMPLES):
     from set_log_probs_rank import batch_of
     from verl.utils import tensordict_utils as tu
 
     asked = {"token_sets": SETS, "token_shares": SHARES} if shares else {"token_sets": SETS}
-    made = batch_of(SAMPLES, asked if sets else None, len(SAMPLES))
+    made = batch_of(samples, asked if sets else None, len(samples))
     tu.assign_non_tensor_data(made, "use_remove_padding", removed)
     return made
 
@@ -118,13 +122,14 @@ def naive(one, continuation, places, shares=SHARES):
 
 
 @pytest.mark.parametrize("name", [PACKED, TWO_FORWARDS, UNPADDED])
-def test_rows_are_those_of_each_sequence_alone(name, engine):
-    found, _ = way(engine, name)
+@pytest.mark.parametrize("samples", [SAMPLES, EQUAL, EQUAL[:1]], ids=["unequal", "equal", "one"])
+def test_rows_are_those_of_each_sequence_alone(samples, name, engine):
+    found, _ = way(engine, name, samples=samples)
     for part, continuation, places in (
         ("set_log_probs", "responses", "set_positions"),
         ("branch_set_log_probs", "branch_ids", "branch_set_positions"),
     ):
-        for row, one in zip(found[part].unbind(), SAMPLES, strict=True):
+        for row, one in zip(found[part].unbind(), samples, strict=True):
             torch.testing.assert_close(row, naive(one, one[continuation], one[places]), atol=1e-5, rtol=1e-5)
 
 
@@ -136,9 +141,10 @@ def test_without_shares_every_token_counts_in_full(engine):
 
 
 @pytest.mark.parametrize("name", [PACKED, TWO_FORWARDS, UNPADDED])
-def test_log_probs_and_entropy_are_those_without_sets(name, engine):
-    found, _ = way(engine, name)
-    plain, _ = way(engine, name, sets=False)
+@pytest.mark.parametrize("samples", [SAMPLES, EQUAL], ids=["unequal", "equal"])
+def test_log_probs_and_entropy_are_those_without_sets(samples, name, engine):
+    found, _ = way(engine, name, samples=samples)
+    plain, _ = way(engine, name, sets=False, samples=samples)
     assert set(plain) == {"log_probs", "entropy"}
     for field in plain:
         torch.testing.assert_close(found[field].values(), plain[field].values(), atol=1e-5, rtol=1e-5)
@@ -161,7 +167,7 @@ def test_a_model_that_does_not_honour_the_block_mask_stops_the_run(engine):
 
     made = engine(Model(honours_mask=False))
     for _ in range(2):  # it is not trusted the second time either
-        with pytest.raises(BranchMismatchError, match=r"and of two forwards differ by .* more than 0\.0001"):
+        with pytest.raises(BranchMismatchError, match=r"two forwards differ by .* the limits are 0\.0001"):
             forward(made, batch())
 
 
@@ -171,8 +177,8 @@ def test_a_model_that_does_not_honour_the_block_mask_stops_the_run(engine):
         (torch.float32, 5e-5, False),
         (torch.float32, 2e-4, True),
         (torch.float32, -2e-4, True),
-        (torch.bfloat16, 0.05, False),
-        (torch.bfloat16, 0.2, True),
+        (torch.bfloat16, 1.9, False),
+        (torch.bfloat16, 2.1, True),
         (torch.float32, float("nan"), True),
         (torch.bfloat16, float("nan"), True),
     ],
@@ -182,8 +188,8 @@ def test_the_limit_of_the_comparison(part, dtype, gap, stops, engine):
     """Response or branch alone may be off; sets without mass to speak of may differ, and empty ones are equal."""
     from verl_ext.actor.engine import BranchMismatchError
 
-    two = torch.tensor([[-1.0, -25.0, -torch.inf], [-3.0, -20.0, -torch.inf]])
-    other, off = two.clone(), two + torch.tensor([[0.0, 3.0, 0.0], [gap, 0.0, 0.0]])
+    two = torch.tensor([[-1.0, -25.0, -torch.inf], *[[-3.0, -20.0, -torch.inf]] * 9])
+    other, off = two.clone(), two + torch.tensor([[0.0, 3.0, 0.0], [gap, 0.0, 0.0], *[[0.0] * 3] * 8])
     found = (off, other) if part == 0 else (other, off)
     made = engine(dtype=dtype)
     if stops:
@@ -192,6 +198,22 @@ def test_the_limit_of_the_comparison(part, dtype, gap, stops, engine):
     else:
         made._check_one_forward(found, (two, two))
     assert made._one_forward_is_checked is not stops
+
+
+@pytest.mark.parametrize(("gap", "stops"), [(0.29, False), (-0.31, True)])
+@pytest.mark.parametrize("part", [0, 1])
+def test_in_low_precision_the_mean_of_each_part_is_limited(part, gap, stops, engine):
+    """Branches alone may be wrong: the mean over both parts would be half of theirs."""
+    from verl_ext.actor.engine import BranchMismatchError
+
+    two = torch.full((6, 2), -3.0)
+    found = (two + gap, two) if part == 0 else (two, two + gap)
+    made = engine(dtype=torch.bfloat16)
+    if stops:
+        with pytest.raises(BranchMismatchError, match=r"3\.1e-01 on average \(bfloat16\)"):
+            made._check_one_forward(found, (two, two))
+    else:
+        made._check_one_forward(found, (two, two))
 
 
 @pytest.mark.parametrize("wrong", [(-1.0, float("nan")), (-5.0, -40.0), (-40.0, -5.0), (-5.0, -torch.inf)])
