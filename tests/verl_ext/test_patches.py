@@ -125,8 +125,13 @@ def test_file_logger_appends(released, patched):
 
 @pytest.mark.seam
 def test_log_probs_in_chunks(released, patched):
-    assert released["log-probs in chunks"] == {"calls": 1500, "same": True}
-    assert patched["log-probs in chunks"] == {"calls": 2, "same": True}
+    before, after = released["log-probs in chunks"], patched["log-probs in chunks"]
+    assert [before[dtype]["calls"] for dtype in ("float32", "bfloat16")] == [1500, 1500]
+    assert [after[dtype]["calls"] for dtype in ("float32", "bfloat16")] == [1, 1]
+    assert before["bfloat16"]["error"] > 1e-3, "verl normalises bf16 in full precision: that half can go"
+    assert max(after[dtype]["error"] for dtype in after) <= 2e-6
+    assert after["float32"]["gradient_error"] <= 1e-6
+    assert after["bfloat16"]["gradient_error"] <= 2**-8  # the gradient itself is bf16
 
 
 @pytest.mark.seam
@@ -237,6 +242,12 @@ def test_vllm_order_of_audio_in_video(released_vllm, patched_vllm):
     assert not released_vllm["prompts"]["interleaved at 4 fps"]["same_ids"]
     assert released_vllm["prompts"]["interleaved at 4 fps"]["same_tokens_counted"]
     assert all(prompt["same_ids"] for prompt in patched_vllm["prompts"].values())
+
+
+@pytest.mark.seam
+def test_vllm_places_audio_in_video_run_by_run(released_vllm, patched_vllm):
+    """`embed_input_ids` in verl_ext/rollout/vllm_model.py is for a vLLM that sees a whole batch as one run."""
+    assert released_vllm["sees_each_run"] is not patched_vllm["takes_one_run"]
 
 
 @pytest.mark.seam

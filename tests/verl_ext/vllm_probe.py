@@ -71,6 +71,14 @@ def cached_audio(config, case) -> str:
     return "fine"
 
 
+def sees_each_run() -> bool:
+    """Whether two prompts with interleaved sound in one batch are taken for what they are."""
+    from vllm.model_executor.models.qwen2_5_omni_thinker import check_interleaved_audio_video
+
+    kinds = torch.tensor([0, 1, 2, 1, 0, 1, 2, 1, 0])
+    return check_interleaved_audio_video(kinds == 1, kinds == 2, 4, 2)
+
+
 def engines_ports(named: str = "15000") -> dict:
     """Where an engine's workers meet, by default and where the user has named a port."""
     from vllm.utils.network_utils import get_open_port
@@ -102,6 +110,8 @@ def main() -> None:
             "packs_on_this_machine": packs_on_this_machine(),
             "engine's ports": engines_ports(),
             "weight_elements": weight_after_loading(),
+            "sees_each_run": sees_each_run(),
+            "takes_one_run": getattr(sys.modules[architecture.__module__], "TAKES_ONE_RUN", None),
             "cached_audio": {name: cached_audio(config, case) for name, case in cases.items()},
             "prompts": {name: prompt(processor, model, case) for name, case in cases.items()},
         }

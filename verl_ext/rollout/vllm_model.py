@@ -1,16 +1,20 @@
 """vLLM's Qwen2.5-Omni Thinker with transformers' positions and transformers' order of audio in video.
 
-What it fixes, both for audio in video only:
+What it fixes, all for audio in video only:
 
 * vLLM 0.28.0 starts the interleaved positions at ``<|audio_bos|>``, one token early (``get_mrope_input_positions``);
   log-probs are then off by 1e-3 to 5e-3. Here both sides ask :class:`verl_ext.models.rope.OmniRope`.
 * vLLM 0.28.0 weaves the tokens as if every video had 2 frames a second, whatever ``fps`` the processor is given
   (``_get_prompt_updates``): the rollout's prompt is then another one than the actor's. Here both sides cut chunks with
   transformers' ``get_chunked_index``.
+* vLLM 0.24.0 takes a batch for interleaved only if it is one run of media tokens (``check_interleaved_audio_video``).
+  With two prompts in a batch, features of one medium silently land on tokens of the other, and log-probs are off by .3
+  to .9. vLLM 0.28.0 looks at each run. Here, on 0.24.0, features are placed run by run.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -24,11 +28,16 @@ from vllm.model_executor.models.qwen2_5_omni_thinker import (
     Qwen2_5OmniThinkerForConditionalGeneration,
     Qwen2_5OmniThinkerMultiModalProcessor,
     Qwen2_5OmniThinkerProcessingInfo,
+    merge_interleaved_embeddings,
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.processing import PromptUpdate, PromptUpdateDetails
 
 from verl_ext.models.rope import OmniRope
+from verl_ext.rollout.media_runs import scatter_runs
+
+TAKES_ONE_RUN = "num_video" in inspect.signature(merge_interleaved_embeddings).parameters
+"""Whether this vLLM looks at the whole batch at once (0.24.0). Later releases tell an item's modality by its own."""
 
 
 def _column(features: list[Any], modality: str, key: str) -> list[torch.Tensor]:
@@ -111,3 +120,16 @@ class OmniThinker(Qwen2_5OmniThinkerForConditionalGeneration):
             second_per_grids=torch.cat([second.reshape(1) for second in seconds]) if seconds else None,
         )
         return positions[:, 0].long(), int(delta)
+
+    def embed_input_ids(
+        self, input_ids: torch.Tensor, multimodal_embeddings: Any = None, *, is_multimodal: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embeddings ``(T, hidden)`` of the tokens of a batch of prompts, the encoders' outputs in their places."""
+        in_text_alone = is_multimodal is None or not multimodal_embeddings
+        if not TAKES_ONE_RUN or in_text_alone:
+            return super().embed_input_ids(input_ids, multimodal_embeddings, is_multimodal=is_multimodal)
+        of_tokens = self._embed_text_input_ids(
+            input_ids, self.get_language_model().embed_input_ids, is_multimodal=is_multimodal
+        )
+        is_video = is_multimodal & (input_ids.to(is_multimodal.device) == self.config.video_token_index)
+        return scatter_runs(of_tokens, multimodal_embeddings, is_multimodal, is_video)
