@@ -1,4 +1,4 @@
-"""The few places where verl 0.9.1 and vLLM 0.28.0 offer no registry. Each patch says what it fixes.
+"""The few places where verl 0.9.1 and vLLM (0.24.0, 0.28.0) offer no registry. Each patch says what it fixes.
 
 A patch waits for its module (``wrapt.when_imported``): importing verl stays as fast as it was. Every entry of
 ``PATCHES`` has a test that fails once the release no longer needs it (``tests/verl_ext/test_patches.py``).
@@ -263,7 +263,7 @@ VLLM_PATCHES = (
     Patch(
         "engine's port",
         "vllm.utils.network_utils",
-        "vLLM 0.28.0 releases its workers' port long before they open it; another process may take the port",
+        "vLLM 0.24.0 and 0.28.0 release their workers' port long before they open it; another process may take it",
         _engines_port,
     ),
 )
@@ -272,7 +272,7 @@ VLLM_CPU_PATCHES = (
     Patch(
         "vllm keeps weights",
         "vllm.model_executor.layers.utils",
-        "vLLM 0.28.0 on a CPU packs and then frees the weight of a linear layer, so new weights cannot be loaded",
+        "vLLM 0.24.0 and 0.28.0 on a CPU pack and then free the weight of a linear layer; new weights cannot be loaded",
         _vllm_keeps_weights,
     ),
 )

@@ -89,6 +89,11 @@ def main() -> None:
     actor = build_engine(model, forward_only=False, settings=json.loads(settings))
     result["engine"] = type(actor).__name__
     result["wrapped"] = sorted({type(m).__name__ for m in actor.module.modules() if hasattr(m, "unshard")})
+    result["vision blocks cast their inputs"] = [
+        m._get_fsdp_state()._mp_policy.cast_forward_inputs
+        for m in actor.module.modules()
+        if "VisionBlock" in type(m).__name__
+    ]
     result["before"] = {name: log_probs(actor, data) for name, data in batches.items()}
     result["steps"] = {}
     for name, data in batches.items():

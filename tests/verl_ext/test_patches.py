@@ -56,7 +56,7 @@ def test_every_patch_is_tested_here():
 
 def test_every_patch_names_the_release_that_it_mends():
     assert all("verl 0.9.1" in patch.fixes for patch in patches.VERL_PATCHES)
-    assert all("vLLM 0.28.0" in patch.fixes for patch in VLLM_PATCHES)
+    assert all("vLLM 0.24.0 and 0.28.0" in patch.fixes for patch in VLLM_PATCHES)
 
 
 # -- verl --------------------------------------------------------------------------------------------------------------
@@ -254,4 +254,5 @@ def test_vllm_places_audio_in_video_run_by_run(released_vllm, patched_vllm):
 def test_vllm_processor_cache_loses_interleaved_audio(released_vllm):
     """Why `mm_processor_cache_gb` is 0. A vLLM that passes needs that no longer."""
     assert released_vllm["cached_audio"]["separate"] == "fine"
-    assert "Video doesn't have audio track" in released_vllm["cached_audio"]["interleaved"]
+    messages = ("Video doesn't have audio track", "Failed to apply Qwen2_5OmniProcessor")  # of vLLM 0.28.0, 0.24.0
+    assert any(message in released_vllm["cached_audio"]["interleaved"] for message in messages)

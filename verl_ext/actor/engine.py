@@ -33,6 +33,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_ext.actor import branch
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
+from verl_ext.actor.vision_angles import keep_vision_angles
 from verl_ext.models.towers import FROZEN
 
 TOKEN_SETS = "token_sets"
@@ -73,6 +74,11 @@ class SetLogProbsMixin:
         module = super()._build_module()
         if towers := getattr(self.model_config.hf_config, FROZEN, None):
             module.freeze(towers)
+        return module
+
+    def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
+        module = super()._build_fsdp_module(module)
+        keep_vision_angles(module)
         return module
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:

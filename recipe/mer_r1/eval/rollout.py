@@ -136,8 +136,7 @@ class Rollout:
             enforce_eager=preset.rollout.eager,
             max_num_seqs=preset.rollout.max_sequences,
             max_model_len=longest,
-            # Prompts whole: on a CPU, vLLM 0.28.0 fails where a request with a seed of its own is split.
-            enable_chunked_prefill=False,
+            enable_chunked_prefill=preset.rollout.chunked_prefill,
             # The modes of a clip share all of the prompt but its end. vLLM's blocks of 128 tokens on a CPU are longer
             # than a short clip's prompt: none would ever be shared.
             enable_prefix_caching=True,

@@ -23,6 +23,7 @@ from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.run import trackers
 from recipe.mer_r1.run.modes import ModeError, check_mode
+from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
 from verl_ext.models.towers import TOWERS
 
 # Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
@@ -266,8 +267,9 @@ def check_ppo(config: DictConfig) -> None:
     check_settings(config)
     check_terms(config)
     try:
+        check_unsupported(config)
         check_mode(config)
-    except ModeError as error:
+    except (ModeError, UnsupportedError) as error:
         raise PreflightError(str(error)) from error
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")

@@ -14,6 +14,7 @@ from recipe.mer_r1.run.preflight import (
     check_model_folder,
     check_towers,
 )
+from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
 
 
 def check_cheap(config: DictConfig) -> None:
@@ -34,6 +35,10 @@ def check_cheap(config: DictConfig) -> None:
     check_form(config.data.form, "data.form")
     check_towers(config.preset.frozen_towers)
     check_loggers(config)
+    try:
+        check_unsupported(config)
+    except UnsupportedError as error:
+        raise PreflightError(str(error)) from error
 
 
 def check_length(sft: DictConfig) -> None:

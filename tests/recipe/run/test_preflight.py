@@ -231,6 +231,7 @@ def test_confidence_of_replies_that_were_begun_for_the_model_is_refused(config):
         ({"mer_r1__confidence__floor": 0}, "floor=0: give a negative number"),
         ({"mer_r1__confidence__floor": "low"}, "floor=low: give a negative number"),
         ({"mer_r1__min_thought_tokens": -1}, "min_thought_tokens=-1: give a whole number"),
+        ({"actor_rollout_ref__model__use_fused_kernels": True}, "use_fused_kernels=True: verl's fused kernels"),
         ({"mer_r1__min_thought_tokens": True}, "min_thought_tokens=True: give a whole number"),
     ],
 )

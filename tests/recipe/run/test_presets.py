@@ -43,6 +43,16 @@ def test_a_cluster_names_only_keys_of_a_preset(name):
     assert (CONF / "cluster" / f"{name}.yaml").read_text().startswith("# @package preset\n")
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_prompts_are_split_on_a_gpu_alone(name):
+    """vLLM cannot split a seeded request on a CPU; elsewhere it calls a model without chunked prefill unsupported."""
+    assert preset(name).rollout.chunked_prefill is (preset(name).device == "cuda")
+
+
+def test_the_cluster_for_small_presets_splits_prompts_too():
+    assert OmegaConf.load(CONF / "cluster" / "gpu_1x1.yaml").rollout.chunked_prefill is True
+
+
 @pytest.mark.parametrize("name", ["omni3b", "omni7b"])
 def test_the_papers_settings(name):
     ours = preset(name)

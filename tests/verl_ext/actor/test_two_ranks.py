@@ -96,6 +96,7 @@ def test_the_engine_is_ours_and_wraps_the_layers(runs):
         assert result["engine"] == "CPUFSDPEngine"
         layers = {"Qwen2_5OmniDecoderLayer", "Qwen2_5OmniVisionBlock", "Qwen2_5OmniAudioEncoderLayer"}
         assert layers <= {name.removeprefix("FSDP") for name in result["wrapped"]}
+        assert result["vision blocks cast their inputs"] == [False, False]
 
 
 def test_the_engines_log_probs_are_the_policys(runs, batches, policy):

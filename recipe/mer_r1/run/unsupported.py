@@ -1,0 +1,53 @@
+"""Settings of verl that do not work with Qwen2.5-Omni's Thinker, refused by name before a worker starts.
+
+Three of them would crash in a worker. Removed padding without FlashAttention would train on wrong numbers: the
+sequences of a micro-batch would see each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig
+
+TRAINED = ("actor_rollout_ref", "model", "engine")
+"""Parts that this recipe uses: the first of RL, the others of SFT. verl's critic has these keys, but is never built."""
+FLASH = ("flash_attention_2", "flash_attention_3")
+
+
+class UnsupportedError(ValueError):
+    """A setting that cannot work; the message names its key and what to do."""
+
+
+def check_unsupported(config: DictConfig) -> None:
+    """Refuse such a setting in a configuration of RL or SFT.
+
+    Raises:
+        UnsupportedError: the first one found.
+    """
+    for key, value in _leaves({root: config[root] for root in TRAINED if root in config}):
+        name = key.rsplit(".", 1)[-1]
+        if name == "use_fused_kernels" and value:
+            raise UnsupportedError(
+                f"{key}={value}: verl's fused kernels replace a forward that the Thinker does not have. Use false."
+            )
+        if name == "ulysses_sequence_parallel_size" and value and value > 1:
+            raise UnsupportedError(
+                f"{key}={value}: verl cuts a sequence before its clip is embedded, so the Thinker cannot be trained "
+                "with Ulysses. Set it to 1; for long prompts lower preset.media.max_frames or max_pixels."
+            )
+        if name == "use_remove_padding" and value and config.preset.attention not in FLASH:
+            raise UnsupportedError(
+                f"{key}={value}: with preset.attention={config.preset.attention} the sequences of a micro-batch would "
+                "see each other. Set preset.attention=flash_attention_2 (needs flash-attn), or the key to false."
+            )
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with its value, depth first."""
+    for name, value in node.items():
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

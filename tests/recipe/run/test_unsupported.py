@@ -1,0 +1,38 @@
+"""Settings that do not work with the Thinker are refused by their own names, in RL and in SFT."""
+
+import pytest
+
+from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
+
+RL, SFT = "ppo", "sft"
+
+
+@pytest.mark.parametrize(
+    ("kind", "override", "message"),
+    [
+        (RL, "actor_rollout_ref.model.use_fused_kernels=true", r"use_fused_kernels=True: verl's fused kernels"),
+        (RL, "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", r"actor.*_size=2: verl cuts a sequence"),
+        (RL, "actor_rollout_ref.ref.ulysses_sequence_parallel_size=4", r"^actor_rollout_ref\.ref\..*=4: verl cuts"),
+        (RL, "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2", r"fsdp_config\..*=2: verl cuts"),
+        (RL, "actor_rollout_ref.model.use_remove_padding=true", "preset.attention=sdpa the sequences of a micro-batch"),
+        (SFT, "model.use_fused_kernels=true", "^model.use_fused_kernels=True"),
+        (SFT, "engine.ulysses_sequence_parallel_size=2", "^engine.ulysses_sequence_parallel_size=2"),
+        (SFT, "model.use_remove_padding=true", "^model.use_remove_padding=True: with preset.attention=sdpa"),
+    ],
+)
+def test_each_is_refused(kind, override, message):
+    with pytest.raises(UnsupportedError, match=message):
+        check_unsupported(launch.compose(kind, [override]))
+
+
+@pytest.mark.parametrize("preset", ["tiny", "smol", "omni3b", "omni7b"])
+@pytest.mark.parametrize("kind", [RL, SFT])
+def test_the_presets_pass(kind, preset):
+    check_unsupported(launch.compose(kind, [f"preset={preset}"]))
+
+
+@pytest.mark.parametrize(("kind", "model"), [(RL, "actor_rollout_ref.model"), (SFT, "model")])
+def test_removed_padding_passes_with_flash_attention(kind, model):
+    overrides = [f"{model}.use_remove_padding=true", "preset.attention=flash_attention_2"]
+    check_unsupported(launch.compose(kind, overrides))
