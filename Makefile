@@ -13,7 +13,12 @@ START  := $(shell date +%s)
 WORKERS ?= 2
 TESTENV = VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
-.PHONY: setup demo test test-fast test-packages test-extras mutants lint format smol bench clean
+# The GPU profile's own versions on a CPU, with vLLM's CPU build and what the tests need. gpu.txt is for Python 3.12.
+PINS    = $(VENV)-gpu-pins
+PYTHON312 ?= $(shell for p in python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12); do \
+	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: setup demo test test-fast test-gpu-pins gpu-pins-lane test-packages test-extras mutants lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -44,6 +49,29 @@ test: setup ## all tests, with the end-to-end runs (30 to 45 minutes on two core
 
 test-fast: setup ## only the fast tests (under 2 minutes)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not seam and not slow and not e2e"
+
+test-gpu-pins: $(PINS)/.complete ## the tests of verl, vLLM and transformers, and a rehearsal in bf16, on the GPU profile's versions (Python 3.12)
+	$(TESTENV) $(PINS)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-m "seam or (e2e and gpu_pins)" tests/verl_ext tests/recipe tests/examples tests/e2e
+	$(PINS)/bin/python tests/gpu_pins.py record
+
+gpu-pins-lane: ## test-gpu-pins where requirements/, verl_ext/ or conf/ changed since it last passed
+	@if $(PYTHON) tests/gpu_pins.py unchanged; then :; \
+	elif test -z "$(PYTHON312)"; then echo "make test-gpu-pins is skipped: it needs Python 3.12"; \
+	else $(MAKE) test-gpu-pins; fi
+
+$(PINS)/.complete: requirements/gpu.txt requirements/gpu_pins.txt requirements/build.txt setup.py
+	@test -n "$(PYTHON312)" || { echo "Python 3.12 is needed; choose it with make PYTHON312=…"; exit 1; }
+	@rm -f $@
+	test -x $(PINS)/bin/python || $(PYTHON312) -m venv $(PINS)
+	$(PINS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/build.txt
+	$(PINS)/bin/python tests/gpu_pins.py requirements > $(PINS)/requirements.txt
+	$(PINS)/bin/uv pip install --quiet --python $(PINS)/bin/python --no-deps -r $(PINS)/requirements.txt || \
+		$(PINS)/bin/python -m pip install --quiet --no-deps -r $(PINS)/requirements.txt
+	$(PINS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PINS)/bin/python -m verl_ext.install
+	$(PINS)/bin/python -m compileall -q -j 0 $$($(PINS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null 2>&1 || true
+	@touch $@
 
 test-packages: ## install Debian's SLURM and Chromium (as root) for the tests of examples/slurm and of the demo page; without them these tests are skipped
 	apt-get update -q

@@ -1,8 +1,8 @@
 """Rotary angles of the vision tower stay fp32 under FSDP2's mixed precision, as they are in vLLM.
 
 What it fixes: verl 0.9.1 shards with ``cast_forward_inputs=True``, and a vision block gets its rotary angles as an
-input. In bf16 an angle of 30 rad is up to .06 rad off. (The text layers get cosines and sines, which transformers itself
-casts to the dtype of the layer.)
+input. In bf16 an angle of 30 rad is up to .06 rad off. (The text layers get cosines and sines, which transformers
+itself casts to the dtype of the layer.)
 """
 
 from __future__ import annotations
