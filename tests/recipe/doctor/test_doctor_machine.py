@@ -3,11 +3,12 @@
 import os
 import shutil
 import socket
+from types import SimpleNamespace
 
 import pytest
 from doctor_cases import subject
 
-from recipe.mer_r1.doctor import machine, weights
+from recipe.mer_r1.doctor import driver, machine, weights
 
 
 def test_cpu_presets_need_no_gpu():
@@ -22,15 +23,48 @@ def test_a_cuda_preset_on_a_machine_told_to_be_a_cpu():
     assert "VERL_PLATFORM" in outcome.fix
 
 
-@pytest.mark.parametrize(("built_for", "said"), [(None, "built without CUDA"), ("13.0", "needs 4096 devices")])
-def test_a_cuda_preset_with_too_few_gpus(monkeypatch, built_for, said):
+def gpus(monkeypatch, count, built_for="13.0", **seen):
+    """The check of a preset with 8 ranks, on a machine with GPUs and a driver that are made up."""
     import torch
 
     monkeypatch.delenv("VERL_PLATFORM")
     monkeypatch.setattr(torch.version, "cuda", built_for)
-    outcome = machine.check_gpus(subject("preset.device=cuda", "preset.ranks_per_node=4096"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    card = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=80 * machine.GIB)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
+    found = driver.Seen(**{"driver": "580.95.05", "cuda": built_for, "visible": None, "files": count} | seen)
+    monkeypatch.setattr(driver, "look", lambda _: found)
+    return machine.check_gpus(subject("preset.device=cuda", "preset.ranks_per_node=8"))
+
+
+def test_a_torch_without_cuda(monkeypatch):
+    outcome = gpus(monkeypatch, 0, built_for=None)
+    assert (outcome.status, "built without CUDA" in outcome.seen) == ("failed", True)
+    assert "requirements/gpu.txt" in outcome.fix
+
+
+def test_an_old_driver_is_the_reason_for_no_gpu(monkeypatch):
+    outcome = gpus(monkeypatch, 0, driver="570.133.20", files=8)
     assert outcome.status == "failed"
-    assert said in outcome.seen
+    assert outcome.seen == (
+        "no CUDA device; preset tiny needs 8 devices; the NVIDIA driver is 570.133.20, but torch's CUDA 13.0 needs 580 "
+        "or newer"
+    )
+
+
+def test_too_few_gpus(monkeypatch):
+    outcome = gpus(monkeypatch, 4, visible="0,1,2,3", files=8)
+    assert (outcome.status, "CUDA_VISIBLE_DEVICES='0,1,2,3'" in outcome.seen) == ("failed", True)
+    assert "preset.ranks_per_node" in outcome.fix
+
+
+def test_enough_gpus_even_where_the_driver_alone_would_be_too_old(monkeypatch):
+    # NVIDIA's package cuda-compat brings a newer user part; torch sees the GPUs, and that decides.
+    outcome = gpus(monkeypatch, 8, driver="550.90.07")
+    assert (outcome.status, outcome.fix) == ("ok", "")
+    assert "H100 80GB HBM3 80 GiB" in outcome.seen
+    assert "driver 550.90.07" in outcome.seen
 
 
 @pytest.mark.parametrize(("gib", "status"), [(2, "failed"), (6, "warning")])

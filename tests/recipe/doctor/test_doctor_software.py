@@ -69,7 +69,8 @@ EXTRAS = [
     "Requires-Dist: absent-two; extra == 'gpu'",
     "Requires-Dist: absent-three; extra == 'demo'",
     "Requires-Dist: rich; extra == 'eval'",
-    *(f"Provides-Extra: {name}" for name in ("cpu", "gpu", "eval", "demo")),
+    "Requires-Dist: absent-flash; extra == 'flash'",
+    *(f"Provides-Extra: {name}" for name in ("cpu", "gpu", "eval", "demo", "flash")),
 ]
 
 
@@ -83,6 +84,8 @@ EXTRAS = [
         ("gpu", "cuda", "failed", "missing: absent-two; installed: none"),
         ("demo", "cpu", "warning", "missing: absent-three"),
         ("eval", "cpu", "ok", "rich "),
+        ("flash", "cpu", "ok", "not needed by preset tiny; missing: absent-flash"),
+        ("flash", "cuda", "ok", "not needed by preset tiny; missing: absent-flash"),
     ],
 )
 def test_extras_come_from_the_metadata_and_fail_where_the_device_needs_them(project, extra, device, status, said):
@@ -96,7 +99,21 @@ def test_extras_come_from_the_metadata_and_fail_where_the_device_needs_them(proj
 def test_every_extra_of_the_metadata_has_a_check(project):
     project(*EXTRAS)
     names = [check.name for check in software.checks("cpu")]
-    assert names[3:] == ["packages", "extra cpu", "extra gpu", "extra eval", "extra demo"]
+    assert names[3:] == ["packages", "extra cpu", "extra gpu", "extra eval", "extra demo", "extra flash"]
+
+
+@pytest.mark.parametrize(("extra", "device"), [("gpu", "cuda"), ("flash", "cuda"), ("flash", "cpu")])
+def test_no_advice_makes_pip_resolve_the_gpu_profile_or_build_flash_attn(project, extra, device):
+    project(*EXTRAS)
+    outcome = software.check_packages(extra, TINY, device)
+    assert "pip install" not in outcome.fix
+    assert ("requirements/gpu.txt" in outcome.fix) == (extra == "gpu")
+
+
+def test_flash_attn_is_told_where_it_is_there(project):
+    project("Requires-Dist: rich; extra == 'flash'", "Provides-Extra: flash")
+    outcome = software.check_packages("flash", TINY, "cuda")
+    assert (outcome.status, outcome.seen.startswith("rich "), outcome.fix) == ("ok", True, "")
 
 
 @pytest.mark.slow
