@@ -63,3 +63,14 @@ def tiny_model(micro_corpus, tmp_path_factory):
         assert tiny.main(["--shards", str(micro_corpus / "shards" / "sft.parquet"), "--out", str(out)]) == 0
 
     return made_once(tmp_path_factory, "tiny_model", make)
+
+
+@pytest.fixture(scope="session")
+def qwen():
+    """Qwen2.5-Omni's tokenizer."""
+    from verl_ext.models.qwen_tokenizer import VocabularyError, qwen_tokenizer
+
+    try:
+        return qwen_tokenizer()
+    except VocabularyError as error:
+        pytest.skip(str(error))
