@@ -1,0 +1,106 @@
+"""Random weights made to recite texts: a policy whose samples are well formed and end, without a step of training.
+
+The first block gets heads that look 1 and 2 tokens back, so that the last hidden state depends on the last three tokens;
+the head of the model is then fitted to name the tokens that follow these three in the texts. Where texts go on
+differently after the same three tokens, samples do, too. All other weights stay random. A policy that recites depends
+on the positions and the mask at every token: where either is wrong, its log-probs are far off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+LOOK_BACK = 2
+"""Heads of the first block that are used, the n-th for n tokens back."""
+_PAIRS = 12
+"""Pairs of dimensions, those that turn fastest, by which such a head tells places apart."""
+_SHARPNESS = 9.0
+_LOGIT = 20.0
+"""Of a token that follows. The rest of a vocabulary of 152,000 tokens has ln 152,000 ≈ 12 together."""
+_RIDGE = 1e-3
+
+
+def teach(state: dict[str, torch.Tensor], config: Any, texts: Sequence[Sequence[int]], seed: int) -> None:
+    """Change the weights of `state` (a Thinker's, fp32) in place.
+
+    Args:
+        state: tensors by name, without the prefix of a full Omni.
+        config: of the text model.
+        texts: token ids.
+        seed: of the directions in which a looking-back head writes.
+    """
+    state["model.embed_tokens.weight"] /= state["model.embed_tokens.weight"].std()
+    _shrink_blocks(state, config)
+    _look_back(state, config, torch.Generator().manual_seed(seed))
+    _fit_head(state, config, texts)
+
+
+def _shrink_blocks(state: dict[str, torch.Tensor], config: Any) -> None:
+    """As in GPT-2: what the blocks add must not outgrow the embeddings, however many there are."""
+    for name, tensor in state.items():
+        if name.startswith("model.layers.") and name.endswith(("o_proj.weight", "down_proj.weight")):
+            tensor /= config.num_hidden_layers**0.5
+
+
+def _look_back(state: dict[str, torch.Tensor], config: Any, generator: torch.Generator) -> None:
+    """Query and key of a head are constants: after RoPE, their product is largest at one distance."""
+    heads, width = config.num_attention_heads, config.hidden_size
+    size = width // heads
+    group = heads // config.num_key_value_heads
+    attention = "model.layers.0.self_attn."
+    turns = config.rope_parameters["rope_theta"] ** (-2 * torch.arange(_PAIRS) / size)
+    first, second = torch.arange(_PAIRS), torch.arange(_PAIRS) + size // 2  # the pairs that RoPE turns together
+    for head in range(LOOK_BACK):
+        rows = slice(head * size, (head + 1) * size)
+        kv_head = head // group
+        kv_rows = slice(kv_head * size, (kv_head + 1) * size)
+        query, key = torch.zeros(size), torch.zeros(size)
+        key[first] = _SHARPNESS
+        query[first] = _SHARPNESS * torch.cos((head + 1) * turns)
+        query[second] = -_SHARPNESS * torch.sin((head + 1) * turns)
+        for name, bias, place in (("q", query, rows), ("k", key, kv_rows)):
+            state[f"{attention}{name}_proj.weight"][place] = 0
+            state[f"{attention}{name}_proj.bias"][place] = bias
+        value = torch.empty(size, width).normal_(0, size**-0.5, generator=generator)
+        state[f"{attention}v_proj.weight"][kv_rows] = value
+        written = torch.empty(width, size).normal_(0, width**-0.5, generator=generator)
+        state[f"{attention}o_proj.weight"][:, rows] = written
+
+
+def _fit_head(state: dict[str, torch.Tensor], config: Any, texts: Sequence[Sequence[int]]) -> None:
+    """Least squares: each triple of tokens gives all its successors the same high logit, and the others none."""
+    contexts: dict[tuple[int, ...], list[torch.Tensor]] = {}
+    successors: dict[tuple[int, ...], set[int]] = {}
+    for text, hidden in zip(texts, _hidden(state, config, texts), strict=True):
+        for place in range(LOOK_BACK, len(text) - 1):
+            context = tuple(text[place - LOOK_BACK : place + 1])
+            contexts.setdefault(context, []).append(hidden[place])
+            successors.setdefault(context, set()).add(text[place + 1])
+    means = torch.stack([torch.stack(seen).mean(0) for seen in contexts.values()])  # (C, width)
+    tokens = sorted(set().union(*successors.values()))
+    wanted = torch.zeros(len(means), len(tokens))
+    column = {token: number for number, token in enumerate(tokens)}
+    for row, following in enumerate(successors.values()):
+        wanted[row, [column[token] for token in following]] = _LOGIT
+    gram = means @ means.T
+    gram += _RIDGE * gram.diagonal().mean() * torch.eye(len(gram))
+    state["lm_head.weight"][tokens] = (means.T @ torch.linalg.solve(gram, wanted)).T
+
+
+@torch.no_grad()
+def _hidden(state: Mapping[str, torch.Tensor], config: Any, texts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """The last hidden states ``(tokens, width)`` of each text."""
+    from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
+
+    with torch.device("meta"):
+        model = Qwen2_5OmniThinkerTextModel(config)
+    prefix = "model."
+    weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    # The table of RoPE's turns is no weight: the module that makes it is built once more, with memory.
+    model.rotary_emb = type(model.rotary_emb)(config)
+    model.load_state_dict(weights, assign=True)
+    model.eval()
+    return [model(input_ids=torch.tensor([list(text)]), use_cache=False).last_hidden_state[0] for text in texts]
