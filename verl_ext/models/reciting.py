@@ -1,9 +1,9 @@
 """Random weights made to recite texts: a policy whose samples are well formed and end, without a step of training.
 
-The first block gets heads that look 1 and 2 tokens back, so that the last hidden state depends on the last three tokens;
-the head of the model is then fitted to name the tokens that follow these three in the texts. Where texts go on
-differently after the same three tokens, samples do, too. All other weights stay random. A policy that recites depends
-on the positions and the mask at every token: where either is wrong, its log-probs are far off.
+The first block gets heads that look 1 and 2 tokens back, so that the last hidden state depends on the last three
+tokens. The output layer is then fitted to name the tokens that follow these three in the texts. Where texts continue
+differently after the same three tokens, samples do so, too. All other weights stay random. Such a policy depends on
+the positions and the mask at every token: where either is wrong, its log-probs are far off.
 """
 
 from __future__ import annotations

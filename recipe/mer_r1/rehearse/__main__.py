@@ -1,6 +1,6 @@
 """A dress rehearsal of a preset for GPUs, on a CPU: its unchanged configuration but for what does not fit here.
 
-    python -m recipe.mer_r1.rehearse preset=omni7b cluster=h100_2x8 experiment=mer_r1 [key=value …] [--layers N] [--out DIR]
+    python -m recipe.mer_r1.rehearse preset=omni7b cluster=h100_2x8 experiment=mer_r1 [key=value …]
 
 Prints all that differs from the real run, with the reason; runs data, SFT, RL with a stop and a resume, export and one
 request to `vllm serve`, each by its own command; ends with a verdict. Repeat the command to continue. Exit code 0: all

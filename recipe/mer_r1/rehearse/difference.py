@@ -1,4 +1,4 @@
-"""Every key that differs between a real and a rehearsed configuration, with its reason; one without a reason is an error."""
+"""Every key that differs between a real and a rehearsed configuration, with its reason; without one it is an error."""
 
 from __future__ import annotations
 

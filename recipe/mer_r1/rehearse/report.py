@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,7 +35,7 @@ _MODEL_REASONS = {
     **dict.fromkeys(_LAYERS, "layers"),
 }
 UNSEEN = (
-    "what cannot be seen here: CUDA kernels and graphs, bf16 of a GPU, NCCL, vLLM's sleep mode and its compiled graphs, "
+    "what cannot be seen here: CUDA kernels and graphs, a GPU's bf16, NCCL, vLLM's sleep mode and its compiled graphs, "
     "memory and speed of the real size, more than one node, trained weights"
 )
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from verl_ext.models.qwen_tokenizer import RANKS, rank_file, read_ranks
 
 
