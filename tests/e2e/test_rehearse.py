@@ -38,7 +38,9 @@ def test_the_preset_of_16_gpus_is_rehearsed_and_kept(tmp_path: Path, nothing_sta
     assert all(check["ok"] for check in found["checks"])
     figures = found["figures"]
     assert [*figures["rl"]] == ["1", "2"]
-    assert figures["rl"]["1"]["prompt_length/max"] > 256 + 125  # two pairs of frames of 128 tokens, five seconds of sound
+    assert (
+        figures["rl"]["1"]["prompt_length/max"] > 256 + 125
+    )  # two pairs of frames of 128 tokens, five seconds of sound
     assert figures["rl"]["1"]["reward/num_words"] > 0
     assert figures["sft"]["2"]["train/loss"] < 1
     nothing_stays()

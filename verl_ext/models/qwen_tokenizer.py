@@ -8,8 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from verl_ext.models.tiny_tokenizer import CHAT_TEMPLATE, MEDIA_TOKENS, SPECIAL_TOKENS
-
 RANKS = 151_643
 PLAIN_TOKENS = (
     "<tool_call>",
@@ -50,6 +48,8 @@ def build_qwen_tokenizer(path: Path) -> Any:
     from tokenizers import AddedToken
     from transformers import Qwen2Tokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    from verl_ext.models.tiny_tokenizer import CHAT_TEMPLATE, MEDIA_TOKENS, SPECIAL_TOKENS
 
     ranks = read_ranks(path)
     letter = bytes_to_unicode()

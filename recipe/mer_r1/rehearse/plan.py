@@ -49,9 +49,8 @@ def trees(user: Sequence[str], places: Places) -> dict[str, Tree]:
     Raises:
         UnexplainedError: something differs without a reason.
     """
-    preset = launch.check_overrides("ppo", list(user)).preset
-    keys = {_key(override) for override in user}
-    changes = chosen(preset_changes(preset, places), keys)
+    config = launch.check_overrides("ppo", list(user))
+    changes = chosen(preset_changes(config, places), {_key(override) for override in user})
     shared = [override for override in user if _key(override).split(".")[0] in SHARED]
     return {
         "ppo": _tree("ppo", user, [*changes, *RL_CHANGES, Change("run_dir", places.rl, RUN_DIR)]),

@@ -76,8 +76,8 @@ def difference_lines(both: Mapping[str, Tree], model: Sequence[str]) -> list[str
 
 def _own(tree: Tree, other: Tree) -> list[Any]:
     """The differences of a tree that are not the other's too, and the changes that its own keys follow."""
-    known = {(found.key, str(found.rehearsed)) for found in other.found}
-    own = [found for found in tree.found if (found.key, str(found.rehearsed)) not in known]
+    known = {(found.key, str(found.real), str(found.rehearsed)) for found in other.found}
+    own = [each for each in tree.found if (each.key, str(each.real), str(each.rehearsed)) not in known]
     led = {found.follows for found in own}
     extra = [replace(found, why="see above") for found in tree.found if found.key in led and found not in own]
     return [*extra, *own]
