@@ -1,9 +1,9 @@
 """Random weights made to recite texts: a policy whose samples are well formed and end, without a step of training.
 
-The first block gets heads that look 1 and 2 tokens back, so that the last hidden state depends on the last three
+The first block gets a head that looks one and two tokens back, so that the last hidden state depends on the last three
 tokens. The output layer is then fitted to name the tokens that follow these three in the texts. Where texts continue
 differently after the same three tokens, samples do so, too. All other weights stay random. Such a policy depends on
-the positions and the mask at every token: where either is wrong, its log-probs are far off.
+positions and masks: where the tokens before a token are not seen, or not where they are, its log-prob is far off.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 LOOK_BACK = 2
-"""Heads of the first block that are used, the n-th for n tokens back."""
+"""Tokens before the last one that the last hidden state depends on."""
 _PAIRS = 12
-"""Pairs of dimensions, those that turn fastest, by which such a head tells places apart."""
+"""Pairs of dimensions, those that turn fastest, by which this head tells places apart."""
 _SHARPNESS = 9.0
 _LOGIT = 20.0
 """Of a token that follows. The rest of a vocabulary of 152,000 tokens has ln 152,000 ≈ 12 together."""
@@ -30,7 +30,7 @@ def teach(state: dict[str, torch.Tensor], config: Any, texts: Sequence[Sequence[
         state: tensors by name, without the prefix of a full Omni.
         config: of the text model.
         texts: token ids.
-        seed: of the directions in which a looking-back head writes.
+        seed: of the directions in which the head that looks back writes.
     """
     state["model.embed_tokens.weight"] /= state["model.embed_tokens.weight"].std()
     _shrink_blocks(state, config)
@@ -46,28 +46,24 @@ def _shrink_blocks(state: dict[str, torch.Tensor], config: Any) -> None:
 
 
 def _look_back(state: dict[str, torch.Tensor], config: Any, generator: torch.Generator) -> None:
-    """Query and key of a head are constants: after RoPE, their product is largest at one distance."""
-    heads, width = config.num_attention_heads, config.hidden_size
-    size = width // heads
-    group = heads // config.num_key_value_heads
+    """Query and key of the first head are constants: after RoPE, their product is largest at a distance of 1.5."""
+    width = config.hidden_size
+    size = width // config.num_attention_heads
     attention = "model.layers.0.self_attn."
     turns = config.rope_parameters["rope_theta"] ** (-2 * torch.arange(_PAIRS) / size)
     first, second = torch.arange(_PAIRS), torch.arange(_PAIRS) + size // 2  # the pairs that RoPE turns together
-    for head in range(LOOK_BACK):
-        rows = slice(head * size, (head + 1) * size)
-        kv_head = head // group
-        kv_rows = slice(kv_head * size, (kv_head + 1) * size)
-        query, key = torch.zeros(size), torch.zeros(size)
-        key[first] = _SHARPNESS
-        query[first] = _SHARPNESS * torch.cos((head + 1) * turns)
-        query[second] = -_SHARPNESS * torch.sin((head + 1) * turns)
-        for name, bias, place in (("q", query, rows), ("k", key, kv_rows)):
-            state[f"{attention}{name}_proj.weight"][place] = 0
-            state[f"{attention}{name}_proj.bias"][place] = bias
-        value = torch.empty(size, width).normal_(0, size**-0.5, generator=generator)
-        state[f"{attention}v_proj.weight"][kv_rows] = value
-        written = torch.empty(width, size).normal_(0, width**-0.5, generator=generator)
-        state[f"{attention}o_proj.weight"][:, rows] = written
+    distance = (1 + LOOK_BACK) / 2
+    query, key = torch.zeros(size), torch.zeros(size)
+    key[first] = _SHARPNESS
+    query[first] = _SHARPNESS * torch.cos(distance * turns)
+    query[second] = -_SHARPNESS * torch.sin(distance * turns)
+    for name, bias in (("q", query), ("k", key)):
+        state[f"{attention}{name}_proj.weight"][:size] = 0
+        state[f"{attention}{name}_proj.bias"][:size] = bias
+    value = torch.empty(size, width).normal_(0, size**-0.5, generator=generator)
+    state[f"{attention}v_proj.weight"][:size] = value
+    written = torch.empty(width, size).normal_(0, width**-0.5, generator=generator)
+    state[f"{attention}o_proj.weight"][:, :size] = written
 
 
 def _fit_head(state: dict[str, torch.Tensor], config: Any, texts: Sequence[Sequence[int]]) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from verl_ext.models.published import TEXT, published_config
 
-HIDDEN, HEADS, KV_HEADS, MLP = 512, 4, 2, 1024
-"""Of the text model. Its heads have the published 128 dimensions."""
+HEADS, KV_HEADS, MLP = 2, 1, 512
+"""Of the text model. Its heads have the published 128 dimensions, so that it is 256 wide."""
 VISION_HEADS, AUDIO_HEADS = 2, 2
 """Of 80 and 64 dimensions, as published."""
 STD = 0.02
@@ -151,7 +151,7 @@ def make_reduced(of: str, texts: Sequence[str], out: str | Path, *, layers: int 
         thinker = Qwen2_5OmniThinkerForConditionalGeneration(config.thinker_config)
     state = draw_weights(thinker, STD, seed)
     turns = (tokenizer.encode(f"<|im_start|>assistant\n{text}<|im_end|>") for text in texts)
-    room = accumulate_within(turns, HIDDEN * 3 // 4)
+    room = accumulate_within(turns, config.thinker_config.text_config.hidden_size * 3 // 4)
     reciting.teach(state, config.thinker_config.text_config, room, seed)
     save_full_omni(out, state, config, published_processor(tokenizer), torch.bfloat16)
     parts = {"text": ("model.", "lm_head."), "vision": ("visual.",), "audio": ("audio_tower.",)}

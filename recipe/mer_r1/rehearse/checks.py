@@ -20,7 +20,7 @@ from recipe.mer_r1.run import steps
 
 GAP_MEAN = {"float32": 1e-5}
 GAP_MEAN_LOW_PRECISION = 0.03
-"""Nats between a token's log-prob in vLLM and in the actor, on average. A wrong position or mask gives over 1 here."""
+"""Nats between a token's log-prob in vLLM and in the actor, on average over a step."""
 GAP = "rollout_actor_log_prob_diff"
 _SFT = ("train/loss", "train/grad_norm")
 _RL = ("actor/loss", "actor/pg_loss", "actor/kl_loss", "actor/entropy", "actor/grad_norm", f"{GAP}/max", f"{GAP}/mean")
