@@ -104,5 +104,5 @@ def test_a_wrong_position_is_far_off(recited):
     text = texts[2]
     right = torch.arange(len(text)).expand(3, 1, -1)
     assert (log_probs(model, text, right) - log_probs(model, text)).abs().max() < 1e-4
-    for wrong in (4 * right, torch.where(right < 10, right, right + 5)):
+    for wrong in (4 * right, 0 * right):
         assert (log_probs(model, text, right) - log_probs(model, text, wrong))[2:].max() > 1
