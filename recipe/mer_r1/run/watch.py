@@ -124,7 +124,7 @@ def _dead_actors() -> dict[str, str]:
 
 
 def _unasked(death: Any) -> str | None:
-    """How an actor ended that nobody had asked to end; None for one that was asked. Ray kills one for its memory, too."""
+    """How an actor ended that nobody had asked to end, as where Ray kills it for its memory; None for any other."""
     if death.WhichOneof("context") == "oom_context":
         return "Ray killed it, because the machine's memory was nearly full"
     cause = death.actor_died_error_context
