@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from recipe.mer_r1.demo import progress
 from recipe.mer_r1.demo.stages import Stage
@@ -49,22 +50,25 @@ def trees(user: Sequence[str], places: Places) -> dict[str, Tree]:
     Raises:
         UnexplainedError: something differs without a reason.
     """
-    config = launch.check_overrides("ppo", list(user))
-    changes = chosen(preset_changes(config, places), {_key(override) for override in user})
+    real = launch.check_overrides("ppo", list(user))
+    changes = chosen(preset_changes(real, places), {_key(override) for override in user})
     shared = [override for override in user if _key(override).split(".")[0] in SHARED]
     return {
-        "ppo": _tree("ppo", user, [*changes, *RL_CHANGES, Change("run_dir", places.rl, RUN_DIR)]),
-        "sft": _tree("sft", shared, [*changes, Change("run_dir", places.sft, RUN_DIR)]),
+        "ppo": _tree("ppo", real, user, [*changes, *RL_CHANGES, Change("run_dir", places.rl, RUN_DIR)]),
+        "sft": _tree(
+            "sft",
+            launch.check_overrides("sft", shared),
+            shared,
+            [*changes, Change("run_dir", places.sft, RUN_DIR)],
+        ),
     }
 
 
-def _tree(name: str, user: Sequence[str], changes: Sequence[Change]) -> Tree:
-    overrides = [*user, *(change.override for change in changes)]
-    real = launch.check_overrides(name, list(user))
-    rehearsed = launch.check_overrides(name, overrides)
-    unresolved = launch.compose(name, overrides, resolve=False)
-    reasons = {change.key: change.why for change in changes}
-    found = differences(real, rehearsed, unresolved, reasons)
+def _tree(name: str, real: DictConfig, user: Sequence[str], changes: Sequence[Change]) -> Tree:
+    unresolved = launch.compose(name, [*user, *(change.override for change in changes)], resolve=False)
+    rehearsed = copy.deepcopy(unresolved)
+    OmegaConf.resolve(rehearsed)
+    found = differences(real, rehearsed, unresolved, {change.key: change.why for change in changes})
     differing = {difference.key for difference in found}
     needed = [change.override for change in changes if change.key in differing]
     return Tree(name, real, rehearsed, [*user, *needed], found)
