@@ -18,7 +18,7 @@ PINS    = $(VENV)-gpu-pins
 PYTHON312 ?= $(shell for p in python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12); do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: setup demo test test-fast test-gpu-pins gpu-pins-lane test-packages test-extras mutants lint format smol bench clean
+.PHONY: setup demo test test-fast setup-gpu-pins test-gpu-pins gpu-pins-lane test-packages test-extras mutants lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -59,6 +59,8 @@ gpu-pins-lane: ## test-gpu-pins where requirements/, verl_ext/ or conf/ changed 
 	@if $(PYTHON) tests/gpu_pins.py unchanged; then :; \
 	elif test -z "$(PYTHON312)"; then echo "make test-gpu-pins is skipped: it needs Python 3.12"; \
 	else $(MAKE) test-gpu-pins; fi
+
+setup-gpu-pins: $(PINS)/.complete ## make .venv-gpu-pins: the GPU profile's versions with vLLM's CPU build (Python 3.12; 10 GB)
 
 $(PINS)/.complete: requirements/gpu.txt requirements/gpu_pins.txt requirements/build.txt setup.py
 	@test -n "$(PYTHON312)" || { echo "Python 3.12 is needed; choose it with make PYTHON312=…"; exit 1; }

@@ -26,13 +26,11 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository, where it is not installed
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "recipe"))  # Qwen's tokenizer, as tests have it
-
-from qwen_tokenizer import build_qwen_tokenizer, rank_file
 
 from recipe.mer_r1.method.alignment import align
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS, CategorySets, category_sets
 from recipe.mer_r1.method.wheel import EmotionWheels
+from verl_ext.models.qwen_tokenizer import build_qwen_tokenizer, rank_file
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWERS = (  # arXiv 2606.27652, Tables 6-12

@@ -27,7 +27,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 CLIPS, TEST_CLIPS, SFT_CLIPS = 24, 8, 12
 # Files that two processes share out: end-to-end runs first and of those the longest, so that neither process is left
 # alone at the end; then what starts real libraries; pure logic last.
-LONGEST = ("test_slurm.py", "test_resume.py", "test_rl_run.py", "test_demo.py", "test_mer_r1.py")
+LONGEST = (
+    "test_slurm.py",
+    "test_resume.py",
+    "test_rl_run.py",
+    "test_rehearse.py",
+    "test_demo.py",
+    "test_mer_r1.py",
+)
 
 
 @pytest.hookimpl(trylast=True)
@@ -63,3 +70,14 @@ def tiny_model(micro_corpus, tmp_path_factory):
         assert tiny.main(["--shards", str(micro_corpus / "shards" / "sft.parquet"), "--out", str(out)]) == 0
 
     return made_once(tmp_path_factory, "tiny_model", make)
+
+
+@pytest.fixture(scope="session")
+def qwen():
+    """Qwen2.5-Omni's tokenizer."""
+    from verl_ext.models.qwen_tokenizer import VocabularyError, qwen_tokenizer
+
+    try:
+        return qwen_tokenizer()
+    except VocabularyError as error:
+        pytest.skip(str(error))

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
-from qwen_tokenizer import build_qwen_tokenizer, rank_file
 
 from recipe.mer_r1.method.wheel import EmotionWheels
 
@@ -45,17 +44,6 @@ def any_wheels(request):
         return request.getfixturevalue("builtin")
     shared = request.getfixturevalue("shared")
     return EmotionWheels.load(shared / "emotion_wheel" / request.param, rules=request.param)
-
-
-@pytest.fixture(scope="session")
-def qwen():
-    """Qwen2.5-Omni's tokenizer."""
-    path = rank_file()
-    if path is None:
-        pytest.skip(
-            "no Qwen vocabulary: the package dashscope, which carries it, is not installed (pip install .[dev])"
-        )
-    return build_qwen_tokenizer(path)
 
 
 @pytest.fixture(scope="session")

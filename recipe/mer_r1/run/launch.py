@@ -83,8 +83,8 @@ def _product(*factors: float | None) -> float | None:
     return None if None in factors else math.prod(factors)
 
 
-def compose(config_name: str, overrides: list[str]) -> DictConfig:
-    """``conf/{config_name}.yaml`` with these overrides, resolved, as an entry point would have it.
+def compose(config_name: str, overrides: list[str], resolve: bool = True) -> DictConfig:
+    """``conf/{config_name}.yaml`` with these overrides, as an entry point would have it; unresolved where asked for.
 
     Raises HydraException or OmegaConfBaseException for wrong overrides.
     """
@@ -92,7 +92,8 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose(config_name, overrides)
-    OmegaConf.resolve(config)
+    if resolve:
+        OmegaConf.resolve(config)
     return config
 
 

@@ -118,11 +118,19 @@ def _dead_actors() -> dict[str, str]:
     found = {}
     job = ray.JobID(bytes.fromhex(ray.get_runtime_context().get_job_id()))
     for actor in state.actors(job_id=job, actor_state_name="DEAD").values():
-        cause = actor["DeathCause"].actor_died_error_context
-        if cause.Reason.Name(cause.reason) in ("WORKER_DIED", "NODE_DIED"):
-            who = f"{actor['Name'] or actor['ActorClassName']} (process {actor['Pid']})"
-            found[who] = cause.error_message.strip().partition(" Some common causes")[0].partition("\n")[0]
+        if how := _unasked(actor["DeathCause"]):
+            found[f"{actor['Name'] or actor['ActorClassName']} (process {actor['Pid']})"] = how
     return found
+
+
+def _unasked(death: Any) -> str | None:
+    """How an actor ended that nobody had asked to end, as where Ray kills it for its memory; None for any other."""
+    if death.WhichOneof("context") == "oom_context":
+        return "Ray killed it, because the machine's memory was nearly full"
+    cause = death.actor_died_error_context
+    if cause.Reason.Name(cause.reason) not in ("WORKER_DIED", "NODE_DIED"):
+        return None
+    return cause.error_message.strip().partition(" Some common causes")[0].partition("\n")[0]
 
 
 def _dead_engines() -> dict[str, str]:

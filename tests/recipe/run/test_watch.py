@@ -74,3 +74,18 @@ def test_ctrl_c_stays_ctrl_c(watch) -> None:
     watch.dying["vLLM"] = "killed"
     with pytest.raises(KeyboardInterrupt), watch.deaths(60):
         fail(KeyboardInterrupt(), after=0.1)
+
+
+def test_only_deaths_that_nobody_asked_for_count(watch) -> None:
+    from ray.core.generated.common_pb2 import ActorDeathCause, ActorDiedErrorContext, OomContext
+
+    def died(reason, text=""):
+        return ActorDeathCause(actor_died_error_context=ActorDiedErrorContext(reason=reason, error_message=text))
+
+    reasons = ActorDiedErrorContext.Reason
+    killed = "The worker died. Some common causes include: …"
+    assert watch._unasked(died(reasons.WORKER_DIED, killed)) == "The worker died."
+    assert watch._unasked(died(reasons.RAY_KILL)) is None
+    assert watch._unasked(died(reasons.OUT_OF_SCOPE)) is None
+    for_memory = ActorDeathCause(oom_context=OomContext(error_message="Task was killed due to the node running low"))
+    assert watch._unasked(for_memory) == "Ray killed it, because the machine's memory was nearly full"

@@ -20,12 +20,18 @@ PLAIN_TOKENS = (
     "<|file_sep|>",
 )
 """Added after the special ones; decoding does not skip them."""
+INSTALL = "pip install --no-deps dashscope==2.0.2"
+
+
+class VocabularyError(ValueError):
+    """The package with Qwen's ranks is missing."""
 
 
 def rank_file() -> Path | None:
     """Where dashscope keeps the ranks; None without dashscope. The package itself is not imported."""
     spec = find_spec("dashscope")
-    return Path(spec.origin).parent / "resources" / "qwen.tiktoken" if spec and spec.origin else None
+    file = Path(spec.origin).parent / "resources" / "qwen.tiktoken" if spec and spec.origin else None
+    return file if file and file.is_file() else None
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
@@ -43,7 +49,7 @@ def build_qwen_tokenizer(path: Path) -> Any:
     from transformers import Qwen2Tokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    from verl_ext.models.tiny_tokenizer import SPECIAL_TOKENS
+    from verl_ext.models.tiny_tokenizer import CHAT_TEMPLATE, MEDIA_TOKENS, SPECIAL_TOKENS
 
     ranks = read_ranks(path)
     letter = bytes_to_unicode()
@@ -52,11 +58,34 @@ def build_qwen_tokenizer(path: Path) -> Any:
         return "".join(letter[byte] for byte in token)
 
     merges = [tuple(map(spelt, _halves(token, ranks))) for token in sorted(ranks, key=ranks.get) if len(token) > 1]
-    tokenizer = Qwen2Tokenizer(vocab={spelt(token): rank for token, rank in ranks.items()}, merges=merges)
+    vocab = {spelt(token): rank for token, rank in ranks.items()}
+    vocab |= {token: len(ranks) + number for number, token in enumerate((*SPECIAL_TOKENS, *PLAIN_TOKENS))}
+    tokenizer = Qwen2Tokenizer(
+        vocab=vocab,
+        merges=merges,
+        extra_special_tokens=dict(MEDIA_TOKENS),
+        model_max_length=32768,
+    )
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL_TOKENS)})
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in PLAIN_TOKENS])
     tokenizer.eos_token = "<|im_end|>"
+    tokenizer.pad_token = "<|endoftext|>"
+    tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def qwen_tokenizer() -> Any:
+    """The same, from the installed package.
+
+    Raises:
+        VocabularyError: dashscope is not installed.
+    """
+    path = rank_file()
+    if path is None:
+        raise VocabularyError(
+            f"Qwen's vocabulary is missing: it comes with the package dashscope, which is not installed. Run {INSTALL}"
+        )
+    return build_qwen_tokenizer(path)
 
 
 def _halves(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:

@@ -1,9 +1,10 @@
-"""The tokenizer that stands for Qwen's in the tests must be Qwen's."""
+"""The tokenizer that is made from the ranks must be Qwen's."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from qwen_tokenizer import RANKS, rank_file, read_ranks
+
+from verl_ext.models.qwen_tokenizer import RANKS, rank_file, read_ranks
 
 
 def encode(qwen, text):
