@@ -11,7 +11,7 @@ import pytest
 
 from verl_ext.models.qwen_tokenizer import rank_file
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.gpu_pins]
 ROOT = Path(__file__).parents[2]
 
 

@@ -20,8 +20,8 @@ KEPT = {
         *("preset.rollout.dtype", "preset.rollout.max_batched_tokens", "preset.rollout.max_sequences"),
         *("preset.rollout.tensor_parallel", "preset.rollout.memory_utilization"),
         *("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu", "actor_rollout_ref.actor.fsdp_config.strategy"),
-        *("actor_rollout_ref.rollout.enable_chunked_prefill", "actor_rollout_ref.rollout.max_model_len"),
-        *("actor_rollout_ref.rollout.n", "actor_rollout_ref.rollout.load_format"),
+        *("actor_rollout_ref.rollout.max_model_len", "actor_rollout_ref.rollout.n"),
+        "actor_rollout_ref.rollout.load_format",
     ],
     "sft": [
         *("optim.lr", "data.max_length", "data.micro_batch_size_per_gpu", "engine.strategy"),
