@@ -1,0 +1,228 @@
+"""The recipe itself on this machine: install from carried wheels, then `tiny`, then `smol`, with 5 RL steps each.
+
+    WHEELS=DIR benchmarks/gpu/run.sh recipe
+
+Without verl and vLLM in PYTHON's environment, the wheels of WHEELS (wheels.sh) are installed into OUT/site, without a
+network. Every step is a command that a user may type. A step that fails is a result: its error is kept, the steps that
+need it are skipped, and the others run. Logs: OUT/recipe/NAME.log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import wheels
+from cases import ROOT, Case, Options, run_all
+
+STEPS = 5
+PARITY = "rollout_actor_log_prob_diff"
+LIMIT_FP32 = 1e-4
+"""Rollout against actor where both compute in fp32; in bf16 the gap is reported only."""
+PACKAGES = ("ray", "verl", "vllm", "tensordict", "transformers", "torch")
+_PROBE = f"""
+import importlib.metadata as m, json, sys
+import vllm, verl, ray
+from verl_ext import plugin
+plugin.require()
+print(json.dumps({{name: m.version(name) for name in {PACKAGES!r}}}))
+"""
+_FINISH_SITE = """
+import sys
+from pathlib import Path
+from verl_ext import install
+install.install_torchvision_fix(Path(sys.argv[1]))
+install.install_vllm_alias(Path(sys.argv[1]))
+"""
+# Folders of PYTHONPATH have no .pth files read; this one has.
+_SITECUSTOMIZE = "import os\nimport site\n\nsite.addsitedir(os.path.dirname(__file__))\n"
+
+
+class Machine:
+    """Where things are, and the environment of every command."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        self.out = (options.out / "recipe").absolute()
+        self.site = (options.out / "site").absolute()
+        self.out.mkdir(parents=True, exist_ok=True)
+        wanted = {"PYTHONPATH": self.python_path(), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        if options.device == "cpu":
+            wanted |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1"}
+        os.environ.update(wanted)
+
+    def python_path(self) -> str:
+        """The repository, then what was installed, then what was there."""
+        old = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+        return os.pathsep.join(dict.fromkeys([str(ROOT), str(self.site), *old]))
+
+    def run(self, name: str, command: Sequence[str], limit: float) -> float:
+        """Run a command in the repository, its output in OUT/recipe/NAME.log; returns its seconds.
+
+        Raises:
+            RuntimeError: it failed, or did not end within `limit` seconds or the call's time; with the log's end.
+        """
+        sys.path[:0] = [part for part in (str(ROOT), str(self.site)) if part not in sys.path]
+        from recipe.mer_r1.demo import logs, process
+
+        log, begin = self.out / f"{name}.log", time.monotonic()
+        log.write_text(f"$ {' '.join(command)}\n")
+        limit = min(limit, self.options.clock.left)
+
+        def in_time() -> None:
+            if time.monotonic() - begin > limit:
+                raise TimeoutError(f"did not end within {limit:.0f} s")
+
+        os.chdir(ROOT)
+        process.adopt_orphans()
+        problem = None
+        try:
+            if status := process.Command(command, log).wait(in_time):
+                problem = f"exit status {status}"
+        except TimeoutError as error:
+            problem = str(error)
+        if problem:
+            raise RuntimeError(f"{problem}: {' '.join(command)}\n" + "\n".join(logs.relevant(log, 25)))
+        return time.monotonic() - begin
+
+
+def probe() -> dict[str, str]:
+    """Versions, if verl, vLLM, Ray and the plugin import in an interpreter of its own.
+
+    Raises:
+        RuntimeError: they do not; the message has the error.
+    """
+    done = subprocess.run([sys.executable, "-c", _PROBE], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError("\n".join((done.stderr or done.stdout).strip().splitlines()[-25:]))
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def install_case(machine: Machine) -> dict[str, Any]:
+    """Nothing where the packages import already; else pip, without index and dependencies, into OUT/site."""
+    try:
+        return {"installed": "before", "versions": probe()}
+    except RuntimeError as error:
+        if not (folder := os.environ.get("WHEELS")):
+            return {"passed": False, "error": f"{error}\nSet WHEELS to the folder that wheels.sh made."}
+    files = wheels.join(Path(folder), machine.out / "wheels")
+    begin = time.monotonic()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
+    pip += ["--disable-pip-version-check", "--no-cache-dir", "--upgrade", "--target", str(machine.site)]
+    # The project: its metadata alone, for the entry points of the plugins; its code is the repository's.
+    metadata = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(machine.site)]
+    finish = [sys.executable, "-c", _FINISH_SITE, str(machine.site)]
+    for command in ([*pip, *map(str, files)], metadata, finish):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command[:8])} …\n" + "\n".join(done.stderr.strip().splitlines()[-20:]))
+    (machine.site / "sitecustomize.py").write_text(_SITECUSTOMIZE)
+    return {"installed": f"{len(files)} wheels", "install_seconds": time.monotonic() - begin, "versions": probe()}
+
+
+def command_case(machine: Machine, name: str, limit: float, command: Sequence[str]) -> dict[str, Any]:
+    """One command of the recipe."""
+    return {"run_seconds": machine.run(name, [sys.executable, *command], limit)}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The data of every training step in metrics.jsonl; the validation before step 1 is none."""
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    return [row["data"] for row in rows if row["step"] > 0 and "timing_s/step" in row["data"]]
+
+
+def parity(steps: Sequence[Mapping[str, Any]], fp32: bool) -> dict[str, Any]:
+    """How far rollout and actor are apart over the steps, the times of a step's phases, and the verdict."""
+    largest = [step.get(f"{PARITY}/max") for step in steps]
+    means = [step.get(f"{PARITY}/mean") for step in steps]
+    phases = {key.removeprefix("timing_s/") for step in steps for key in step if key.startswith("timing_s/")}
+    found: dict[str, Any] = {
+        "steps": len(steps),
+        "parity_max": largest,
+        "parity_mean": means,
+        "phase_seconds": {name: [step.get(f"timing_s/{name}") for step in steps] for name in sorted(phases)},
+    }
+    complete = len(steps) == STEPS and all(isinstance(value, float) for value in largest)
+    found["passed"] = complete and (not fp32 or max(largest) <= LIMIT_FP32)
+    if not complete:
+        found["error"] = f"{len(steps)} of {STEPS} steps, {PARITY}/max {largest}"
+    elif not found["passed"]:
+        found["error"] = f"rollout and actor differ by {max(largest):.1e} in fp32, more than {LIMIT_FP32:g}"
+    return found
+
+
+def rl_case(machine: Machine, name: str, limit: float, run_dir: Path, command: Sequence[str]) -> dict[str, Any]:
+    """main_ppo; prints the parity of every step."""
+    metrics = run_dir / "metrics.jsonl"
+    metrics.unlink(missing_ok=True)
+    problem = None
+    try:
+        machine.run(name, [sys.executable, *command], limit)
+    except RuntimeError as error:
+        problem = str(error)
+    steps = read_metrics(metrics) if metrics.exists() else []
+    found = parity(steps, fp32=machine.options.device == "cpu")
+    for number, (top, mean) in enumerate(zip(found["parity_max"], found["parity_mean"], strict=True), 1):
+        print(f"  {name}: step {number}: rollout against actor: max {top}, mean {mean}", flush=True)
+    return {**found, "passed": False, "error": problem} if problem else found
+
+
+def all_cases(machine: Machine) -> list[Case]:
+    """Installation, corpus, and for each preset: model, SFT, RL."""
+    small, device = machine.options.small, machine.options.device
+    base = {"device": device, "small": small}
+    out, shards = machine.out, machine.out / "corpus" / "shards"
+    cluster = ["cluster=gpu_1x1"] if device == "cuda" else []
+    clips = ("96", "8") if not small else ("40", "4")
+
+    def case(name: str, run: Callable[..., dict[str, Any]], seconds: float, needs: tuple[str, ...], *rest: Any) -> Case:
+        command = [str(part) for part in rest[-1]]
+        return Case(
+            name, {**base, "command": command}, partial(run, machine, name, *rest[:-1], command), seconds, needs
+        )
+
+    corpus = ["-m", "data_prep", "micro", "--out", out / "corpus", "--clips", clips[0], "--test-clips", clips[1]]
+    cases = [
+        Case("install", {**base, "wheels": os.environ.get("WHEELS")}, partial(install_case, machine), 120),
+        case("corpus", command_case, 60, ("install",), 200.0, corpus),
+    ]
+    for preset, sft_steps, prompts in (
+        (("tiny", 60, 8), ("smol", 40, 8)) if not small else (("tiny", 4, 8), ("smol", 2, 2))
+    ):
+        init, sft, rl = out / f"{preset}-init", out / f"{preset}-sft", out / f"{preset}-rl"
+        make = ["-m", f"verl_ext.models.{preset}", "--out", init]
+        make += ["--shards", shards / "sft.parquet"] if preset == "tiny" else []
+        train = [f"preset={preset}", *cluster]
+        teach = [*train, f"preset.sft.model_path={init}", f"preset.sft.train_files={shards / 'sft.parquet'}"]
+        teach += [f"preset.sft.steps={sft_steps}", "preset.sft.epochs=null", f"run_dir={sft}"]
+        teach += ["trainer.resume_mode=disable"]
+        learn = [*train, "experiment=mer_r1", f"preset.model_path={sft / 'model'}", f"preset.steps={STEPS}"]
+        learn += [f"preset.train_files={shards / 'rl.parquet'}", f"preset.val_files={shards / 'test.parquet'}"]
+        learn += [f"preset.prompts_per_step={prompts}", "preset.micro_batch_size=4", f"run_dir={rl}"]
+        learn += ["trainer.val_before_train=false", "trainer.resume_mode=disable"]
+        learn += [f"preset.save_every={STEPS}", f"preset.validate_every={STEPS}"]
+        after = (f"{preset}-sft",)
+        cases += [
+            case(f"{preset}-init", command_case, 30, ("corpus",), 120.0, make),
+            case(
+                f"{preset}-sft", command_case, 60, (f"{preset}-init",), 240.0, ["-m", "recipe.mer_r1.main_sft", *teach]
+            ),
+            case(f"{preset}-rl", rl_case, 150, after, 460.0, rl, ["-m", "recipe.mer_r1.main_ppo", *learn]),
+        ]
+    return cases
+
+
+def main() -> int:
+    options = Options.read()
+    return run_all("recipe", all_cases(Machine(options)), options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
