@@ -148,16 +148,17 @@ def mask_case(device: str, small: bool) -> dict[str, Any]:
     return judged(gaps(found.long(), expected.long()), 0.0, 0.0)
 
 
-def position_case(device: str, small: bool) -> dict[str, Any]:
-    """M-RoPE positions of each prompt by transformers, on the CPU and on the device, against those made by hand."""
+def position_case(device: str | None, small: bool) -> dict[str, Any]:
+    """M-RoPE positions of each prompt against those made by hand: as the datasets make them, or on a device."""
     prompts = Prompts(small)
-    found, expected = [], []
+    found = []
     for prompt in prompts.kinds:
-        by_hand = positions_by_hand(prompt)
-        on_device = {name: value.to(device) for name, value in prompt.rope.items()}
-        ids = prompt.ids[None].to(device)
-        found += [prompts.positions(prompt, prompt.ids)[1:], prompts.rope.get_rope_index(ids, **on_device)[0][:, 0]]
-        expected += [by_hand, by_hand]
+        if device is None:
+            found.append(prompts.positions(prompt, prompt.ids)[1:])
+        else:
+            on_device = {name: value.to(device) for name, value in prompt.rope.items()}
+            found.append(prompts.rope.get_rope_index(prompt.ids[None].to(device), **on_device)[0][:, 0].cpu())
+    expected = [positions_by_hand(prompt) for prompt in prompts.kinds]
     return judged(gaps(torch.cat(found, -1), torch.cat(expected, -1)), 0.0, 0.0)
 
 
@@ -220,7 +221,11 @@ def all_cases(options: Options) -> list[Case]:
         "source": source_hash(*SOURCES),
     }
     rows, vocabulary = (32, 4096) if small else (512, 151_936)
-    plain = {"mask": partial(mask_case, device, small), "positions": partial(position_case, device, small)}
+    plain = {
+        "mask": partial(mask_case, device, small),
+        "positions": partial(position_case, None, small),
+        "positions-device": partial(position_case, device, small),
+    }
     by_dtype: dict[str, Any] = {
         "set_log_probs": lambda dtype: set_log_probs_case(device, dtype, rows, vocabulary),
         "pack": lambda dtype: pack_case(device, dtype, small),

@@ -10,6 +10,7 @@ divided by the matmul rate measured at the model's own shapes.
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import sys
 import time
@@ -232,6 +233,7 @@ def all_cases(options: Options) -> list[Case]:
 
 def _freed(run: Callable[..., dict[str, Any]], device: str, size: dict[str, Any]) -> dict[str, Any]:
     """Without the memory that an earlier case left."""
+    gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
     return run(device, size)

@@ -14,7 +14,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ LIMIT_FP32 = 1e-4
 PACKAGES = ("ray", "verl", "vllm", "tensordict", "transformers", "torch")
 _PROBE = f"""
 import importlib.metadata as m, json, sys
-import vllm, verl, ray
+import ray, verl, vllm
+import vllm.v1.engine.async_llm
 from verl_ext import plugin
 plugin.require()
 print(json.dumps({{name: m.version(name) for name in {PACKAGES!r}}}))
@@ -57,6 +59,7 @@ class Machine:
         if options.device == "cpu":
             wanted |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1"}
         os.environ.update(wanted)
+        sys.path[:0] = [str(ROOT), str(self.site)]
 
     def python_path(self) -> str:
         """The repository, then what was installed, then what was there."""
@@ -69,7 +72,6 @@ class Machine:
         Raises:
             RuntimeError: it failed, or did not end within `limit` seconds or the call's time; with the log's end.
         """
-        sys.path[:0] = [part for part in (str(ROOT), str(self.site)) if part not in sys.path]
         from recipe.mer_r1.demo import logs, process
 
         log, begin = self.out / f"{name}.log", time.monotonic()
@@ -158,7 +160,7 @@ def parity(steps: Sequence[Mapping[str, Any]], fp32: bool) -> dict[str, Any]:
     return found
 
 
-def rl_case(machine: Machine, name: str, limit: float, run_dir: Path, command: Sequence[str]) -> dict[str, Any]:
+def rl_case(machine: Machine, name: str, limit: float, command: Sequence[str], run_dir: Path) -> dict[str, Any]:
     """main_ppo; prints the parity of every step."""
     metrics = run_dir / "metrics.jsonl"
     metrics.unlink(missing_ok=True)
@@ -174,47 +176,81 @@ def rl_case(machine: Machine, name: str, limit: float, run_dir: Path, command: S
     return {**found, "passed": False, "error": problem} if problem else found
 
 
+@dataclass(frozen=True)
+class Size:
+    """How much of a preset is run. Rollouts per RL step: prompts × responses."""
+
+    sft_steps: int
+    batch: int
+    prompts: int
+    responses: int
+
+
+FULL = {"tiny": Size(60, 16, 8, 4), "smol": Size(40, 16, 8, 4)}
+SMALL = {"tiny": Size(4, 16, 8, 4), "smol": Size(2, 2, 2, 2)}
+
+
+def commands(preset: str, size: Size, out: Path, device: str) -> dict[str, list[str]]:
+    """What follows `python` for the model (`init`), SFT (`sft`) and RL (`rl`) of a preset."""
+    shards = out / "corpus" / "shards"
+    init, sft, rl = out / f"{preset}-init", out / f"{preset}-sft", out / f"{preset}-rl"
+    common = [f"preset={preset}", *(["cluster=gpu_1x1"] if device == "cuda" else []), "trainer.resume_mode=disable"]
+    make = ["-m", f"verl_ext.models.{preset}", "--out", str(init)]
+    make += ["--shards", str(shards / "sft.parquet")] if preset == "tiny" else []
+    teach = {
+        "model_path": init,
+        "train_files": shards / "sft.parquet",
+        "steps": size.sft_steps,
+        "epochs": "null",
+        "batch_size": size.batch,
+        "micro_batch_size": min(4, size.batch),
+    }
+    learn = {
+        "model_path": sft / "model",
+        "train_files": shards / "rl.parquet",
+        "val_files": shards / "test.parquet",
+        "steps": STEPS,
+        "prompts_per_step": size.prompts,
+        "responses_per_prompt": size.responses,
+        "micro_batch_size": 4,
+        "max_response_length": 64,
+        "save_every": STEPS,
+        "validate_every": STEPS,
+    }
+    sft_keys = [f"preset.sft.{key}={value}" for key, value in teach.items()]
+    rl_keys = [f"preset.{key}={value}" for key, value in learn.items()]
+    return {
+        "init": make,
+        "sft": ["-m", "recipe.mer_r1.main_sft", *common, *sft_keys, f"run_dir={sft}"],
+        "rl": [
+            *("-m", "recipe.mer_r1.main_ppo", *common, "experiment=mer_r1", *rl_keys),
+            *("trainer.val_before_train=false", f"run_dir={rl}"),
+        ],
+    }
+
+
 def all_cases(machine: Machine) -> list[Case]:
-    """Installation, corpus, and for each preset: model, SFT, RL."""
-    small, device = machine.options.small, machine.options.device
+    """Installation, corpus, and for each preset: model, SFT, RL. Each needs the one before it."""
+    small, device, out = machine.options.small, machine.options.device, machine.out
     base = {"device": device, "small": small}
-    out, shards = machine.out, machine.out / "corpus" / "shards"
-    cluster = ["cluster=gpu_1x1"] if device == "cuda" else []
-    clips = ("96", "8") if not small else ("40", "4")
+    slower = 4 if device == "cpu" else 1  # how much longer a command may take
 
-    def case(name: str, run: Callable[..., dict[str, Any]], seconds: float, needs: tuple[str, ...], *rest: Any) -> Case:
-        command = [str(part) for part in rest[-1]]
-        return Case(
-            name, {**base, "command": command}, partial(run, machine, name, *rest[:-1], command), seconds, needs
-        )
+    def case(name: str, after: str, seconds: float, limit: float, command: list[str], *more: Any) -> Case:
+        run = partial(rl_case if more else command_case, machine, name, slower * limit, command, *more)
+        return Case(name, {**base, "command": command}, run, seconds, (after,))
 
-    corpus = ["-m", "data_prep", "micro", "--out", out / "corpus", "--clips", clips[0], "--test-clips", clips[1]]
+    clips, test_clips = ("40", "4") if small else ("96", "8")
+    corpus = ["-m", "data_prep", "micro", "--out", str(out / "corpus"), "--clips", clips, "--test-clips", test_clips]
     cases = [
         Case("install", {**base, "wheels": os.environ.get("WHEELS")}, partial(install_case, machine), 120),
-        case("corpus", command_case, 60, ("install",), 200.0, corpus),
+        case("corpus", "install", 60, 200, corpus),
     ]
-    for preset, sft_steps, prompts in (
-        (("tiny", 60, 8), ("smol", 40, 8)) if not small else (("tiny", 4, 8), ("smol", 2, 2))
-    ):
-        init, sft, rl = out / f"{preset}-init", out / f"{preset}-sft", out / f"{preset}-rl"
-        make = ["-m", f"verl_ext.models.{preset}", "--out", init]
-        make += ["--shards", shards / "sft.parquet"] if preset == "tiny" else []
-        train = [f"preset={preset}", *cluster]
-        teach = [*train, f"preset.sft.model_path={init}", f"preset.sft.train_files={shards / 'sft.parquet'}"]
-        teach += [f"preset.sft.steps={sft_steps}", "preset.sft.epochs=null", f"run_dir={sft}"]
-        teach += ["trainer.resume_mode=disable"]
-        learn = [*train, "experiment=mer_r1", f"preset.model_path={sft / 'model'}", f"preset.steps={STEPS}"]
-        learn += [f"preset.train_files={shards / 'rl.parquet'}", f"preset.val_files={shards / 'test.parquet'}"]
-        learn += [f"preset.prompts_per_step={prompts}", "preset.micro_batch_size=4", f"run_dir={rl}"]
-        learn += ["trainer.val_before_train=false", "trainer.resume_mode=disable"]
-        learn += [f"preset.save_every={STEPS}", f"preset.validate_every={STEPS}"]
-        after = (f"{preset}-sft",)
+    for preset, size in (SMALL if small else FULL).items():
+        run = commands(preset, size, out, device)
         cases += [
-            case(f"{preset}-init", command_case, 30, ("corpus",), 120.0, make),
-            case(
-                f"{preset}-sft", command_case, 60, (f"{preset}-init",), 240.0, ["-m", "recipe.mer_r1.main_sft", *teach]
-            ),
-            case(f"{preset}-rl", rl_case, 150, after, 460.0, rl, ["-m", "recipe.mer_r1.main_ppo", *learn]),
+            case(f"{preset}-init", "corpus", 30, 120, run["init"]),
+            case(f"{preset}-sft", f"{preset}-init", 60, 240, run["sft"]),
+            case(f"{preset}-rl", f"{preset}-sft", 150, 460, run["rl"], out / f"{preset}-rl"),
         ]
     return cases
 

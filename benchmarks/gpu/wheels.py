@@ -27,7 +27,7 @@ FROM_NVIDIA_ANYWAY = {"nvidia-ml-py"}  # vLLM asks it for the GPU's kind; it is 
 # What the run does not import. vLLM looks for the kernels of the first group and does without them.
 LEFT_OUT = {
     "kernels for other models, or for other attention backends than FlashAttention and Triton": (
-        *("flashinfer-cubin", "flashinfer-python", "tilelang", "z3-solver", "apache-tvm-ffi", "torch-c-dlpack-ext"),
+        *("flashinfer-cubin", "flashinfer-python", "tilelang", "z3-solver", "torch-c-dlpack-ext"),
         *("quack-kernels", "tokenspeed-mla", "tokenspeed-triton", "humming-kernels", "cuda-core", "cuda-python"),
         *("cuda-tile", "nvtx", "ninja", "pybind11"),
     ),
