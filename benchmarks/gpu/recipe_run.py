@@ -2,9 +2,9 @@
 
     WHEELS=DIR benchmarks/gpu/run.sh recipe
 
-Without verl and vLLM in PYTHON's environment, the wheels of WHEELS (wheels.sh) are installed into OUT/site, without a
-network. Every step is a command that a user may type. A step that fails is a result: its error is kept, the steps that
-need it are skipped, and the others run. Logs: OUT/recipe/NAME.log.
+Without verl and vLLM in PYTHON's environment, the wheels of WHEELS (wheels.sh) are installed into OUT/site-packages,
+without a network. Every step is a command that a user may type. A step that fails is a result: its error is kept, the
+steps that need it are skipped, and the others run. Logs: OUT/recipe/NAME.log.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Machine:
     def __init__(self, options: Options):
         self.options = options
         self.out = (options.out / "recipe").absolute()
-        self.site = (options.out / "site").absolute()
+        # The name matters: dill, which hashes functions for `datasets`, pickles modules of folders with other names.
+        self.site = (options.out / "site-packages").absolute()
         self.out.mkdir(parents=True, exist_ok=True)
         wanted = {"PYTHONPATH": self.python_path(), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
         if options.device == "cpu":
@@ -108,7 +109,7 @@ def probe() -> dict[str, str]:
 
 
 def install_case(machine: Machine) -> dict[str, Any]:
-    """Nothing where the packages import already; else pip, without index and dependencies, into OUT/site."""
+    """Nothing where the packages import already; else pip, without index and dependencies, into OUT/site-packages."""
     try:
         return {"installed": "before", "versions": probe()}
     except RuntimeError as error:

@@ -27,11 +27,10 @@ done
 target=(--python-version 3.12 --implementation cp "${platforms[@]}")
 
 "$python" "$here/wheels.py" list ${kind:+"$kind"} >"$out/requirements.txt"
-# Without --only-binary for all: some pure-Python packages have only their source, which pip builds here.
-grep -vE "^(antlr4-python3-runtime)==" "$out/requirements.txt" >"$out/wheels.txt"
-grep -E "^(antlr4-python3-runtime)==" "$out/requirements.txt" >"$out/sources.txt" || true
+# PyPI has only the source of this one; it is pure Python, so that its wheel can be built on any machine.
+source_only='^antlr4-python3-runtime=='
+grep -v "$source_only" "$out/requirements.txt" >"$out/wheels.txt"
+grep "$source_only" "$out/requirements.txt" >"$out/sources.txt"
 "$python" -m pip download --quiet --no-deps --only-binary=:all: "${target[@]}" --dest "$out" -r "$out/wheels.txt"
-if [[ -s "$out/sources.txt" ]]; then
-    "$python" -m pip wheel --quiet --no-deps --wheel-dir "$out" -r "$out/sources.txt"
-fi
+"$python" -m pip wheel --quiet --no-deps --wheel-dir "$out" -r "$out/sources.txt"
 "$python" "$here/wheels.py" pack "$out"
