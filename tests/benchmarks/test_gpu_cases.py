@@ -212,3 +212,20 @@ def test_the_table_has_the_numbers_and_the_errors(tmp_path):
     ):
         assert line in text.splitlines(), line
     assert table.table({"cores": [], "cost": [], "recipe": []}) == "No results yet."
+
+
+@pytest.mark.parametrize("preset", recipe_run.FULL)
+def test_the_commands_for_a_gpu_compose(preset, tmp_path):
+    from recipe.mer_r1.run.launch import compose
+
+    run = recipe_run.commands(preset, recipe_run.FULL[preset], tmp_path, "cuda")
+    taught, learnt = compose("sft", run["sft"][2:]), compose("ppo", run["rl"][2:])
+    assert taught.preset.device == learnt.trainer.device == "cuda"
+    assert (taught.preset.sft.model_path, taught.preset.sft.steps) == (
+        run["init"][3],
+        recipe_run.FULL[preset].sft_steps,
+    )
+    assert learnt.actor_rollout_ref.model.path == f"{taught.run_dir}/model"
+    assert (learnt.experiment.name, learnt.trainer.total_training_steps) == ("mer_r1", recipe_run.STEPS)
+    rollouts = learnt.data.train_batch_size * learnt.actor_rollout_ref.rollout.n
+    assert rollouts % learnt.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu == 0
