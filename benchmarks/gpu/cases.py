@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PASSED, FAILED, ERROR, SKIPPED = "passed", "failed", "error", "skipped"
 DONE, WRONG, OUT_OF_TIME = 0, 1, 75
 """Exit status: all cases passed; at least one did not; the time was up before the last case (call again)."""
-_TAIL = 12  # lines of a traceback that are kept
+_TAIL = 30  # lines of a traceback that are kept
 
 
 @dataclass(frozen=True)

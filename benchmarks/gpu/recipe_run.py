@@ -92,7 +92,7 @@ class Machine:
         except TimeoutError as error:
             problem = str(error)
         if problem:
-            raise RuntimeError(f"{problem}: {' '.join(command)}\n" + "\n".join(logs.relevant(log, 25)))
+            raise RuntimeError("\n".join([*logs.relevant(log, 25), f"{problem}: {' '.join(command)}"]))
         return time.monotonic() - begin
 
 

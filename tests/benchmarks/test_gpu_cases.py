@@ -1,10 +1,13 @@
 """benchmarks/gpu: which cases run again, what travels to a bare machine, and the table."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import cases
+import psutil
 import pytest
 import recipe_run
 import table
@@ -212,6 +215,29 @@ def test_the_table_has_the_numbers_and_the_errors(tmp_path):
     ):
         assert line in text.splitlines(), line
     assert table.table({"cores": [], "cost": [], "recipe": []}) == "No results yet."
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    from recipe.mer_r1.demo import process
+
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(ROOT)
+    yield recipe_run.Machine(options(tmp_path))
+    process.adopt_orphans(False)
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_or_hangs_is_an_error_with_its_reason(machine):
+    code = "import sys; print('the cause'); sys.exit(3)"
+    with pytest.raises(RuntimeError, match=r"the cause\n(.*\n)*exit status 3: .*sys\.exit\(3\)$"):
+        machine.run("fails", [sys.executable, "-c", code], 30)
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(61)'])"
+    with pytest.raises(RuntimeError, match="did not end within 2 s"):
+        machine.run("hangs", [sys.executable, "-c", code], 2)
+    assert not [child for child in psutil.Process().children(recursive=True) if "time.sleep(61)" in child.cmdline()[-1]]
+    assert recipe_run.command_case(machine, "works", 30, ["-c", "import verl_ext"])["run_seconds"] < 30
 
 
 @pytest.mark.parametrize("preset", recipe_run.FULL)
