@@ -60,6 +60,7 @@ class Machine:
         if options.device == "cpu":
             wanted |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1"}
         os.environ.update(wanted)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a run starts about ten processes that import these packages
         sys.path[:0] = [str(ROOT), str(self.site)]
 
     def python_path(self) -> str:
