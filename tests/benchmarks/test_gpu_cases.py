@@ -164,11 +164,11 @@ def steps(*largest):
 
 
 def test_the_recipe_passes_with_all_steps_and_a_small_gap_in_fp32():
-    assert recipe_run.parity(steps(*[1e-5] * 5), fp32=True)["passed"]
-    apart = recipe_run.parity(steps(1e-5, 1e-5, 2e-3, 1e-5, 1e-5), fp32=True)
+    assert recipe_run.parity(steps(*[1e-5] * 5), 1e-4)["passed"]
+    apart = recipe_run.parity(steps(1e-5, 1e-5, 2e-3, 1e-5, 1e-5), 1e-4)
     assert (apart["passed"], apart["error"]) == (False, "rollout and actor differ by 2.0e-03 in fp32, more than 0.0001")
-    assert recipe_run.parity(steps(*[0.1] * 5), fp32=False)["passed"]
-    short = recipe_run.parity(steps(*[0.1] * 4), fp32=False)
+    assert recipe_run.parity(steps(*[0.1] * 5), None)["passed"]
+    short = recipe_run.parity(steps(*[0.1] * 4), None)
     assert (short["passed"], short["steps"]) == (False, 4)
     assert short["error"].startswith("4 of 5 steps")
 
