@@ -117,7 +117,9 @@ class OmniSFTDataset(Dataset):
             "input_ids": input_ids,
             "position_ids": position_ids(self.processor.rope, input_ids, clip.inputs),
             "loss_mask": loss_mask,
-            "multi_modal_inputs": dict(clip.inputs),
+            # Copies: a loader's worker moves what it sends to shared memory in a thread of its own, and meanwhile the
+            # next draw of the same row would read tensors whose memory is being replaced.
+            "multi_modal_inputs": {name: tensor.clone() for name, tensor in clip.inputs.items()},
         }
 
     def _row_index(self, item: int) -> int:

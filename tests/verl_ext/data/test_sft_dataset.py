@@ -124,6 +124,20 @@ def test_a_clip_is_decoded_once(make, monkeypatch):
         assert len(calls) == expected
 
 
+def test_what_is_sent_to_another_process_is_not_what_the_next_draw_reads(make):
+    """A loader's worker replaces the memory of the tensors that it sends, in another thread."""
+    dataset = make()
+    dataset[0]
+    (clip,) = dataset._clips.values()
+    before = {name: tensor.clone() for name, tensor in clip.inputs.items()}
+    sent = dataset[0]["multi_modal_inputs"]
+    assert sent.keys() == before.keys()
+    for name, tensor in sent.items():
+        assert tensor.data_ptr() != clip.inputs[name].data_ptr(), name
+        tensor.zero_()
+        assert clip.inputs[name].equal(before[name]), name
+
+
 def test_audio_in_video_is_spliced_whole(make, tmp_path, processor):
     import av
     import numpy as np
