@@ -89,7 +89,8 @@ def rl(run_dir: Path, total: int) -> Watch:
     """Step, rewards (mean of the latest steps) and seconds a step."""
 
     def watch(log: Path) -> Status:
-        taken = read_steps(run_dir / "metrics.jsonl")
+        found = read_steps(run_dir / "metrics.jsonl")
+        taken = {step: data for step, data in found.items() if "timing_s/step" in data}  # a validation is written first
         if not taken:
             said = log.read_bytes() if log.exists() else b""
             return Status(0, total, [text for mark, text in _STARTING if mark in said][-1])

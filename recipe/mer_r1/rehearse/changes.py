@@ -86,18 +86,18 @@ class Places:
         return self.out / "serve"
 
 
-def preset_changes(config: DictConfig, places: Places) -> list[Change]:
+def preset_changes(config: DictConfig, places: Places, most_ranks: int = RANKS) -> list[Change]:
     """Changes of the node `preset`, which both trees have; `config` is the real one of RL."""
     preset = config.preset
     rollout_ranks = config.mode.get("rollout_ranks_per_node", 0)  # where the mode has a pool of its own for them
-    ranks = min(RANKS, preset.nnodes * preset.ranks_per_node)
+    ranks = min(most_ranks, preset.nnodes * preset.ranks_per_node)
     prompts = prompts_per_step(preset, ranks)
     responses = prompts * preset.responses_per_prompt // ranks
     sft_batch = min(preset.sft.batch_size, MICRO_BATCHES * preset.sft.micro_batch_size * ranks)
     return [
         Change("preset.device", "cpu", _NO_GPU),
         Change("preset.nnodes", 1, "ranks are processes of this machine, which talk by gloo"),
-        Change("preset.ranks_per_node", ranks, "sharding needs two ranks"),
+        Change("preset.ranks_per_node", ranks, "two show sharding; each needs memory"),
         Change("preset.ray.num_cpus", 16, "logical: Ray's actors reserve whole CPUs"),
         Change("preset.ray.num_gpus", ranks + rollout_ranks, "logical: each rank counts as one"),
         Change("preset.rollout.sleep", False, "vLLM has no sleep mode on a CPU"),

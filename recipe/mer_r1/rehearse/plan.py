@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipe.mer_r1.demo import progress
 from recipe.mer_r1.demo.stages import Stage
 from recipe.mer_r1.rehearse.changes import (
+    RANKS,
     RL_CHANGES,
     RUN_DIR,
     Change,
@@ -44,14 +45,16 @@ class Tree:
     found: list[Difference]
 
 
-def trees(user: Sequence[str], places: Places) -> dict[str, Tree]:
-    """Both trees, `ppo` and `sft`. Wrong overrides end the program with exit code 2, as with `main_ppo`.
+def trees(user: Sequence[str], places: Places, ranks: int = RANKS) -> dict[str, Tree]:
+    """Both trees, `ppo` and `sft`, with so many ranks at most.
+
+    Wrong overrides end the program with exit code 2, as with `main_ppo`.
 
     Raises:
         UnexplainedError: something differs without a reason.
     """
     real = launch.check_overrides("ppo", list(user))
-    changes = chosen(preset_changes(real, places), {_key(override) for override in user})
+    changes = chosen(preset_changes(real, places, ranks), {_key(override) for override in user})
     shared = [override for override in user if _key(override).split(".")[0] in SHARED]
     return {
         "ppo": _tree("ppo", real, user, [*changes, *RL_CHANGES, Change("run_dir", places.rl, RUN_DIR)]),

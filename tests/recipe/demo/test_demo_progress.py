@@ -30,6 +30,13 @@ def test_rl_shows_step_and_the_mean_of_the_latest(tmp_path):
     assert "4.0 s/step" in status.text
 
 
+def test_rl_is_at_the_step_before_while_a_step_has_its_validation_alone(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(step(1, f1=0.5) + validation(2, 0.9))
+    status = progress.rl(tmp_path, 2)(tmp_path / "log")
+    assert (status.done, status.step_seconds) == (1, 4.0)
+    assert "F1 0.50" in status.text
+
+
 def test_sft_takes_its_total_from_the_log(tmp_path):
     log = tmp_path / "log"
     watch = progress.sft(tmp_path)

@@ -98,6 +98,8 @@ def test_two_ranks_with_two_micro_batches_each(both):
     preset = both["ppo"].rehearsed.preset
     assert (preset.nnodes, preset.ranks_per_node, preset.prompts_per_step, preset.sft.batch_size) == (1, 2, 1, 4)
     assert (preset.steps, preset.sft.steps, preset.sft.epochs) == (2, 2, None)
+    alone = plan.trees(USER, PLACES, ranks=1)["sft"].rehearsed.preset
+    assert (alone.ranks_per_node, alone.prompts_per_step, alone.sft.batch_size) == (1, 1, 2)
     lora = plan.trees(["preset=omni7b", "cluster=h100_1x1_lora"], PLACES)["ppo"].rehearsed.preset
     assert (lora.ranks_per_node, lora.prompts_per_step, lora.sft.batch_size) == (1, 1, 4)  # micro-batches of 2
     sizes = OmegaConf.create({"responses_per_prompt": 4, "micro_batch_size": 2, "prompts_per_step": 8})
