@@ -6,7 +6,8 @@ for ``Qwen2_5OmniConfig``. Parameter names keep the ``thinker.`` prefix that vLL
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
 
-from verl_ext.models.towers import TOWERS
+from verl_ext.models.settings import TOWERS
 
 # Out of reach for sampling, finite so that entropy (p · log p) stays a number.
 BANNED_LOGIT = -1e4
@@ -28,6 +29,8 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
 
     config_class = Qwen2_5OmniConfig
     _keys_to_ignore_on_load_unexpected = (r"^talker\.", r"^token2wav\.")
+    takes_logits_at = True
+    """Whether :meth:`forward` has the argument ``logits_at``; wrappers of the model hand the attribute on."""
 
     def __init__(self, config: Qwen2_5OmniConfig):
         super().__init__(config)
@@ -42,7 +45,7 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
             "Qwen2_5OmniAudioEncoderLayer",
         ]
         thinker = config.thinker_config
-        self._media_token_ids = [
+        self.media_token_ids = [
             thinker.image_token_id,
             thinker.video_token_id,
             thinker.audio_token_id,
@@ -62,7 +65,7 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         """Leave whole encoders, projections into the text model included, as they are.
 
         Args:
-            towers: of :data:`verl_ext.models.towers.TOWERS`.
+            towers: of :data:`verl_ext.models.settings.TOWERS`.
 
         Raises:
             ValueError: there is no such tower.
@@ -72,18 +75,21 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
                 raise ValueError(f"there is no tower {tower!r} to freeze; the towers are {', '.join(TOWERS)}")
             getattr(self.thinker, TOWERS[tower]).requires_grad_(False)
 
-    def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
+    def forward(self, input_ids: torch.Tensor, logits_at: torch.Tensor | None = None, **inputs: Any) -> Any:
         """The Thinker's forward with the seven media tokens out of reach, as they are in the rollout.
 
         Args:
             input_ids: ``(batch, length)``.
+            logits_at: ``(N,)`` int64, places in the flattened ``batch · length``, also several times the same. The
+                head then runs there only, and the output's logits are ``(N, V)`` instead of ``(batch, length, V)``.
             inputs: as for ``Qwen2_5OmniThinkerForConditionalGeneration``.
         """
         # LoRA's wrapper hands over inputs_embeds=None.
         if inputs.get("inputs_embeds") is None and dist.is_initialized() and dist.get_world_size() > 1:
             inputs["inputs_embeds"] = self._embed_in_fixed_order(input_ids, inputs)
-        output = self.thinker(input_ids=input_ids, **inputs)
-        banned = torch.tensor(self._media_token_ids, device=output.logits.device)
+        with _input_rows(self.thinker.lm_head, logits_at):
+            output = self.thinker(input_ids=input_ids, **inputs)
+        banned = torch.tensor(self.media_token_ids, device=output.logits.device)
         output.logits = output.logits.index_fill_(-1, banned, BANNED_LOGIT)
         return output
 
@@ -131,6 +137,20 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         features = torch.zeros(1, mels, frames, device=like.device, dtype=like.dtype)
         mask = torch.ones(1, frames, dtype=torch.long, device=like.device)
         return self.thinker.get_audio_features(features, mask, None, return_dict=True).last_hidden_state
+
+
+@contextmanager
+def _input_rows(head: torch.nn.Module, rows: torch.Tensor | None) -> Iterator[None]:
+    """Give the head only these rows of its input ``(batch, length, hidden)``; None: all of it."""
+    if rows is None:
+        yield
+        return
+    # Indexing, not index_select: the gradient of a row that is taken several times is summed in a fixed order.
+    select = head.register_forward_pre_hook(lambda _, inputs: (inputs[0].flatten(0, 1)[rows], *inputs[1:]))
+    try:
+        yield
+    finally:
+        select.remove()
 
 
 def register() -> None:
