@@ -52,7 +52,7 @@ def planted(engine, fault: str | None):
                 if type(module).__name__ == "Qwen2_5OmniAttention":
                     module.config._attn_implementation = "eager"
         elif fault == "the next row":
-            found["logits_at"] = (found["logits_at"] + 1).clamp(max=found["input_ids"].numel() - 1)
+            found["scores_at"] = (found["scores_at"] + 1).clamp(max=found["input_ids"].numel() - 1)
         elif fault == "media of another prompt":
             found["pixel_values_videos"] = found["pixel_values_videos"].flip(0)
         return found

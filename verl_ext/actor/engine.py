@@ -27,6 +27,7 @@ Imported once verl's engine module is (see :mod:`verl_ext.plugin`), never before
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,14 +74,14 @@ class SetLogProbsMixin:
             packed = PackedBatch(micro_batch, getattr(self.module, "media_token_ids", ()))
             self._compare_once(packed, micro_batch)
             if not self._differs:
-                return packed.inputs(), {"packed": packed}
+                return self._packed_inputs(packed, micro_batch), {"packed": packed}
         return super().prepare_model_inputs(_with_jagged_positions(micro_batch))
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, Any]:
         if "packed" in output_args:
-            return self._packed_outputs(output.logits, output_args["packed"], micro_batch)
+            return self._packed_outputs(output, output_args["packed"])
         found = {}
         if asks_for_sets(micro_batch):  # first: verl may change the logits in place
             places = SetPlaces(micro_batch)
@@ -107,29 +108,29 @@ class SetLogProbsMixin:
             and not any(tu.get_non_tensor_data(micro_batch, name, default=False) for name in _NEEDS_ALL_LOGITS)
         )
 
-    def _packed_outputs(
-        self, logits_NV: torch.Tensor, packed: PackedBatch, micro_batch: TensorDict
-    ) -> dict[str, torch.Tensor]:
-        """What verl's ``prepare_model_outputs`` returns, from the rows of :class:`PackedBatch`."""
-        found = {}
-        if packed.places is not None:
-            rows = map(packed.places.jagged, packed.set_log_probs(logits_NV))
-            found[SET_LOG_PROBS], found[BRANCH_SET_LOG_PROBS] = rows
-        logits_NV = logits_NV[: len(packed.response_tokens)]
-        if packed.temperature is not None:
-            logits_NV = logits_NV / packed.temperature.clamp(min=1e-8).to(logits_NV.dtype)
-        calculate_entropy = tu.get_non_tensor_data(micro_batch, "calculate_entropy", default=False)
-        if calculate_entropy:
+    def _packed_inputs(self, packed: PackedBatch, micro_batch: TensorDict) -> dict[str, Any]:
+        entropy = None
+        if tu.get_non_tensor_data(micro_batch, "calculate_entropy", default=False):
             entropy = self.compute_entropy_from_logits
             if self.engine_config.entropy_checkpointing:
-                found["entropy"] = torch.utils.checkpoint.checkpoint(entropy, logits_NV, use_reentrant=False)
-            else:
-                found["entropy"] = entropy(logits_NV)
-            found["entropy"] = packed.as_verl_returns(found["entropy"])
-        log_probs = verl_F.logprobs_from_logits(
-            logits_NV, packed.response_tokens, inplace_backward=not calculate_entropy and packed.places is None
-        )
-        found["log_probs"] = packed.as_verl_returns(log_probs)
+                entropy = partial(torch.utils.checkpoint.checkpoint, entropy, use_reentrant=False)
+
+        def score(logits_NV: torch.Tensor, which: slice) -> torch.Tensor:
+            """``(n, 1)``, or ``(n, 2)`` with entropies: as verl's ``prepare_model_outputs``."""
+            logits_NV = packed.at_temperature(logits_NV, which)
+            columns = [] if entropy is None else [entropy(logits_NV)]
+            found = verl_F.logprobs_from_logits(logits_NV, packed.labels(which), inplace_backward=entropy is None)
+            return torch.stack([found.float(), *(column.float() for column in columns)], dim=1)
+
+        return packed.inputs() | {"score": score}
+
+    def _packed_outputs(self, output: Any, packed: PackedBatch) -> dict[str, torch.Tensor]:
+        """What ``prepare_model_outputs`` returns."""
+        names = ("log_probs", "entropy")[: output.scores.shape[1]]
+        found = {name: packed.as_verl_returns(output.scores[:, column]) for column, name in enumerate(names)}
+        if packed.places is not None:
+            rows = map(packed.places.jagged, packed.set_log_probs(output.logits))
+            found[SET_LOG_PROBS], found[BRANCH_SET_LOG_PROBS] = rows
         return found
 
     @torch.no_grad()
@@ -142,8 +143,8 @@ class SetLogProbsMixin:
         if kind in self._compared or not self._on_any_rank(packed.packed.shares):
             return
         with self._autocast(packed.device.type):
-            output = self.module(**packed.inputs(), use_cache=False)
-            one = self._packed_outputs(output.logits, packed, micro_batch)
+            output = self.module(**self._packed_inputs(packed, micro_batch), use_cache=False)
+            one = self._packed_outputs(output, packed)
             inputs, output_args = super().prepare_model_inputs(micro_batch)
             output = self.module(**inputs, use_cache=False)
             plain = self.prepare_model_outputs(output, output_args, micro_batch, None)

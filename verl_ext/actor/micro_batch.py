@@ -76,8 +76,8 @@ class SetPlaces:
 
 
 class PackedBatch:
-    """A micro-batch with one row a group of responses. The logits are those that predict, in this order, every token
-    of every response, then the branches' tokens at the places asked for.
+    """A micro-batch with one row a group of responses. Every token of the responses is scored. Logits in full are only
+    those at the places whose set log-probs are asked for: of the responses, then of the branches.
 
     Args:
         micro_batch: verl's, with responses.
@@ -100,36 +100,43 @@ class PackedBatch:
             self.temperature = of_sample.repeat_interleave(self.responses.offsets().diff())[:, None]
 
     def inputs(self) -> dict[str, torch.Tensor]:
-        """Arguments of the policy's forward."""
-        packed = self.packed
-        wanted = [
+        """Arguments of the policy's forward, but for ``score``."""
+        packed, full = self.packed, [torch.empty(0, dtype=torch.int64)]
+        scored = [
             packed.before_response(index, torch.arange(len(sample.response)))
             for index, sample in enumerate(self.samples)
         ]
         if self.places is not None:
-            positions = _on_host(self.places.branch_positions)
-            wanted += [packed.before_branch(index, places) for index, places in enumerate(positions)]
+            of_responses, of_branches = _on_host(self.places.positions), _on_host(self.places.branch_positions)
+            full += [packed.before_response(index, places) for index, places in enumerate(of_responses)]
+            full += [packed.before_branch(index, places) for index, places in enumerate(of_branches)]
         return {
             "input_ids": packed.input_ids,
             "attention_mask": packed.attention_mask,
             "position_ids": packed.position_ids,
-            "logits_at": torch.cat(wanted).to(self.device),
+            "logits_at": torch.cat(full).to(self.device),
+            "scores_at": torch.cat(scored).to(self.device),
             **extract_multi_modal_inputs(self._media),
         }
 
-    @property
-    def response_tokens(self) -> torch.Tensor:
-        """``(Σ r_i,)``."""
-        return self.responses.values()
+    def labels(self, which: slice) -> torch.Tensor:
+        """The tokens whose logits are scored: some of ``(Σ r_i,)``."""
+        return self.responses.values()[which]
+
+    def at_temperature(self, logits_NV: torch.Tensor, which: slice) -> torch.Tensor:
+        """Some of the scored logits, divided by their sample's temperature."""
+        if self.temperature is None:
+            return logits_NV
+        return logits_NV / self.temperature[which].clamp(min=1e-8).to(logits_NV.dtype)
 
     def set_log_probs(self, logits_NV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(Σ n_i, S + 1)`` of the responses and of the branches."""
         places = self.places
-        starts = self.responses.offsets()[:-1]
-        rows = torch.cat([start + chosen for start, chosen in zip(starts, places.positions, strict=True)])
-        of_branches = logits_NV[len(self.response_tokens) :]
+        of_responses, of_branches = logits_NV.split(
+            [sum(map(len, places.positions)), sum(map(len, places.branch_positions))]
+        )
         return (
-            places.masses(logits_NV[rows], places.positions, places.responses),
+            places.masses(of_responses, places.positions, places.responses),
             places.masses(of_branches, places.branch_positions, places.layout.branches),
         )
 

@@ -109,7 +109,7 @@ def test_log_probs_and_gradients_are_those_of_one_forward_each(model, samples, p
     gap = (found - expected).abs().max().item()
     norm = torch.stack([gradient.norm() for gradient in of_each.values()]).norm()
     assert of_one.keys() == of_each.keys()
-    assert len(of_each) == len(list(policy.parameters()))
+    assert len(of_each) >= len(list(policy.parameters())) - 1  # that one has no gradient in the Thinker
     # A bias of keys has no gradient but rounding, so that it is compared with the whole gradient.
     worst = max((of_one[name] - one).norm() / max(one.norm(), 1e-3 * norm) for name, one in of_each.items()).item()
     print(f"{model}: max |Δ log-prob| {gap:.1e}, gradients {worst:.1e} of their norm")
@@ -117,15 +117,40 @@ def test_log_probs_and_gradients_are_those_of_one_forward_each(model, samples, p
     assert worst <= LIMIT
 
 
-def test_all_logits_where_no_rows_are_named(policy, samples):
-    """`logits_at` takes rows of what there is without it, several times the same, too."""
+@pytest.mark.parametrize("elements", [2**27, 613 * 7])
+def test_rows_are_those_of_all_logits(elements, policy, samples, monkeypatch):
+    """In full and scored, several times the same, in one chunk and in several: values and gradients."""
+    from verl_ext.models import head
+
+    monkeypatch.setattr(head, "CHUNK_ELEMENTS", elements)
     one = samples[1]
     inputs = {"input_ids": one.ids[None], "attention_mask": torch.ones_like(one.ids)[None]}
     inputs |= {"position_ids": one.positions[:, None], **one.media}
-    rows = torch.tensor([3, len(one.ids) - 1, 3])
-    with torch.no_grad():
-        every, some = policy(**inputs).logits, policy(**inputs, logits_at=rows).logits
-        again = policy(**inputs).logits
+    full, scored = torch.tensor([3, len(one.ids) - 1, 3]), torch.arange(len(one.ids)).flip(0)[:20]
+    labels, seen = torch.arange(20), []
+
+    def score(logits, which):
+        seen.append(len(logits))
+        log_probs = logits.log_softmax(-1)
+        return torch.stack([log_probs.gather(1, labels[which, None])[:, 0], log_probs[:, 7]], dim=1)
+
+    every = policy(**inputs).logits
     assert every.shape[:2] == (1, len(one.ids))
-    torch.testing.assert_close(some, every[0, rows], atol=1e-6, rtol=1e-6)
-    assert torch.equal(again, every), "the hook stays"
+    expected = every[0, full], score(every[0, scored], slice(None))
+    seen.clear()
+    output = policy(**inputs, logits_at=full, scores_at=scored, score=score)
+    assert seen == ([20] if elements == 2**27 else [7, 7, 6])
+    found = output.logits, output.scores
+    for one_way, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one_way, other, atol=1e-6, rtol=1e-6)
+    of = []
+    for parts in (expected, found):
+        sum((part * torch.linspace(-1, 1, part.numel()).view_as(part)).sum() for part in parts).backward()
+        of.append({name: parameter.grad for name, parameter in policy.named_parameters() if parameter.grad is not None})
+        policy.zero_grad(set_to_none=True)
+    assert of[0].keys() == of[1].keys()
+    for name, gradient in of[0].items():
+        torch.testing.assert_close(of[1][name], gradient, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(policy(**inputs).logits, every), "the head stays changed"
+        torch.testing.assert_close(policy(**inputs, logits_at=full).logits, expected[0], atol=1e-6, rtol=1e-6)

@@ -26,7 +26,9 @@ class Model(torch.nn.Module):
         self.tokens, self.places = (torch.randn(64, VOCABULARY, generator=generator) for _ in range(2))
         self.honours_mask, self.calls = honours_mask, []
 
-    def forward(self, input_ids, position_ids, attention_mask=None, logits_at=None, use_cache=False):
+    def forward(
+        self, input_ids, position_ids, attention_mask=None, logits_at=None, scores_at=None, score=None, use_cache=False
+    ):
         self.calls.append(tuple(input_ids.shape))
         positions_BL = position_ids[0]  # of the four channels
         seen = torch.ones(input_ids.shape[-1], input_ids.shape[-1], dtype=torch.bool).tril()
@@ -38,7 +40,12 @@ class Model(torch.nn.Module):
         features = self.tokens[input_ids] + self.places[positions_BL]
         # Not a plain mean: what is seen must change each logit in its own way.
         logits = (seen.float() @ features).sin() * 4
-        return SimpleNamespace(logits=logits if logits_at is None else logits.flatten(0, 1)[logits_at])
+        if logits_at is None:
+            return SimpleNamespace(logits=logits)
+        logits = logits.flatten(0, 1)
+        first, second = scores_at.split([1, len(scores_at) - 1])  # in two chunks
+        scores = [score(logits[first], slice(0, 1)), score(logits[second], slice(1, None))]
+        return SimpleNamespace(logits=logits[logits_at], scores=torch.cat(scores))
 
 
 def sample(seed, like=None):
@@ -232,7 +239,8 @@ def test_without_anything_shared_there_is_nothing_to_compare_and_no_block_mask(e
     made = engine()
     inputs, _ = made.prepare_model_inputs(batch(sets=False))
     assert inputs["attention_mask"].shape == (3, max(prompt + response for prompt, response, _ in LENGTHS))
-    assert len(inputs["logits_at"]) == sum(response for _, response, _ in LENGTHS)
+    assert len(inputs["logits_at"]) == 0
+    assert len(inputs["scores_at"]) == sum(response for _, response, _ in LENGTHS)
     assert made.module.calls == []
 
 
