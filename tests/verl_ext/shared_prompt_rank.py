@@ -3,7 +3,8 @@
     RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python shared_prompt_rank.py MODEL CASES OUT SETTINGS
 
 CASES is a torch file, as for set_log_probs_rank.py, with a uid and advantages a sample; each rank takes its part.
-SETTINGS is JSON, by name of the run: micro_batch_size; fault, one to plant; engine, fields of verl's HFModelConfig.
+SETTINGS is JSON, by name of the run: micro_batch_size; chunk, logits that the head scores at a time; fault, one to
+plant; engine, fields of verl's HFModelConfig.
 Writes OUT/rankR.pt, by run and way (packed, plain): the outputs of the log-prob pass, and all gradients of an update.
 """
 
@@ -68,7 +69,10 @@ def planted(engine, fault: str | None):
 class Run:
     """One engine on this rank's samples."""
 
-    def __init__(self, model, samples, sets, micro_batch_size, engine=None, fault=None):
+    def __init__(self, model, samples, sets, micro_batch_size, engine=None, fault=None, chunk=2**27):
+        from verl_ext.models import head
+
+        head.CHUNK_ELEMENTS = chunk
         self.samples, self.sets, self.size, self.fault = samples, sets, micro_batch_size, fault
         self.engine = build_engine(model, forward_only=False, settings=engine)
         if engine and "lora_rank" in engine:

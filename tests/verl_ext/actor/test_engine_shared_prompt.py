@@ -66,6 +66,7 @@ WAYS = {
         "all at once": {"micro_batch_size": 4},
         "one by one": {"micro_batch_size": 1},
         "LoRA": {"micro_batch_size": 2, "engine": LORA},
+        "logits in chunks": {"micro_batch_size": 4, "chunk": 613 * 9},  # more chunks on one rank than on the other
         "no checkpointing": {"micro_batch_size": 4, "engine": {"enable_gradient_checkpointing": False}},
     },
 }
