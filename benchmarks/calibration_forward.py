@@ -7,7 +7,7 @@ Needs only torch and transformers. Weights and tokens are random. Prompts are te
 towers, which one forward also saves. The ways run in turn in one process; the numbers are medians after a warm-up:
 
     log_probs   prompt + response, log-probs of the response: as in a step without calibration
-    one         the same with the branch in the row, set log-probs for both (verl_ext.actor.branch.pack)
+    one         the same with all branches, in one row with the prompt once (verl_ext.actor.shared_prompt)
     two         the same with a second forward for prompt + branch
 """
 
@@ -27,8 +27,8 @@ from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it is not installed
 
-from verl_ext.actor import branch
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
+from verl_ext.actor.shared_prompt import Sample, find_groups, pack
 
 # Published text configurations of Qwen2.5-Omni's Thinker; `small` is for a CPU.
 SHAPES = {
@@ -75,9 +75,12 @@ class Case:
         lengths = [arguments.response - 7 * index for index in range(arguments.responses)]
         self.responses = [torch.randint(vocabulary, (length,), generator=draw) for length in lengths]
         self.branches = [torch.randint(vocabulary, (arguments.branch,), generator=draw) for _ in lengths]
-        self.layout = branch.Layout(
-            [arguments.prompt] * len(lengths), [arguments.prompt + length for length in lengths], self.branches
-        ).to(arguments.device)
+        positions = torch.arange(arguments.prompt + max(lengths)).expand(4, -1)
+        samples = [
+            Sample(torch.cat([prompt, tokens]), positions[:, : len(prompt) + len(tokens)], len(prompt), of_branch)
+            for tokens, of_branch in zip(self.responses, self.branches, strict=True)
+        ]
+        self.packed = pack(samples, find_groups(samples), device=arguments.device)
         self.slow = padded([torch.cat([prompt, response]) for response in self.responses], arguments.device)
         self.fast = padded([torch.cat([prompt, tokens]) for tokens in self.branches], arguments.device)
         sets = [torch.randperm(vocabulary, generator=draw)[:TOKENS_A_SET].tolist() for _ in range(SETS)]
@@ -85,12 +88,20 @@ class Case:
         self.prompt = arguments.prompt
         self.places = torch.arange(arguments.branch - WORDS, arguments.branch, device=arguments.device)
 
-    def masses(self, logits: torch.Tensor, continuations: list[torch.Tensor], first: int) -> torch.Tensor:
-        """Set log-probs of the last words, one block of rows a response."""
+    def masses(
+        self,
+        logits: torch.Tensor,
+        continuations: list[torch.Tensor],
+        before: Callable[[int, torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Set log-probs of the last words, one block of rows a response; ``before`` finds them in packed rows."""
         rows, labels = [], []
         for index, tokens in enumerate(continuations):
             places = self.places - self.places[-1] + len(tokens) - 1
-            rows.append(logits[index, first + places - 1])
+            if before is None:
+                rows.append(logits[index, self.prompt + places - 1])
+            else:
+                rows.append(logits.flatten(0, 1)[before(index, places)])
             labels.append(tokens.to(logits.device)[places])
         return set_log_probs(torch.cat(rows), torch.cat(labels), self.sets)
 
@@ -118,15 +129,25 @@ def ways(model: Any, case: Case) -> dict[str, Callable[[], Any]]:
         return log_probs(model(**case.slow, use_cache=False).logits)
 
     def one() -> Any:
-        length = case.slow["input_ids"].shape[1]
-        logits = model(**branch.pack(case.slow, case.layout), use_cache=False).logits
-        slow, fast = case.masses(logits, case.responses, case.prompt), case.masses(logits, case.branches, length)
-        return log_probs(logits[:, :length]), slow, fast
+        packed = case.packed
+        logits = model(
+            input_ids=packed.input_ids,
+            attention_mask=packed.attention_mask,
+            position_ids=packed.position_ids,
+            use_cache=False,
+        ).logits
+        found = []
+        for index, response in enumerate(case.responses):
+            places = torch.arange(len(response), device=logits.device)
+            rows = logits.flatten(0, 1)[packed.before_response(index, places)].float()
+            found.append(rows.log_softmax(-1).gather(1, response.to(rows.device)[:, None]))
+        slow = case.masses(logits, case.responses, packed.before_response)
+        return torch.cat(found), slow, case.masses(logits, case.branches, packed.before_branch)
 
     def two() -> Any:
         logits = model(**case.slow, use_cache=False).logits
-        found = log_probs(logits), case.masses(logits, case.responses, case.prompt)
-        return *found, case.masses(model(**case.fast, use_cache=False).logits, case.branches, case.prompt)
+        found = log_probs(logits), case.masses(logits, case.responses)
+        return *found, case.masses(model(**case.fast, use_cache=False).logits, case.branches)
 
     return {"log_probs": alone, "one": one, "two": two}
 

@@ -62,7 +62,8 @@ def test_terms_and_confidence_are_logged_at_every_step(mer_r1):
         assert 0 < data["confidence/coverage"] <= 1
         assert any(name.startswith("confidence/delta/") for name in data)
         assert data["rollout_actor_log_prob_diff/max"] < 1e-4
-    assert "set log-probs of one forward (response + branch) and of two differ" in printed
+    assert "log-probs and set log-probs of one forward for all continuations of a prompt and of plain" in printed
+    assert "The run continues with plain forwards" not in printed
 
 
 def test_a_batch_is_kept_with_all_that_made_its_advantages(mer_r1):

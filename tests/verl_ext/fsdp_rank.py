@@ -23,7 +23,7 @@ def build_engine(model: str, forward_only: bool, settings: dict | None = None):
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
     from verl.workers.engine import EngineRegistry
 
-    settings = settings or {}
+    settings = dict(settings or {})
     precision = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
     engine = EngineRegistry.new(
         model_type="language_model",
@@ -31,7 +31,7 @@ def build_engine(model: str, forward_only: bool, settings: dict | None = None):
         model_config=HFModelConfig(
             path=model,
             use_remove_padding=False,
-            enable_gradient_checkpointing=not forward_only,
+            enable_gradient_checkpointing=settings.pop("enable_gradient_checkpointing", not forward_only),
             override_config={"attn_implementation": "sdpa", "tie_word_embeddings": False}
             | settings.pop("override", {}),
             **settings,

@@ -62,11 +62,12 @@ def main() -> None:
             found = engine.infer_batch(batch_of(samples, sets, micro_batch_size))["model_output"]
         return {name: [row.clone() for row in values.unbind()] for name, values in found.items()}
 
-    result["plain"] = infer(None, 2)
     result["packed"] = infer(sets, 2)
-    assert engine._one_forward_is_checked
+    assert engine._compared == {True}
+    assert not engine._differs
     result["packed one by one"] = infer(sets, 1)
-    engine._takes_block_mask = lambda micro_batch: False
+    engine._can_share_prompts = lambda micro_batch: False
+    result["plain"] = infer(None, 2)
     result["two forwards"] = infer(sets, 2)
     torch.save(result, Path(out) / f"rank{rank}.pt")
     torch.distributed.barrier()

@@ -1,22 +1,16 @@
 """A branch: a second continuation of a response's prompt, scored beside the response. Tensors only; no engine.
 
-Two ways to get its logits, both from the model inputs that verl prepared for the responses:
+:func:`separate` makes a batch of its own, prompt and branch, as verl would have made it. It is the oracle for the one
+forward of :mod:`verl_ext.actor.shared_prompt`, and what runs where a block mask cannot be given (FlashAttention,
+removed padding). The media tensors of the batch serve both: no clip is decoded or sent to the device twice.
 
-- :func:`pack` puts the branch behind the (padded) response in the same row. A block mask lets it see the prompt and
-  itself, and its positions go on where the prompt ends, so one forward serves both and the prompt is read once.
-- :func:`separate` makes a batch of its own, prompt and branch, as verl would have made it. It is the oracle for the
-  first, and what runs where a block mask cannot be given (FlashAttention, removed padding).
-
-The media tensors of the batch serve both: no clip is decoded or sent to the device twice.
-
-Shapes: B responses; L padded length of prompt + response; A padded length of the branches; jagged tensors are lists of
-one row a response here.
+Jagged tensors are lists of one row a response here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -44,49 +38,6 @@ class Layout:
         responses = micro_batch["responses"].offsets().diff().tolist()
         prompts = [total - response for total, response in zip(sequences, responses, strict=True)]
         return cls(prompts, sequences, list(micro_batch[BRANCH_IDS].unbind()))
-
-    def to(self, device: torch.device | str) -> Layout:
-        """The same with the branches on another device."""
-        return Layout(self.prompt_lengths, self.sequence_lengths, [ids.to(device) for ids in self.branches])
-
-    @property
-    def width(self) -> int:
-        """A, the longest branch."""
-        return max(len(branch) for branch in self.branches)
-
-
-def pack(inputs: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """Model inputs with each branch behind its padded response: ``input_ids`` ``(B, L + A)``.
-
-    Args:
-        inputs: ``input_ids`` ``(B, L)``, ``position_ids`` ``(B, L)`` or ``(4, B, L)``, ``attention_mask`` ``(B, L)``,
-            and anything else, which is handed on. The mask becomes boolean ``(B, 1, L + A, L + A)``.
-    """
-    input_ids_BL, position_ids = inputs["input_ids"], inputs["position_ids"]
-    length = input_ids_BL.shape[1]
-    branch_BA = torch.nn.utils.rnn.pad_sequence(layout.branches, batch_first=True)
-    # The response's first token stands where the prompt ends, in every position channel.
-    start = torch.tensor(layout.prompt_lengths, device=input_ids_BL.device)  # (B,)
-    index = start.expand(position_ids.shape[:-1]).unsqueeze(-1)  # (B, 1) or (4, B, 1)
-    branch_positions = position_ids.gather(-1, index) + torch.arange(layout.width, device=start.device)
-    return {
-        **inputs,
-        "input_ids": torch.cat([input_ids_BL, branch_BA], dim=1),
-        "position_ids": torch.cat([position_ids, branch_positions], dim=-1),
-        "attention_mask": _block_mask(layout, length, start),
-    }
-
-
-def _block_mask(layout: Layout, length: int, prompt_lengths_B: torch.Tensor) -> torch.Tensor:
-    """``(B, 1, L + A, L + A)`` bool, True where a query (row) sees a key (column)."""
-    device = prompt_lengths_B.device
-    place = torch.arange(length + layout.width, device=device)
-    query, key = place[:, None], place[None, :]
-    causal = key <= query
-    in_branch_query, in_branch_key = query >= length, key >= length
-    prompt_key = key < prompt_lengths_B[:, None, None]  # (B, 1, L + A)
-    # Padding comes after the tokens of its part, so that causality hides it from them; its own rows are not read.
-    return (causal & (~in_branch_query | in_branch_key | prompt_key))[:, None]
 
 
 def separate(micro_batch: TensorDict, layout: Layout) -> TensorDict:

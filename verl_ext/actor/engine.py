@@ -13,62 +13,50 @@ non-tensor ``token_shares`` the shares of the tokens' probabilities that count, 
                             :func:`~verl_ext.actor.set_log_probs.set_log_probs` for each place, laid end to end
 ==========================  ==========================================================================================
 
-The branch rides in the response's own forward (:mod:`verl_ext.actor.branch`) where the attention takes a block mask
-(sdpa), and has a forward of its own elsewhere. The one forward is compared with two on the first micro-batch of
-every process before it is trusted.
+Where it can, a micro-batch is one forward with each prompt once (:mod:`verl_ext.actor.shared_prompt`): in the log-prob
+passes and in the update, with branches or without. It needs padded rows, an attention that takes a block mask (sdpa),
+a policy whose forward has ``logits_at``, and responses. ``model.override_config.shared_prompt=false`` turns it off.
+Elsewhere every response has a row of its own, and branches have a second forward.
+
+The one forward is compared with plain ones on the first micro-batch that shares anything, before it is used: once with
+set log-probs and once without. If they differ, the run says by how much and continues with plain forwards.
 
 Imported once verl's engine module is (see :mod:`verl_ext.plugin`), never before: that import is slow.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.utils.checkpoint
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
+from verl.utils import torch_functional as verl_F
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_ext.actor import branch
-from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
+from verl_ext.actor.compare import Difference
+from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
 from verl_ext.actor.vision_angles import keep_vision_angles
-from verl_ext.models.towers import FROZEN
+from verl_ext.models.settings import FROZEN, SHARED_PROMPT
 
-TOKEN_SETS = "token_sets"
-TOKEN_SHARES = "token_shares"
-SET_POSITIONS = "set_positions"
-BRANCH_SET_POSITIONS = "branch_set_positions"
 SET_LOG_PROBS = "set_log_probs"
 BRANCH_SET_LOG_PROBS = "branch_set_log_probs"
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How far one forward may be from two, in nats."""
-
-    largest: float
-    mean: float
-    """Of the responses, and of the branches."""
-
-
-# In fp32 they differ by 4e-5 at most, and with a position one off by 1.6. Low precision rounds each way on its own, so
-# that the mean says more than the largest: SmolLM2 in bf16 differs by .23 at most and .06 on average, and without the
-# block mask by 7.5 and 1.4. A position one off is lost in the rounding there.
-# (tests/verl_ext/actor/test_one_forward_low_precision.py)
-LIMIT = {torch.float32: Limit(1e-4, 1e-4)}
-LIMIT_LOW_PRECISION = Limit(2.0, 0.3)
-
-
-class BranchMismatchError(RuntimeError):
-    """The one forward for response and branch does not give what two forwards give."""
+_NEEDS_ALL_LOGITS = ("calculate_sum_pi_squared", "distillation_use_topk", "distillation_only", "use_fused_kernels")
 
 
 class SetLogProbsMixin:
     """For verl's FSDP engine with a language-model head."""
 
-    _one_forward_is_checked = False
+    _differs = False
+    """Whether one forward was found to differ from plain ones."""
+    _compared: frozenset[bool] = frozenset()
+    """The kinds of micro-batches, with set log-probs and without, for which it was found not to differ."""
 
     def _build_module(self) -> torch.nn.Module:
         module = super()._build_module()
@@ -82,114 +70,115 @@ class SetLogProbsMixin:
         return module
 
     def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict[str, Any], dict[str, Any]]:
-        inputs, output_args = super().prepare_model_inputs(_with_jagged_positions(micro_batch))
-        if _wanted(micro_batch) and self._takes_block_mask(micro_batch):
-            output_args["packed_at"] = inputs["input_ids"].shape[1]
-            inputs = branch.pack(inputs, branch.Layout.of(micro_batch))
-        return inputs, output_args
+        if self._can_share_prompts(micro_batch):
+            packed = PackedBatch(micro_batch, getattr(self.module, "media_token_ids", ()))
+            self._compare_once(packed, micro_batch)
+            if not self._differs:
+                return self._packed_inputs(packed, micro_batch), {"packed": packed}
+        return super().prepare_model_inputs(_with_jagged_positions(micro_batch))
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, Any]:
-        if not _wanted(micro_batch):
-            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        rows = _Rows(micro_batch, output.logits.device)
-        if "packed_at" in output_args:
-            length = output_args["packed_at"]
-            found = rows.of_response(output.logits), rows.of_branch(output.logits, length)
-            output.logits = output.logits[:, :length].contiguous()
-            if not self._one_forward_is_checked:
-                self._check_one_forward(found, self._two_forwards(rows, micro_batch))
-        else:
-            found = rows.of_response(output.logits), rows.of_branch(self._branch_logits(micro_batch, rows.layout))
-        model_output = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        model_output[SET_LOG_PROBS], model_output[BRANCH_SET_LOG_PROBS] = map(rows.jagged, found)
-        return model_output
-
-    def _takes_block_mask(self, micro_batch: TensorDict) -> bool:
-        if tu.get_non_tensor_data(micro_batch, "use_remove_padding", default=True):
-            return False
-        implementation = self.model_config.hf_config.get_text_config()._attn_implementation
-        return implementation == "sdpa"
+        if "packed" in output_args:
+            return self._packed_outputs(output, output_args["packed"])
+        found = {}
+        if asks_for_sets(micro_batch):  # first: verl may change the logits in place
+            places = SetPlaces(micro_batch)
+            found[SET_LOG_PROBS] = places.jagged(places.of_response(output.logits))
+            branches = self._branch_logits(micro_batch, places.layout)
+            found[BRANCH_SET_LOG_PROBS] = places.jagged(places.of_branch(branches))
+        return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func) | found
 
     def _branch_logits(self, micro_batch: TensorDict, layout: branch.Layout) -> torch.Tensor:
         """``(B, l, V)``, or ``(1, Σ l, V)`` where padding is removed: prompt and branch in a forward of their own."""
         inputs, _ = super().prepare_model_inputs(branch.separate(micro_batch, layout))
         return self.module(**inputs, use_cache=False).logits
 
-    def _two_forwards(self, rows: _Rows, micro_batch: TensorDict) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs, _ = super().prepare_model_inputs(micro_batch)
-        response = self.module(**inputs, use_cache=False).logits
-        return rows.of_response(response), rows.of_branch(self._branch_logits(micro_batch, rows.layout))
+    def _can_share_prompts(self, micro_batch: TensorDict) -> bool:
+        """The same on every rank."""
+        config = self.model_config.hf_config
+        return (
+            not self._differs
+            and getattr(config, SHARED_PROMPT, True)
+            and not tu.get_non_tensor_data(micro_batch, "use_remove_padding", default=True)
+            and config.get_text_config()._attn_implementation == "sdpa"
+            and getattr(self.module, "takes_logits_at", False)
+            and "responses" in micro_batch
+            and not any(tu.get_non_tensor_data(micro_batch, name, default=False) for name in _NEEDS_ALL_LOGITS)
+        )
 
-    def _check_one_forward(self, found: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> None:
-        """Raise BranchMismatchError unless both agree; ranks stop together, because all check their first batch."""
-        # Sets are compared where either way gives them any mass to speak of; -inf (an empty set) equals itself.
-        # Not "> -20": NaN on either side must stay in.
-        pairs = [(one, two, ~(torch.maximum(one, two) <= -20)) for one, two in zip(found, expected, strict=True)]
-        gaps = [(one - two)[compared].abs() for one, two, compared in pairs]
-        largest = torch.cat(gaps).max().item()  # NaN where any is
-        mean = torch.stack([of_part.mean() for of_part in gaps]).max().item()  # a branch alone may be wrong
-        limit = LIMIT.get(self._autocast_dtype, LIMIT_LOW_PRECISION)
-        dtype = str(self._autocast_dtype).removeprefix("torch.")
-        seen = f"differ by {largest:.1e} at most and {mean:.1e} on average ({dtype})"
-        print(f"verl_ext: set log-probs of one forward (response + branch) and of two {seen}")
-        if not (largest <= limit.largest and mean <= limit.mean):
-            raise BranchMismatchError(
-                f"set log-probs of one forward and of two forwards {seen}; the limits are {limit.largest:g} and "
-                f"{limit.mean:g}. The attention implementation ignores the block mask. Set "
-                "preset.attention=sdpa, or preset.attention=flash_attention_2 with "
-                "actor_rollout_ref.model.use_remove_padding=true, which runs two forwards."
+    def _packed_inputs(self, packed: PackedBatch, micro_batch: TensorDict) -> dict[str, Any]:
+        entropy = None
+        if tu.get_non_tensor_data(micro_batch, "calculate_entropy", default=False):
+            entropy = self.compute_entropy_from_logits
+            if self.engine_config.entropy_checkpointing:
+                entropy = partial(torch.utils.checkpoint.checkpoint, entropy, use_reentrant=False)
+
+        def score(logits_NV: torch.Tensor, which: slice) -> torch.Tensor:
+            """``(n, 1)``, or ``(n, 2)`` with entropies: as verl's ``prepare_model_outputs``."""
+            logits_NV = packed.at_temperature(logits_NV, which)
+            columns = [] if entropy is None else [entropy(logits_NV)]
+            found = verl_F.logprobs_from_logits(logits_NV, packed.labels(which), inplace_backward=entropy is None)
+            return torch.stack([found.float(), *(column.float() for column in columns)], dim=1)
+
+        return packed.inputs() | {"score": score}
+
+    def _packed_outputs(self, output: Any, packed: PackedBatch) -> dict[str, torch.Tensor]:
+        """What ``prepare_model_outputs`` returns."""
+        names = ("log_probs", "entropy")[: output.scores.shape[1]]
+        found = {name: packed.as_verl_returns(output.scores[:, column]) for column, name in enumerate(names)}
+        if packed.places is not None:
+            rows = map(packed.places.jagged, packed.set_log_probs(output.logits))
+            found[SET_LOG_PROBS], found[BRANCH_SET_LOG_PROBS] = rows
+        return found
+
+    @torch.no_grad()
+    def _compare_once(self, packed: PackedBatch, micro_batch: TensorDict) -> None:
+        """Compare one forward with plain ones, if that is still to be done and any rank's micro-batch shares a prompt.
+
+        All ranks make the same forwards, because each forward gathers weights, and come to the same decision.
+        """
+        kind = asks_for_sets(micro_batch)
+        if kind in self._compared or not self._on_any_rank(packed.packed.shares):
+            return
+        with self._autocast(packed.device.type):
+            output = self.module(**self._packed_inputs(packed, micro_batch), use_cache=False)
+            one = self._packed_outputs(output, packed)
+            inputs, output_args = super().prepare_model_inputs(micro_batch)
+            output = self.module(**inputs, use_cache=False)
+            plain = self.prepare_model_outputs(output, output_args, micro_batch, None)
+        difference = Difference.between(_parts(one, micro_batch), _parts(plain, micro_batch), self._autocast_dtype)
+        what = "log-probs and set log-probs" if kind else "log-probs"
+        print(f"verl_ext: {what} of one forward for all continuations of a prompt and of plain forwards {difference}")
+        if self._on_any_rank(not difference.is_small):
+            self._differs = True
+            limit = difference.limit
+            print(
+                f"verl_ext: the limits are {limit.largest:g} and {limit.mean:g}, and this rank or another is over "
+                "them. The run continues with plain forwards, which is right but slower."
             )
-        self._one_forward_is_checked = True
+        self._compared |= {kind}
+
+    def _autocast(self, device: str) -> AbstractContextManager:
+        """As in verl's ``forward_step``."""
+        if self._autocast_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(device_type=device, dtype=self._autocast_dtype)
+
+    def _on_any_rank(self, found: bool) -> bool:
+        if not dist.is_initialized():
+            return found
+        flag = torch.tensor(int(found), device=next(self.module.parameters()).device)
+        dist.all_reduce(flag, dist.ReduceOp.MAX, group=self.get_data_parallel_group())
+        return bool(flag.item())
 
 
-class _Rows:
-    """Which rows of the logits precede the places asked for, and what token follows each; one micro-batch."""
-
-    def __init__(self, micro_batch: TensorDict, device: torch.device):
-        self.layout = branch.Layout.of(micro_batch)
-        self.removed_padding = tu.get_non_tensor_data(micro_batch, "use_remove_padding", default=True)
-        sets, shares = (tu.get_non_tensor_data(micro_batch, name, default=None) for name in (TOKEN_SETS, TOKEN_SHARES))
-        self.sets = TokenSets.from_lists(sets, shares, device)
-        self.positions = list(micro_batch[SET_POSITIONS].unbind())
-        self.branch_positions = list(micro_batch[BRANCH_SET_POSITIONS].unbind())
-        self.responses = list(micro_batch["responses"].unbind())
-
-    def of_response(self, logits: torch.Tensor) -> torch.Tensor:
-        """``(Σ n_i, S + 1)`` from the logits of prompt and response, ``(B, l, V)`` or ``(1, Σ l, V)``."""
-        return self._gather(logits, self.positions, self.responses, self.layout.sequence_lengths)
-
-    def of_branch(self, logits: torch.Tensor, packed_at: int | None = None) -> torch.Tensor:
-        """The same from the branch's: behind column ``packed_at`` of the packed rows, else right after the prompt."""
-        lengths = [
-            prompt + len(ids) for prompt, ids in zip(self.layout.prompt_lengths, self.layout.branches, strict=True)
-        ]
-        return self._gather(logits, self.branch_positions, self.layout.branches, lengths, packed_at)
-
-    def _gather(
-        self,
-        logits: torch.Tensor,
-        positions: list[torch.Tensor],
-        continuations: list[torch.Tensor],
-        lengths: list[int],
-        packed_at: int | None = None,
-    ) -> torch.Tensor:
-        rows, labels, sequence_start = [], [], 0
-        for index, (places, ids) in enumerate(zip(positions, continuations, strict=True)):
-            prompt = self.layout.prompt_lengths[index]
-            first = prompt if packed_at is None else packed_at
-            # The first token of a continuation is predicted by the prompt's last, wherever the continuation lies.
-            column = torch.where(places == 0, prompt - 1, first + places - 1)
-            rows.append(logits[0, sequence_start + column] if self.removed_padding else logits[index, column])
-            labels.append(ids[places])
-            sequence_start += lengths[index]
-        return set_log_probs(torch.cat(rows), torch.cat(labels), self.sets)
-
-    def jagged(self, values: torch.Tensor) -> torch.Tensor:
-        """``(Σ n_i, S + 1)`` as one flat row a response."""
-        parts = values.split([len(places) for places in self.positions])
-        return torch.nested.as_nested_tensor([part.flatten() for part in parts], layout=torch.jagged)
+def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> dict[str, torch.Tensor]:
+    """The log-probs that the trainer reads, flat, by name."""
+    found = {"log_probs": response_values(model_output["log_probs"], micro_batch)}
+    names = [name for name in (SET_LOG_PROBS, BRANCH_SET_LOG_PROBS) if name in model_output]
+    return found | {name: model_output[name].values() for name in names}
 
 
 def _with_jagged_positions(micro_batch: TensorDict) -> TensorDict:
@@ -202,10 +191,6 @@ def _with_jagged_positions(micro_batch: TensorDict) -> TensorDict:
     batch = micro_batch.copy()
     batch["position_ids"] = branch.jagged(branch.position_rows(positions, lengths))
     return batch
-
-
-def _wanted(micro_batch: TensorDict) -> bool:
-    return tu.get_non_tensor_data(micro_batch, TOKEN_SETS, default=None) is not None
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")

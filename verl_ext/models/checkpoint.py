@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import save_torch_state_dict
 from transformers import GenerationConfig, Qwen2_5OmniConfig, Qwen2_5OmniProcessor
 
-from verl_ext.models.towers import FROZEN
+from verl_ext.models.settings import OF_THE_RUN
 
 PREFIX = "thinker."
 _MAX_SHARD = "5GB"
@@ -67,8 +67,9 @@ def save_full_omni(
     saved = copy.deepcopy(config)
     saved.architectures = ["Qwen2_5OmniModel"]
     saved.enable_audio_output = False
-    if hasattr(saved, FROZEN):  # about the run that trained it, not about the model
-        delattr(saved, FROZEN)
+    for name in OF_THE_RUN:  # about the run that trained it, not about the model
+        if hasattr(saved, name):
+            delattr(saved, name)
     saved.dtype = saved.thinker_config.dtype = dtype
     saved.save_pretrained(out)
     return out

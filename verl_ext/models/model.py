@@ -7,6 +7,8 @@ for ``Qwen2_5OmniConfig``. Parameter names keep the ``thinker.`` prefix that vLL
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,13 +16,22 @@ import torch.distributed as dist
 from transformers import AutoModelForImageTextToText, Qwen2_5OmniConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
     Qwen2_5OmniPreTrainedModel,
+    Qwen2_5OmniThinkerCausalLMOutputWithPast,
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
 
-from verl_ext.models.towers import TOWERS
+from verl_ext.models.head import Read, head_on_rows
+from verl_ext.models.settings import TOWERS
 
 # Out of reach for sampling, finite so that entropy (p · log p) stays a number.
 BANNED_LOGIT = -1e4
+
+
+@dataclass
+class PolicyOutput(Qwen2_5OmniThinkerCausalLMOutputWithPast):
+    """The Thinker's output with what was read of the logits; see :meth:`Qwen2_5OmniThinkerPolicy.forward`."""
+
+    scores: torch.Tensor | None = None
 
 
 class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
@@ -28,6 +39,8 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
 
     config_class = Qwen2_5OmniConfig
     _keys_to_ignore_on_load_unexpected = (r"^talker\.", r"^token2wav\.")
+    takes_logits_at = True
+    """Whether :meth:`forward` has ``logits_at`` and ``scores_at``; wrappers of the model hand the attribute on."""
 
     def __init__(self, config: Qwen2_5OmniConfig):
         super().__init__(config)
@@ -42,7 +55,7 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
             "Qwen2_5OmniAudioEncoderLayer",
         ]
         thinker = config.thinker_config
-        self._media_token_ids = [
+        self.media_token_ids = [
             thinker.image_token_id,
             thinker.video_token_id,
             thinker.audio_token_id,
@@ -62,7 +75,7 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         """Leave whole encoders, projections into the text model included, as they are.
 
         Args:
-            towers: of :data:`verl_ext.models.towers.TOWERS`.
+            towers: of :data:`verl_ext.models.settings.TOWERS`.
 
         Raises:
             ValueError: there is no such tower.
@@ -72,20 +85,44 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
                 raise ValueError(f"there is no tower {tower!r} to freeze; the towers are {', '.join(TOWERS)}")
             getattr(self.thinker, TOWERS[tower]).requires_grad_(False)
 
-    def forward(self, input_ids: torch.Tensor, **inputs: Any) -> Any:
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        logits_at: torch.Tensor | None = None,
+        scores_at: torch.Tensor | None = None,
+        score: Read | None = None,
+        **inputs: Any,
+    ) -> Any:
         """The Thinker's forward with the seven media tokens out of reach, as they are in the rollout.
 
         Args:
             input_ids: ``(batch, length)``.
+            logits_at: ``(N,)`` int64, places in the flattened ``batch · length``, also several times the same. The
+                head then runs there only, and the output's logits are ``(N, V)`` instead of ``(batch, length, V)``.
+            scores_at: ``(M,)`` int64, more such places, whose logits are only read; needs ``logits_at``.
+            score: makes of some logits ``(m, V)``, and which of the M they are, ``(m, k)``: the output's ``scores``
+                are ``(M, k)``. Not all logits are in memory at a time.
             inputs: as for ``Qwen2_5OmniThinkerForConditionalGeneration``.
         """
         # LoRA's wrapper hands over inputs_embeds=None.
         if inputs.get("inputs_embeds") is None and dist.is_initialized() and dist.get_world_size() > 1:
             inputs["inputs_embeds"] = self._embed_in_fixed_order(input_ids, inputs)
-        output = self.thinker(input_ids=input_ids, **inputs)
-        banned = torch.tensor(self._media_token_ids, device=output.logits.device)
-        output.logits = output.logits.index_fill_(-1, banned, BANNED_LOGIT)
-        return output
+        if logits_at is None:
+            only = nullcontext()
+        else:
+            read = None if score is None else lambda logits, which: score(self._without_media(logits), which)
+            only = head_on_rows(self.thinker.lm_head, logits_at, scores_at, read)
+        with only:
+            output = self.thinker(input_ids=input_ids, **inputs)
+        scores = None
+        if scores_at is not None:
+            output.logits, scores = output.logits
+        output.logits = self._without_media(output.logits)
+        return output if scores is None else PolicyOutput(**output, scores=scores)
+
+    def _without_media(self, logits: torch.Tensor) -> torch.Tensor:
+        banned = torch.tensor(self.media_token_ids, device=logits.device)
+        return logits.index_fill(-1, banned, BANNED_LOGIT)
 
     def _embed_in_fixed_order(self, input_ids: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         """Embeddings ``(batch, length, hidden)`` of tokens and media; takes the media out of ``inputs``.

@@ -24,7 +24,7 @@ from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.run import trackers
 from recipe.mer_r1.run.modes import ModeError, check_mode
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
-from verl_ext.models.towers import TOWERS
+from verl_ext.models.settings import TOWERS
 
 # Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
 ENCODED_ROWS = 4

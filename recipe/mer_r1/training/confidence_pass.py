@@ -20,14 +20,8 @@ from recipe.mer_r1.method.confidence import Calibration, calibrate
 from recipe.mer_r1.method.token_sets import category_sets
 from recipe.mer_r1.method.wheel import EmotionWheels
 from verl_ext.actor.branch import BRANCH_IDS
-from verl_ext.actor.engine import (
-    BRANCH_SET_LOG_PROBS,
-    BRANCH_SET_POSITIONS,
-    SET_LOG_PROBS,
-    SET_POSITIONS,
-    TOKEN_SETS,
-    TOKEN_SHARES,
-)
+from verl_ext.actor.engine import BRANCH_SET_LOG_PROBS, SET_LOG_PROBS
+from verl_ext.actor.micro_batch import BRANCH_SET_POSITIONS, SET_POSITIONS, TOKEN_SETS, TOKEN_SHARES
 
 
 class ConfidencePass:

@@ -48,7 +48,9 @@ SETTINGS = {
     # Eq. 8: fast thinking is the thought emptied. Training samples the slow form alone; validation answers in both.
     "data.response_prefixes": {"train": {"slow": ""}, "val": {"slow": "", "fast": "<think></think><answer>"}},
     "data.form": "think_answer",
-    # The one forward for response and branch: padded rows, an attention that takes a block mask.
+    # The one forward for all continuations of a prompt: padded rows, an attention that takes a block mask.
+    "mer_r1.shared_prompt": True,
+    "actor_rollout_ref.model.override_config.shared_prompt": True,
     "actor_rollout_ref.model.use_remove_padding": False,
     "actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
     # The recipe's own classes.

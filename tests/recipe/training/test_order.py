@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ def trainer():
 
     class Base:
         global_steps = 7
+        actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0]})
 
         def _fetch_one_gen_batch(self):
             return tu.get_tensordict(
@@ -27,6 +29,8 @@ def trainer():
             )
 
         def _balance_batch(self, batch, metrics, **_):
+            if max(self.actor_rollout_wg._dispatch_info["actor"]):
+                batch.reorder(batch_shuffled(len(batch)))  # verl shares single responses out
             return batch
 
         def _val_metrics_update(self, sources, uids, infos, turns, **kwargs):
@@ -55,6 +59,58 @@ def test_responses_are_taken_in_the_order_of_their_keys(trainer) -> None:
     batch = trainer._balance_batch(batch, {})
     assert batch.keys == keys
     assert [tag["of"] for tag in batch.tags] == keys
+
+
+def batch_shuffled(size):
+    return random.Random(1).sample(range(size), size)
+
+
+def groups_of(keys):
+    """By mini-batch or rank: the uids, each with its number of responses."""
+    uids = [key.split("_")[0] for key in keys]
+    return {uid: uids.count(uid) for uid in uids}
+
+
+@pytest.mark.parametrize("mini_batches", [1, 2])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_responses_of_a_prompt_stay_on_one_rank_and_in_one_mini_batch(ranks, mini_batches, trainer) -> None:
+    from transfer_queue import KVBatchMeta
+
+    prompts = 6 * mini_batches
+    trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": list(range(ranks))})
+    trainer.config = SimpleNamespace(
+        actor_rollout_ref=SimpleNamespace(actor=SimpleNamespace(ppo_mini_batch_size=6), rollout=SimpleNamespace(n=4))
+    )
+    keys = [f"000007-{prompt:05d}_{session}_0" for prompt in range(prompts) for session in range(4)]
+    long = {0, 1}  # one rank must not get both
+    tags = [{"seq_len": 900 if int(key[7:12]) in long else 100, "of": key} for key in keys]
+    batch, metrics = KVBatchMeta(keys=list(keys), tags=tags, partition_id="train"), {}
+    batch = trainer._balance_batch(batch, metrics)
+    assert sorted(batch.keys) == keys
+    assert [tag["of"] for tag in batch.tags] == batch.keys
+    share = len(keys) // ranks
+    of_rank = [batch.keys[rank * share : (rank + 1) * share] for rank in range(ranks)]
+    tokens = [sum(tag["seq_len"] for tag in batch.tags[rank * share : (rank + 1) * share]) for rank in range(ranks)]
+    assert (metrics["global_seqlen/balanced_min"], metrics["global_seqlen/balanced_max"]) == (min(tokens), max(tokens))
+    for mini_batch in range(mini_batches):
+        size = share // mini_batches
+        parts = [responses[mini_batch * size : (mini_batch + 1) * size] for responses in of_rank]
+        assert all(set(groups_of(part).values()) == {4} for part in parts)
+        uids = sorted(uid for part in parts for uid in groups_of(part))
+        assert uids == sorted({key.split("_")[0] for key in keys})[mini_batch * 6 : (mini_batch + 1) * 6]
+    assert max(sum(int(uid[7:]) in long for uid in groups_of(part)) for part in of_rank) == 1
+
+
+def test_where_groups_do_not_divide_verls_order_stays() -> None:
+    from recipe.mer_r1.training.order import whole_groups
+
+    pairs = [f"{uid}_{session}_0" for uid in "abcd" for session in range(2)]
+    assert whole_groups(pairs, [10] * 8, ranks=2) is not None
+    assert whole_groups(pairs, [10] * 8, ranks=2, mini_batch=4) is not None
+    assert whole_groups(pairs, [10] * 8, ranks=4, mini_batch=4) is None, "half a group a rank and mini-batch"
+    assert whole_groups(pairs, [10] * 8, ranks=3) is None
+    assert whole_groups([*pairs[:7], "pad_0_0"], [10] * 8, ranks=2) is None, "groups of unequal size"
+    assert whole_groups(pairs, [10] * 8, ranks=2, mini_batch=3) is None
 
 
 def test_the_sums_of_a_validation_do_not_depend_on_which_answer_came_first(trainer) -> None:

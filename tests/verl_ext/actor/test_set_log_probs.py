@@ -1,4 +1,4 @@
-"""Set log-probs and the branch's packing, on made logits."""
+"""Set log-probs, on made logits."""
 
 import subprocess
 import sys
@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_ext.actor.branch import Layout, pack
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 
 VOCABULARY = 12
@@ -62,45 +61,14 @@ def test_a_token_named_twice_is_refused():
         TokenSets.from_lists([[1], [2, 2]])
 
 
-def packed(prompt_lengths, lengths, branches, channels):
-    longest = max(lengths)
-    positions = torch.arange(longest).expand(len(lengths), longest)
-    inputs = {
-        "input_ids": torch.ones(len(lengths), longest, dtype=torch.long),
-        "position_ids": (positions if channels is None else positions.expand(channels, -1, -1)) + 5,
-        "attention_mask": torch.ones(len(lengths), longest),
-        "pixels": "handed on",
-    }
-    return pack(inputs, Layout(prompt_lengths, lengths, [torch.full((size,), 7) for size in branches]))
-
-
-@pytest.mark.parametrize("channels", [None, 4])
-def test_positions_of_a_branch_go_on_where_its_prompt_ends(channels):
-    inputs = packed([2, 3], [5, 4], [3, 2], channels)
-    positions = inputs["position_ids"]
-    assert positions.shape[-2:] == (2, 5 + 3)
-    assert positions[..., 0, 5:].flatten()[-3:].tolist() == [7, 8, 9]
-    assert positions[..., 1, 5:].flatten()[-3:].tolist() == [8, 9, 10]
-    assert inputs["pixels"] == "handed on"
-
-
-def test_a_branch_sees_its_prompt_and_itself_alone():
-    mask = packed([2, 3], [5, 4], [3, 2], None)["attention_mask"]
-    assert mask.shape == (2, 1, 8, 8)
-    assert mask.dtype == torch.bool
-    seen = mask[:, 0].int().tolist()
-    assert seen[0][6] == [1, 1, 0, 0, 0, 1, 1, 0]
-    assert seen[1][6] == [1, 1, 1, 0, 0, 1, 1, 0]
-    assert seen[0][4] == [1, 1, 1, 1, 1, 0, 0, 0]
-    assert all(mask[row, 0, place].any() for row in range(2) for place in range(8)), "a row that sees nothing is NaN"
-
-
 def test_the_numeric_cores_need_torch_and_transformers_alone():
     """So that they can be tested and timed on a GPU machine that has nothing else."""
     absent = ("verl", "vllm", "ray", "tensordict", "transfer_queue", "hydra", "omegaconf", "wrapt")
     cores = (
         "verl_ext.actor.set_log_probs",
         "verl_ext.actor.branch",
+        "verl_ext.actor.compare",
+        "verl_ext.actor.shared_prompt",
         "recipe.mer_r1.method.advantage",
         "recipe.mer_r1.method.confidence",
     )
