@@ -20,6 +20,7 @@ prompt with the fewest responses; max_abs_diff is over all log-probs of all case
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import statistics
@@ -205,6 +206,7 @@ class Peak:
             torch.cuda.reset_peak_memory_stats()
             return self
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what an earlier way freed must not hide what this one needs
         self._over, self._before, self._most = threading.Event(), _resident(), 0
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
