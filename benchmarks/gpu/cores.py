@@ -21,16 +21,16 @@ from cases import Case, Options, run_all, source_hash
 from cores_thinker import Prompts, make_thinker, positions_by_hand
 
 from recipe.mer_r1.method import advantage
-from verl_ext.actor import branch
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
+from verl_ext.actor.shared_prompt import Packed, find_groups, pack
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SOURCES = (
     "benchmarks/gpu/cores.py",
     "benchmarks/gpu/cores_thinker.py",
     "recipe/mer_r1/method/advantage.py",
-    "verl_ext/actor/branch.py",
     "verl_ext/actor/set_log_probs.py",
+    "verl_ext/actor/shared_prompt.py",
     "verl_ext/models/rope.py",
 )
 FP32_MAX, FP32_MEAN = 1e-4, 1e-5
@@ -66,7 +66,7 @@ def set_log_probs_case(device: str, dtype: torch.dtype, rows: int, vocabulary: i
     return judged(gaps(found, expected), FP32_MAX, FP32_MEAN)
 
 
-class Packed:
+class Forwards:
     """The prompts' set log-probs by one forward and by two, in one precision."""
 
     def __init__(self, device: str, dtype: torch.dtype, small: bool):
@@ -85,34 +85,49 @@ class Packed:
         with torch.inference_mode():
             return self.model(**moved, use_cache=False).logits
 
-    def _rows(self, logits: torch.Tensor, continuations: list[torch.Tensor], packed_at: int | None) -> torch.Tensor:
-        rows, labels = [], []
-        for index, (prompt, tokens) in enumerate(zip(self.prompts.lengths, continuations, strict=True)):
-            first = prompt if packed_at is None else packed_at
-            rows += [logits[index, prompt - 1 : prompt], logits[index, first : first + len(tokens) - 1]]
-            labels.append(tokens)
-        return set_log_probs(torch.cat(rows), torch.cat(labels).to(logits.device), self.sets)
+    def _set_log_probs(self, rows: list[torch.Tensor], continuations: list[torch.Tensor]) -> torch.Tensor:
+        return set_log_probs(torch.cat(rows), torch.cat(continuations).to(rows[0].device), self.sets)
 
     def two(self) -> torch.Tensor:
         """Responses and branches in batches of their own, with the positions that transformers gives them."""
         found = []
         for continuations in (self.prompts.responses, self.prompts.branches):
-            found.append(self._rows(self._logits(self.prompts.batch(continuations)), continuations, None))
+            logits = self._logits(self.prompts.batch(continuations))
+            lengths = zip(self.prompts.lengths, continuations, strict=True)
+            rows = [
+                logits[index, prompt - 1 : prompt + len(tokens) - 1] for index, (prompt, tokens) in enumerate(lengths)
+            ]
+            found.append(self._set_log_probs(rows, continuations))
         return torch.cat(found)
 
     def one(self, fault: str | None = None) -> torch.Tensor:
-        """Both in one row; `fault` plants an ignored mask or branch positions that are one off."""
-        inputs = self.prompts.batch(self.prompts.responses)
-        length = inputs["input_ids"].shape[1]
-        packed = branch.pack(inputs, self.prompts.layout)
+        """Every prompt once; `fault` plants an ignored mask or branch positions that are one off."""
+        samples = self.prompts.samples
+        packed, media = packed_rows(self.prompts)
+        mask, positions = packed.attention_mask, packed.position_ids.clone()
         if fault == "mask":
-            packed["attention_mask"] = torch.ones_like(packed["attention_mask"]).tril()
+            mask = torch.ones_like(mask).tril()
         elif fault == "position":
-            packed["position_ids"] = packed["position_ids"].clone()
-            packed["position_ids"][..., length:] += 1
-        logits = self._logits(packed)
-        response = self._rows(logits, self.prompts.responses, None)
-        return torch.cat([response, self._rows(logits, self.prompts.branches, length)])
+            for sample, start in zip(samples, packed.branch_starts, strict=True):
+                positions.view(4, -1)[:, start : start + len(sample.branch)] += 1
+        inputs = {"input_ids": packed.input_ids, "position_ids": positions, "attention_mask": mask, **media}
+        logits = self._logits(inputs).flatten(0, 1)
+        at = {"response": packed.before_response, "branch": packed.before_branch}
+        found = []
+        for kind, before in at.items():
+            continuations = [getattr(sample, kind) for sample in samples]
+            rows = [logits[before(index, torch.arange(len(ids)))] for index, ids in enumerate(continuations)]
+            found.append(self._set_log_probs(rows, continuations))
+        return torch.cat(found)
+
+
+def packed_rows(prompts: Prompts, device: str | None = None) -> tuple[Packed, dict[str, torch.Tensor]]:
+    """One row a prompt, and the media of the rows one after the other."""
+    groups = find_groups(prompts.samples)
+    media = [prompts.samples[group[0]].media for group in groups]
+    names = next(of_row for of_row in media if of_row)
+    tensors = {name: torch.cat([of_row[name] for of_row in media if of_row]) for name in names}
+    return pack(prompts.samples, groups, device=device), tensors
 
 
 def worst_part(found: torch.Tensor, expected: torch.Tensor, responses: int) -> dict[str, float]:
@@ -127,13 +142,13 @@ def pack_case(device: str, dtype: torch.dtype, small: bool, fault: str | None = 
 
     With a fault: passes if the gap is over a limit.
     """
-    packed = Packed(device, dtype, small)
-    two, responses = packed.two(), sum(map(len, packed.prompts.responses))
+    forwards = Forwards(device, dtype, small)
+    two, responses = forwards.two(), sum(map(len, forwards.prompts.responses))
     limit_max, limit_mean, noise = FP32_MAX, FP32_MEAN, {}
     if dtype != torch.float32:
-        noise = worst_part(two, Packed(device, torch.float32, small).two(), responses)
+        noise = worst_part(two, Forwards(device, torch.float32, small).two(), responses)
         limit_max, limit_mean = 2 * noise["max"], 1.5 * noise["mean"]
-    values = judged(worst_part(packed.one(fault), two, responses), limit_max, limit_mean)
+    values = judged(worst_part(forwards.one(fault), two, responses), limit_max, limit_mean)
     if fault:
         values["passed"] = not values["passed"]
     return {**values, **{f"noise_{name}": value for name, value in noise.items()}}
@@ -142,15 +157,17 @@ def pack_case(device: str, dtype: torch.dtype, small: bool, fault: str | None = 
 def mask_case(device: str, small: bool) -> dict[str, Any]:
     """The block mask, entry by entry, against the rule in words."""
     prompts = Prompts(small)
-    inputs = prompts.batch(prompts.responses)
-    length = inputs["input_ids"].shape[1]
-    moved = {name: inputs[name].to(device) for name in ("input_ids", "position_ids", "attention_mask")}
-    found = branch.pack(moved, prompts.layout.to(device))["attention_mask"][:, 0].cpu()
-    expected = torch.zeros_like(found)
-    for row, prompt in enumerate(prompts.lengths):
-        for query in range(found.shape[1]):
-            for key in range(query + 1):
-                expected[row, query, key] = query < length or key < prompt or key >= length
+    found = packed_rows(prompts, device)[0].attention_mask[:, 0].cpu()
+    expected = found.clone()  # of padding, which no token sees, nothing is asked
+    for row, group in enumerate(find_groups(prompts.samples)):
+        members = [prompts.samples[index] for index in group]
+        lengths = [len(member.response) for member in members] + [len(member.branch) for member in members]
+        part = [0] * members[0].prompt_length  # 0: the prompt; 1, 2, …: the continuations
+        for number, length in enumerate(lengths, start=1):
+            part += [number] * length
+        for query in range(len(part)):
+            for key in range(found.shape[2]):
+                expected[row, query, key] = key <= query and part[key] in (0, part[query])
     return judged(gaps(found.long(), expected.long()), 0.0, 0.0)
 
 
@@ -171,8 +188,7 @@ def position_case(device: str | None, small: bool) -> dict[str, Any]:
 def attention_case(device: str, dtype: torch.dtype, small: bool, kernel: str) -> dict[str, Any]:
     """Attention under the block mask (sdpa or FlexAttention) against float64; relative to the values' size of 1."""
     prompts = Prompts(small)
-    inputs = prompts.batch(prompts.responses)
-    mask = branch.pack(inputs, prompts.layout)["attention_mask"]
+    mask = packed_rows(prompts)[0].attention_mask
     rows, length = mask.shape[0], mask.shape[-1]
     draw = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(rows, 4, length, 64, generator=draw).to(dtype) for _ in range(3))

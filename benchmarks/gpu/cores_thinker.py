@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-from verl_ext.actor.branch import Layout
+from verl_ext.actor.shared_prompt import Sample
 from verl_ext.models.rope import OmniRope, position_ids
 
 VOCABULARY = 2048
@@ -89,7 +89,7 @@ class Prompt:
 
 
 class Prompts:
-    """Four rows: text alone, sound beside pictures twice, sound in the video. Their lengths differ."""
+    """Four responses: to text alone, to sound beside pictures (two to one prompt), to sound in the video."""
 
     vocabulary = VOCABULARY
 
@@ -104,8 +104,11 @@ class Prompts:
         self.lengths = [len(prompt.ids) for prompt in order]
         self.responses = [self._words(length) for length in (23, 31, 12, 7)]
         self.branches = [self._words(length) for length in (9, 6, 11, 8)]
-        totals = [prompt + len(response) for prompt, response in zip(self.lengths, self.responses, strict=True)]
-        self.layout = Layout(self.lengths, totals, self.branches)
+        self.samples = []
+        for prompt, response, branch in zip(order, self.responses, self.branches, strict=True):
+            ids = torch.cat([prompt.ids, response])
+            positions = self.positions(prompt, ids)
+            self.samples.append(Sample(ids, positions, len(prompt.ids), branch, prompt.media))
 
     def _words(self, count: int) -> torch.Tensor:
         return torch.randint(1, AUDIO, (count,), generator=self.draw)

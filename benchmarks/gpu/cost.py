@@ -32,8 +32,8 @@ from verl_ext.models.flops import text_forward
 SOURCES = (
     "benchmarks/gpu/cost.py",
     "benchmarks/calibration_forward.py",
-    "verl_ext/actor/branch.py",
     "verl_ext/actor/set_log_probs.py",
+    "verl_ext/actor/shared_prompt.py",
     "verl_ext/models/flops.py",
 )
 TOP_KERNELS = 12
@@ -113,12 +113,9 @@ def _tokens(size: dict[str, Any]) -> int:
 def model_flops(config: Any, case: forward.Case, prompt: int, branch: int) -> dict[str, float]:
     """Floating-point operations of each way, without padding."""
     responses = [prompt + len(response) for response in case.responses]
-    alone = text_forward(config, responses)
-    return {
-        "log_probs": alone,
-        "one": text_forward(config, [length + branch for length in responses]),
-        "two": alone + text_forward(config, [prompt + branch] * len(responses)),
-    }
+    alone, branches = text_forward(config, responses), text_forward(config, [prompt + branch] * len(responses))
+    repeated = text_forward(config, [prompt]) * (2 * len(responses) - 1)  # the prompt is read once for all
+    return {"log_probs": alone, "one": alone + branches - repeated, "two": alone + branches}
 
 
 def floors(flops: dict[str, float], tflops: float) -> dict[str, float]:

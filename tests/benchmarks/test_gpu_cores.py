@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import bare_machine
@@ -54,27 +55,26 @@ def test_cores_pass_where_only_torch_and_transformers_are(tmp_path):
 def test_an_ignored_mask_fails(cores, float32, monkeypatch):
     import torch
 
-    def causal(layout, length, start):
-        size = length + layout.width
-        return torch.ones(len(start), 1, size, size, dtype=torch.bool, device=start.device).tril()
+    from verl_ext.actor import shared_prompt
 
-    monkeypatch.setattr(cores.branch, "_block_mask", causal)
+    made = shared_prompt._mask
+    monkeypatch.setattr(shared_prompt, "_mask", lambda *arguments: torch.ones_like(made(*arguments)).tril())
     assert not cores.pack_case("cpu", float32, True)["passed"]
     assert not cores.pack_case("cpu", cores.DTYPES["bf16"], True)["passed"]
     assert not cores.mask_case("cpu", True)["passed"]
 
 
 def test_branch_positions_one_off_fail(cores, float32, monkeypatch):
-    pack = cores.branch.pack
+    pack = cores.pack
 
-    def shifted(inputs, layout):
-        packed = pack(inputs, layout)
-        length = inputs["input_ids"].shape[1]
-        packed["position_ids"] = packed["position_ids"].clone()
-        packed["position_ids"][1:, :, length:] += 1
-        return packed
+    def shifted(samples, groups, **options):
+        packed = pack(samples, groups, **options)
+        positions = packed.position_ids.clone()
+        for sample, start in zip(samples, packed.branch_starts, strict=True):
+            positions[1:].flatten(1)[:, start : start + len(sample.branch)] += 1
+        return replace(packed, position_ids=positions)
 
-    monkeypatch.setattr(cores.branch, "pack", shifted)
+    monkeypatch.setattr(cores, "pack", shifted)
     assert not cores.pack_case("cpu", float32, True)["passed"]
 
 

@@ -32,7 +32,8 @@ _SHOWN = (
     "confidence/coverage",
     "timing_s/step",
 )
-_ONE_FORWARD = re.compile(r"verl_ext: (set log-probs of one forward.*)")
+_ONE_FORWARD = re.compile(r"verl_ext: (log-probs .*of one forward.*)")
+_GAVE_UP = "The run continues with plain forwards"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def figures(places: Places, config: DictConfig, demo: Demo) -> dict[str, Any]:
         "sft": {step: _picked(data, _SFT) for step, data in read_steps(places.sft / "metrics.jsonl").items()},
         "rl": {step: _picked(data, _SHOWN) for step, data in rl.items()},
         "one_forward": sorted({line for log in logs for line in _ONE_FORWARD.findall(log.read_text(errors="replace"))}),
+        "gave_up": any(_GAVE_UP in log.read_text(errors="replace") for log in logs),
         "first_step_kept": before_stop.exists() and steps.read(before_stop).get(1) == _training(rl.get(1), before_stop),
         "validated_at": [step for step, data in steps.read(places.rl / "metrics.jsonl").items() if _validated(data)],
         "reply": (places.serve / "reply.txt").read_text(encoding="utf-8"),
@@ -135,4 +137,5 @@ def _confidence(made: Mapping[str, Any], config: DictConfig) -> list[Check]:
     if not ((estimator and estimator.needs_confidence) or config.mer_r1.confidence.always):
         return []
     seen = "; ".join(made["one_forward"])
-    return [Check("confidence pass", bool(seen), seen or "no line of its check in the logs")]
+    ok = bool(seen) and not made["gave_up"]
+    return [Check("confidence pass", ok, seen or "no line of its check in the logs")]

@@ -30,7 +30,8 @@ def figures(**changes):
     whole = {
         "sft": sft,
         "rl": {1: dict(STEP), 2: dict(STEP)},
-        "one_forward": ["set log-probs of one forward … differ by at most 1e-2"],
+        "one_forward": ["log-probs and set log-probs of one forward … differ by 1e-2 at most"],
+        "gave_up": False,
         "first_step_kept": True,
         "validated_at": [0, 2],
         "reply": "<think>a</think><answer>sad</answer>",
@@ -62,6 +63,7 @@ def test_all_is_well(config):
         ({"first_step_kept": False}, "resume"),
         ({"validated_at": []}, "validation"),
         ({"one_forward": []}, "confidence pass"),
+        ({"gave_up": True}, "confidence pass"),
         ({"exported": []}, "export"),
         ({"reply": " \n"}, "vllm serve"),
     ],
