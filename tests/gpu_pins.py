@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WATCHED = ("requirements", "verl_ext", "conf")
+WATCHED = ("requirements", "verl_ext", "conf", "recipe/mer_r1/rehearse")
 RECORD = Path("requirements") / "gpu_pins.passed"
 # Not for a CPU: vLLM itself, and kernels as data alone (1.8 GB).
 LEFT_OUT = ("vllm", "flashinfer-cubin")
