@@ -142,10 +142,9 @@ def _print_stages(console: Console, demo: Demo, found: Mapping[str, Any]) -> Non
 
 
 def _print_checks(console: Console, results: Sequence[Check]) -> None:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=False)
     for check in results:
-        table.add_row("ok" if check.ok else "FAILED", check.name, check.seen)
-    console.print(table)
+        line = f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {check.seen}"
+        console.print(line, style="" if check.ok else "bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_failure(console: Console, failed: StageError) -> None:
