@@ -92,6 +92,7 @@ def compared(policy, tokenizer, monkeypatch, spoil=lambda inputs: inputs):
     from verl_ext.actor.micro_batch import PackedBatch
 
     engine = CPUFSDPEngine.__new__(CPUFSDPEngine)
+    engine._on_any_rank = bool  # one rank, also where a vLLM of another test has left a process group
     engine.module = policy
     right = PackedBatch.inputs
     monkeypatch.setattr(PackedBatch, "inputs", lambda packed: spoil(right(packed)))

@@ -11,9 +11,13 @@ pytestmark = pytest.mark.seam
 
 @pytest.fixture
 def one_rank(tmp_path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    """A mesh of this process alone; a vLLM of another test may have left a process group in it."""
+    left = torch.distributed.is_initialized()
+    if not left:
+        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     yield torch.distributed.init_device_mesh("cpu", (1,))
-    torch.distributed.destroy_process_group()
+    if not left:
+        torch.distributed.destroy_process_group()
 
 
 def sharded(policy, mesh):

@@ -101,6 +101,7 @@ def engine():
 
     def make(model=None, attention="sdpa", dtype=torch.float32, **config):
         engine = CPUFSDPEngine.__new__(CPUFSDPEngine)
+        engine._on_any_rank = bool  # one rank, also where a vLLM of another test has left a process group
         engine.module = model or Model()
         text = SimpleNamespace(_attn_implementation=attention)
         engine.model_config = SimpleNamespace(hf_config=SimpleNamespace(get_text_config=lambda: text, **config))
