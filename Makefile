@@ -53,7 +53,7 @@ test-fast: setup ## only the fast tests (under 2 minutes)
 test-gpu-pins: $(PINS)/.complete ## the tests of verl, vLLM and transformers, and a rehearsal in bf16, on the GPU profile's versions (Python 3.12)
 	$(TESTENV) $(PINS)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m seam \
 		tests/verl_ext tests/recipe tests/examples
-	# alone: two ranks with a vLLM each, on the real vocabulary, take most of 24 GB
+	# alone: the real vocabulary takes much memory
 	$(TESTENV) $(PINS)/bin/python -m pytest -m gpu_pins tests/e2e
 	$(PINS)/bin/python tests/gpu_pins.py record
 
