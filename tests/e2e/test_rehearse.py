@@ -1,4 +1,4 @@
-"""The dress rehearsal at its smallest: one rank, one layer, four frames; every stage by its real command, and a verdict.
+"""The dress rehearsal at its smallest: one rank, one layer, four frames; every stage by its command, and a verdict.
 
 Two ranks leave 2 GB of 24 free, too little for a test that must not depend on what else runs.
 """
