@@ -134,7 +134,8 @@ def _finite(name: str, taken: Mapping[int, Mapping[str, float]], keys: Iterable[
 def _confidence(made: Mapping[str, Any], config: DictConfig) -> list[Check]:
     """The engine's own check of one forward, where the experiment reads confidence."""
     estimator = estimator_of(config)
-    if not ((estimator and estimator.needs_confidence) or config.mer_r1.confidence.always):
+    reads = (estimator and estimator.needs_confidence) or config.mer_r1.confidence.always
+    if not (reads and config.mer_r1.shared_prompt):  # without it there is nothing to compare
         return []
     seen = "; ".join(made["one_forward"])
     ok = bool(seen) and not made["gave_up"]
