@@ -36,28 +36,35 @@ SHAPES = {
     "3b": {"hidden": 2048, "layers": 36, "heads": 16, "kv_heads": 2, "mlp": 11_008, "vocabulary": 151_936},
     "7b": {"hidden": 3584, "layers": 28, "heads": 28, "kv_heads": 4, "mlp": 18_944, "vocabulary": 152_064},
 }
+SMALLEST_AUDIO = {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 1, "encoder_ffn_dim": 32}
 SETS, TOKENS_A_SET = 31, 60  # the five wheels' level-1 categories, and about what Qwen's vocabulary has for each
 WORDS = 3
 
 
+def text_config(shape: dict[str, int]) -> dict[str, Any]:
+    """The text model of a shape, in transformers' words."""
+    head = shape["hidden"] // shape["heads"]
+    height = head * 3 // 16
+    return {
+        "hidden_size": shape["hidden"],
+        "num_hidden_layers": shape["layers"],
+        "num_attention_heads": shape["heads"],
+        "num_key_value_heads": shape["kv_heads"],
+        "intermediate_size": shape["mlp"],
+        "vocab_size": shape["vocabulary"],
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [head // 2 - 2 * height, height, height],
+        },
+    }
+
+
 def make_model(shape: dict[str, int], dtype: torch.dtype, device: str) -> Any:
     """A random text model of a shape, its towers as small as they get."""
-    head = shape["hidden"] // shape["heads"]
     config = Qwen2_5OmniThinkerConfig(
-        text_config={
-            "hidden_size": shape["hidden"],
-            "num_hidden_layers": shape["layers"],
-            "num_attention_heads": shape["heads"],
-            "num_key_value_heads": shape["kv_heads"],
-            "intermediate_size": shape["mlp"],
-            "vocab_size": shape["vocabulary"],
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e6,
-                "mrope_section": [head // 2 - 2 * (head * 3 // 16), head * 3 // 16, head * 3 // 16],
-            },
-        },
-        audio_config={"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 1, "encoder_ffn_dim": 32},
+        text_config=text_config(shape),
+        audio_config=SMALLEST_AUDIO,
         vision_config={"hidden_size": 32, "depth": 1, "num_heads": 1, "intermediate_size": 32},
     )
     config._attn_implementation = "sdpa"

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from calibration_forward import SHAPES, padded
+from calibration_forward import SHAPES, SMALLEST_AUDIO, padded, text_config
 from transformers import Qwen2_5OmniConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it is not installed
@@ -52,23 +52,9 @@ SMALL = {"prompts": [100, 500], "groups": [4], "response": 60, "rounds": 1}
 def make_policy(name: str, dtype: torch.dtype, device: str) -> Qwen2_5OmniThinkerPolicy:
     """A random Thinker of a shape; its sound encoder, which is not used, is as small as it gets."""
     shape = SHAPES[name]
-    head = shape["hidden"] // shape["heads"]
-    height = head * 3 // 16
     thinker = {
-        "text_config": {
-            "hidden_size": shape["hidden"],
-            "num_hidden_layers": shape["layers"],
-            "num_attention_heads": shape["heads"],
-            "num_key_value_heads": shape["kv_heads"],
-            "intermediate_size": shape["mlp"],
-            "vocab_size": shape["vocabulary"],
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e6,
-                "mrope_section": [head // 2 - 2 * height, height, height],
-            },
-        },
-        "audio_config": {"d_model": 32, "encoder_layers": 1, "encoder_attention_heads": 1, "encoder_ffn_dim": 32},
+        "text_config": text_config(shape),
+        "audio_config": SMALLEST_AUDIO,
         "vision_config": {"out_hidden_size": shape["hidden"], **TOWERS.get(name, {})},
         "video_token_index": VIDEO_TOKEN,
     }

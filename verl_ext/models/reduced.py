@@ -97,25 +97,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def published_processor(tokenizer: Any) -> Any:
     """Qwen2.5-Omni's processor with the settings that the published one is saved with."""
-    from transformers import Qwen2_5OmniProcessor, WhisperFeatureExtractor
-    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
-    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+    from verl_ext.models.tiny import omni_processor
 
-    pixels = {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}
-    return Qwen2_5OmniProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels),
-        video_processor=Qwen2VLVideoProcessor(size=pixels),
-        feature_extractor=WhisperFeatureExtractor(
-            feature_size=128,
-            sampling_rate=16000,
-            hop_length=160,
-            n_fft=400,
-            chunk_length=AUDIO_SECONDS,
-            return_attention_mask=True,
-        ),
-        tokenizer=tokenizer,
-        chat_template=tokenizer.chat_template,
-    )
+    return omni_processor(tokenizer, (MIN_PIXELS, MAX_PIXELS), AUDIO_SECONDS, tokenizer.chat_template)
 
 
 def make_reduced(of: str, texts: Sequence[str], out: str | Path, *, layers: int = 2, seed: int = 0) -> dict[str, int]:

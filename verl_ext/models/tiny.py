@@ -176,20 +176,34 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast, size: TinySize) -> Qwen2_5Om
 
 def tiny_processor(tokenizer: PreTrainedTokenizerFast, size: TinySize) -> Qwen2_5OmniProcessor:
     """Qwen2.5-Omni's processor with a shorter audio window: its cost is that of the padding."""
-    pixels = {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}
+    return omni_processor(tokenizer, (MIN_PIXELS, MAX_PIXELS), size.audio_seconds, CHAT_TEMPLATE)
+
+
+def omni_processor(
+    tokenizer: PreTrainedTokenizerFast, pixels: tuple[int, int], audio_seconds: int, chat_template: str
+) -> Qwen2_5OmniProcessor:
+    """Qwen2.5-Omni's processor.
+
+    Args:
+        tokenizer: of the model.
+        pixels: fewest and most of a frame.
+        audio_seconds: length that sound is padded to.
+        chat_template: of the model.
+    """
+    size = {"shortest_edge": pixels[0], "longest_edge": pixels[1]}
     return Qwen2_5OmniProcessor(
-        image_processor=Qwen2VLImageProcessor(size=pixels),
-        video_processor=Qwen2VLVideoProcessor(size=pixels),
+        image_processor=Qwen2VLImageProcessor(size=size),
+        video_processor=Qwen2VLVideoProcessor(size=size),
         feature_extractor=WhisperFeatureExtractor(
             feature_size=128,
             sampling_rate=16000,
             hop_length=160,
             n_fft=400,
-            chunk_length=size.audio_seconds,
+            chunk_length=audio_seconds,
             return_attention_mask=True,
         ),
         tokenizer=tokenizer,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template,
     )
 
 
