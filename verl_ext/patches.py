@@ -141,6 +141,17 @@ def _log_probs_in_chunks(module: ModuleType) -> None:
     module.logprobs_from_logits_v2 = log_probs_of_labels
 
 
+def _positions_of_equal_lengths(module: ModuleType) -> None:
+    from verl_ext.actor.branch import ragged_positions
+
+    def maybe_fix_3d_position_ids(data: Any) -> None:
+        positions = data.get("position_ids", None)
+        if positions is not None and positions.is_nested and positions.dim() == 3:
+            data["position_ids"] = ragged_positions(data)
+
+    module.maybe_fix_3d_position_ids = maybe_fix_3d_position_ids
+
+
 def _saved_weights_are_copies(module: ModuleType) -> None:
     original = module.fsdp2_sharded_save_to_cpu
 
@@ -238,6 +249,12 @@ VERL_PATCHES = (
         "verl.utils.torch_functional",
         "verl 0.9.1 without flash-attn normalises logits one token per call, and those in bf16 in bf16",
         _log_probs_in_chunks,
+    ),
+    Patch(
+        "positions of equal lengths",
+        "verl.utils.tensordict_utils",
+        "verl 0.9.1 cuts M-RoPE positions by channels, not by tokens, where all sequences of a batch are equally long",
+        _positions_of_equal_lengths,
     ),
     Patch(
         "saved weights are copies",

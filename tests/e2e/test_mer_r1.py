@@ -42,7 +42,7 @@ def train(out: Path, model: Path, corpus: Path, *overrides: str) -> str:
 def mer_r1(answering_model, micro_corpus, tmp_path_factory):
     """The folder of a run, and what it printed."""
     out = tmp_path_factory.mktemp("mer_r1") / "run"
-    return out, train(out, answering_model, micro_corpus, "experiment=mer_r1", "mer_r1.shared_prompt=true")
+    return out, train(out, answering_model, micro_corpus, "experiment=mer_r1")
 
 
 def rows(out: Path, step: int = 1) -> list[dict]:

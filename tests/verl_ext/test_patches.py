@@ -26,6 +26,7 @@ PROBED = {
     "replay buffer poll",
     "file logger appends",
     "log-probs in chunks",
+    "positions of equal lengths",
     "saved weights are copies",
     "separate-async log",
     "workers' port",
@@ -132,6 +133,14 @@ def test_log_probs_in_chunks(released, patched):
     assert max(after[dtype]["error"] for dtype in after) <= 2e-6
     assert after["float32"]["gradient_error"] <= 1e-6
     assert after["bfloat16"]["gradient_error"] <= 2**-8  # the gradient itself is bf16
+
+
+@pytest.mark.seam
+def test_positions_of_equal_lengths(released, patched):
+    """Sequences of 8 tokens and two samples: verl's offsets, of 4 channels a sample, then end where the tokens do."""
+    before, after = released["positions of equal lengths"], patched["positions of equal lengths"]
+    assert before["unequal"] is True and before["equal"] is not True and before["of 8"] is not True
+    assert after == {"unequal": True, "equal": True, "of 8": True}
 
 
 @pytest.mark.seam

@@ -139,6 +139,27 @@ def log_probs_in_chunks():
     return found
 
 
+def positions_of_equal_lengths():
+    """Rows of positions as a worker reads them: of two batches, as TransferQueue builds them, through a pickle."""
+    import pickle
+
+    import torch
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.engine import base
+
+    def rows(lengths):
+        ids = [torch.arange(length) for length in lengths]
+        positions = [torch.arange(4 * length).view(4, length) for length in lengths]
+        fields = {"input_ids": ids, "position_ids": positions}
+        jagged = {name: torch.nested.as_nested_tensor(row, layout=torch.jagged) for name, row in fields.items()}
+        batch = pickle.loads(pickle.dumps(tu.get_tensordict(jagged).consolidate()))
+        base.maybe_fix_3d_position_ids(batch)
+        chosen = tu.index_select_tensor_dict(batch, [1, 0])
+        return [row.tolist() for row in chosen["position_ids"].unbind()] == [row.tolist() for row in positions[::-1]]
+
+    return {"unequal": rows([5, 7]), "equal": outcome(rows, [6, 6]), "of 8": outcome(rows, [8, 8])}
+
+
 def saved_weights_are_copies():
     """Save, train on, compare; then restore."""
     import torch
@@ -204,6 +225,7 @@ def main() -> None:
                 "replay buffer poll": replay_buffer_poll(),
                 "file logger appends": file_logger_appends(folder),
                 "log-probs in chunks": log_probs_in_chunks(),
+                "positions of equal lengths": positions_of_equal_lengths(),
                 "saved weights are copies": saved_weights_are_copies(),
                 "separate-async log": separate_async_log(),
                 "workers' port": workers_port(),

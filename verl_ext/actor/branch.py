@@ -59,12 +59,17 @@ def separate(micro_batch: TensorDict, layout: Layout) -> TensorDict:
     return batch
 
 
-def position_rows(nested: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
-    """Rows ``(l_i,)`` or ``(4, l_i)`` of jagged positions.
+def ragged_positions(batch: TensorDict) -> torch.Tensor:
+    """The batch's jagged positions ``(4, l_i)``, whose ragged dimension is the tokens, at any lengths.
 
-    ``unbind`` would split the wrong dimension of the latter. And ``torch.nested.as_nested_tensor``, with which verl and
-    TransferQueue build them, makes the four channels the ragged dimension where all rows have the same length.
+    ``torch.nested.as_nested_tensor``, with which verl and TransferQueue build them, takes the four channels for the
+    ragged dimension where all rows of a batch have the same length. After a pickle no trace of it is left.
     """
+    return jagged(position_rows(batch["position_ids"], batch["input_ids"].offsets().diff().tolist()))
+
+
+def position_rows(nested: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
+    """Rows ``(l_i,)`` or ``(4, l_i)`` of jagged positions, of either kind of ragged dimension."""
     values = nested.values()  # (Σ l,), (4, Σ l), or (B · 4, l)
     if values.shape[-1] == sum(lengths):
         return list(values.split(lengths, dim=-1))
@@ -72,6 +77,6 @@ def position_rows(nested: torch.Tensor, lengths: list[int]) -> list[torch.Tensor
 
 
 def jagged(rows: list[torch.Tensor]) -> torch.Tensor:
-    """Rows ``(l_i,)`` or ``(4, l_i)`` as one jagged tensor, whose last dimension is the ragged one at any lengths."""
+    """Rows ``(l_i,)`` or ``(4, l_i)`` as one jagged tensor, whose last dimension is the ragged one."""
     lengths = torch.tensor([0, *(row.shape[-1] for row in rows)], device=rows[0].device)
     return torch.nested.nested_tensor_from_jagged(torch.cat(rows, dim=-1), lengths.cumsum(0), jagged_dim=rows[0].dim())

@@ -75,7 +75,7 @@ class SetLogProbsMixin:
             self._compare_once(packed, micro_batch)
             if not self._differs:
                 return self._packed_inputs(packed, micro_batch), {"packed": packed}
-        return super().prepare_model_inputs(_with_jagged_positions(micro_batch))
+        return super().prepare_model_inputs(micro_batch)
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
@@ -179,18 +179,6 @@ def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> di
     found = {"log_probs": response_values(model_output["log_probs"], micro_batch)}
     names = [name for name in (SET_LOG_PROBS, BRANCH_SET_LOG_PROBS) if name in model_output]
     return found | {name: model_output[name].values() for name in names}
-
-
-def _with_jagged_positions(micro_batch: TensorDict) -> TensorDict:
-    """For removed padding: positions ``(4, l_i)`` are ragged in l, also where all rows have the same length."""
-    positions = micro_batch["position_ids"]
-    removed_padding = tu.get_non_tensor_data(micro_batch, "use_remove_padding", default=True)
-    if not removed_padding or positions.dim() < 3 or not positions.is_nested:
-        return micro_batch
-    lengths = micro_batch["input_ids"].offsets().diff().tolist()
-    batch = micro_batch.copy()
-    batch["position_ids"] = branch.jagged(branch.position_rows(positions, lengths))
-    return batch
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")

@@ -22,9 +22,7 @@ STEP = dict.fromkeys(checks._RL, 0.5) | {
 
 @pytest.fixture(scope="module")
 def config():
-    return plan.trees(["preset=omni7b", "experiment=mer_r1", "mer_r1.shared_prompt=true"], Places(Path("/out")))[
-        "ppo"
-    ].rehearsed
+    return plan.trees(["preset=omni7b", "experiment=mer_r1"], Places(Path("/out")))["ppo"].rehearsed
 
 
 def figures(**changes):

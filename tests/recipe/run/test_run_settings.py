@@ -49,8 +49,8 @@ SETTINGS = {
     "data.response_prefixes": {"train": {"slow": ""}, "val": {"slow": "", "fast": "<think></think><answer>"}},
     "data.form": "think_answer",
     # The one forward for all continuations of a prompt: padded rows, an attention that takes a block mask.
-    "mer_r1.shared_prompt": False,
-    "actor_rollout_ref.model.override_config.shared_prompt": False,
+    "mer_r1.shared_prompt": True,
+    "actor_rollout_ref.model.override_config.shared_prompt": True,
     "actor_rollout_ref.model.use_remove_padding": False,
     "actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
     # The recipe's own classes.

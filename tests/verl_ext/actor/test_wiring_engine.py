@@ -126,6 +126,7 @@ def batch(sets=True, removed=False, shares=True, samples=SAMPLES, temperature=0.
     else:
         tu.assign_non_tensor_data(made, "temperature", temperature)
     tu.assign_non_tensor_data(made, "use_remove_padding", removed)
+    tu.maybe_fix_3d_position_ids(made)  # as verl's engine does before it takes micro-batches
     return made
 
 
