@@ -7,6 +7,7 @@ Qwen2.5-Omni Thinker in. Heavy modules are imported only after verl itself has i
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 import wrapt
 
@@ -22,6 +23,16 @@ if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
 @wrapt.when_imported("verl.workers.engine.fsdp.transformer_impl")
 def _register_engine(_module: object) -> None:
     from verl_ext.actor import engine  # noqa: F401  registers itself
+
+
+@wrapt.when_imported("verl.workers.rollout.replica")
+def _register_server(module: ModuleType) -> None:
+    def load() -> type:
+        from verl_ext.rollout.server import GroupReplica
+
+        return GroupReplica
+
+    module.RolloutReplicaRegistry.register("vllm", load)
 
 
 @wrapt.when_imported("verl.utils.flops_counter")

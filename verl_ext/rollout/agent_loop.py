@@ -4,7 +4,8 @@ verl's own loop runs the processor three times for every response (for the token
 a worker keeps the encoding (:class:`verl_ext.data.encode.PromptEncoder`), and the reply can be made to begin with a
 given text (``response_prefix`` of the row), which then belongs to the prompt: it is neither trained on nor scored as
 sampled tokens. Each response is sampled with a seed of its own: vLLM's other source of chance, one generator for all,
-depends on what else is in the batch, and begins anew where a run is resumed.
+depends on what else is in the batch, and begins anew where a run is resumed. The responses of a prompt are asked for,
+scored and stored together (:mod:`verl_ext.rollout.group`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +23,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorke
 from verl.utils.profiler import simple_timer
 
 from verl_ext.data.encode import EncodedPrompt, MediaConfig, PromptEncoder
+from verl_ext.rollout.group import GroupMixin
 
 # Key of the actor's tensors inside AgentLoopOutput.multi_modal_data, which verl drops before it stores the output.
 ACTOR_INPUTS = "actor_inputs"
@@ -34,6 +37,22 @@ def response_seed(run_seed: int, step: int, row: dict[str, Any]) -> int:
     """
     identity = (run_seed, step, row.get("extra_info"), row.get("response_prefix"), row.get("session_id"))
     return int.from_bytes(hashlib.blake2b(repr(identity).encode(), digest_size=4).digest(), "big")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A row's prompt: its encoding, and its token ids with the reply's prefix."""
+
+    encoded: EncodedPrompt
+    ids: list[int]
+
+    def media(self) -> dict[str, Any]:
+        """Arguments of verl's ``generate``."""
+        return {
+            "video_data": self.encoded.videos or None,
+            "audio_data": self.encoded.audios or None,
+            "mm_processor_kwargs": self.encoded.processor_kwargs,
+        }
 
 
 class PromptTooLongError(ValueError):
@@ -72,46 +91,59 @@ class OmniAgentLoop(AgentLoopBase):
             MediaError: a clip cannot be decoded.
             PromptTooLongError: names the clip and the limit.
         """
+        prompt = await self.prepare(row)
+        metrics: dict[str, Any] = {}
+        with simple_timer("generate_sequences", metrics):
+            answer = await self.server_manager.generate(
+                request_id=uuid4().hex,
+                prompt_ids=prompt.ids,
+                sampling_params=self.seeded(sampling_params, row),
+                priority=int(priority),
+                **prompt.media(),
+            )
+        return self.output(prompt, answer, metrics)
+
+    async def prepare(self, row: dict[str, Any]) -> Prompt:
+        """The row's prompt; errors as in :meth:`run`."""
         encoded = await asyncio.get_running_loop().run_in_executor(None, self.encode, list(row["raw_prompt"]))
         prefix_ids = self.tokenizer.encode(row.get("response_prefix") or "", add_special_tokens=False)
-        prompt_ids = encoded.prompt_ids + prefix_ids
-        if len(prompt_ids) > self.rollout_config.prompt_length:
+        prompt = Prompt(encoded, encoded.prompt_ids + prefix_ids)
+        if len(prompt.ids) > self.rollout_config.prompt_length:
             raise PromptTooLongError(
-                f"clip {row.get('extra_info', {}).get('name', '?')!r}: the prompt has {len(prompt_ids)} tokens, over "
+                f"clip {row.get('extra_info', {}).get('name', '?')!r}: the prompt has {len(prompt.ids)} tokens, over "
                 f"data.max_prompt_length={self.rollout_config.prompt_length}. Raise the limit, or lower "
                 "data.media.fps, max_frames or max_pixels."
             )
-        if self.data_config.seeded_responses and sampling_params.get("temperature"):
-            seed = response_seed(self.rollout_config.seed, row.get("global_steps", 0), row)
-            sampling_params = {**sampling_params, "seed": seed}
-        metrics: dict[str, Any] = {}
-        with simple_timer("generate_sequences", metrics):
-            output = await self.server_manager.generate(
-                request_id=uuid4().hex,
-                prompt_ids=prompt_ids,
-                sampling_params=sampling_params,
-                video_data=encoded.videos or None,
-                audio_data=encoded.audios or None,
-                mm_processor_kwargs=encoded.processor_kwargs,
-                priority=int(priority),
-            )
-        metrics["num_preempted"] = -1 if output.num_preempted is None else output.num_preempted
+        return prompt
+
+    def seeded(self, sampling_params: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+        """The sampling parameters of one response."""
+        if not (self.data_config.seeded_responses and sampling_params.get("temperature")):
+            return sampling_params
+        seed = response_seed(self.rollout_config.seed, row.get("global_steps", 0), row)
+        return {**sampling_params, "seed": seed}
+
+    def output(self, prompt: Prompt, answer: Any, metrics: dict[str, Any]) -> AgentLoopOutput:
+        """verl's output for an answer of vLLM (``TokenOutput``)."""
         limit = self.rollout_config.response_length
+        num_preempted = -1 if answer.num_preempted is None else answer.num_preempted
         return AgentLoopOutput(
-            prompt_ids=prompt_ids,
-            response_ids=output.token_ids[:limit],
-            response_mask=[1] * len(output.token_ids[:limit]),
-            response_logprobs=output.log_probs[:limit] if output.log_probs else None,
-            multi_modal_data={ACTOR_INPUTS: encoded.inputs},
-            mm_processor_kwargs=encoded.processor_kwargs,
+            prompt_ids=prompt.ids,
+            response_ids=answer.token_ids[:limit],
+            response_mask=[1] * len(answer.token_ids[:limit]),
+            response_logprobs=answer.log_probs[:limit] if answer.log_probs else None,
+            multi_modal_data={ACTOR_INPUTS: prompt.encoded.inputs},
+            mm_processor_kwargs=prompt.encoded.processor_kwargs,
             num_turns=2,
-            metrics=metrics,
-            extra_fields={**output.extra_fields, "turn_scores": [], "tool_rewards": []},
+            metrics={**metrics, "num_preempted": num_preempted},
+            extra_fields={**answer.extra_fields, "turn_scores": [], "tool_rewards": []},
         )
 
 
-class OmniAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
+class OmniAgentLoopWorker(GroupMixin, AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """verl's worker, given the processor's tensors by the loop instead of computing them anew."""
+
+    group_loop_class = OmniAgentLoop
 
     def _compute_multi_modal_inputs(self, output: AgentLoopOutput, input_ids: Any) -> dict[str, Any]:
         inputs = (output.multi_modal_data or {}).get(ACTOR_INPUTS)

@@ -1,0 +1,46 @@
+"""verl's vLLM server, which also takes all responses of a prompt in one call (:mod:`verl_ext.rollout.group`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
+from vllm.sampling_params import RequestOutputKind
+
+
+class GroupServer(vLLMHttpServer):
+    """verl's server and :meth:`generate_group`."""
+
+    async def generate_group(
+        self,
+        prompt_ids: list[int],
+        sampling_params: Sequence[dict[str, Any]],
+        request_id: str,
+        priority: int,
+        media: dict[str, Any],
+    ) -> list[Any]:
+        """One response for each of the sampling parameters.
+
+        vLLM is asked for the end of each response only, and not for its text: verl reads token ids and log-probs.
+
+        Returns:
+            verl's ``TokenOutput`` by response.
+        """
+        quiet = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False}
+        return await asyncio.gather(
+            *(
+                self.generate(prompt_ids, {**one, **quiet}, f"{request_id}-{place}", priority=priority, **media)
+                for place, one in enumerate(sampling_params)
+            )
+        )
+
+
+class GroupReplica(vLLMReplica):
+    """verl's replica with :class:`GroupServer`."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.server_class = ray.remote(GroupServer)
