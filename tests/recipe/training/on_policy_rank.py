@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "verl_ext"))
 
-from fsdp_rank import build_engine  # noqa: E402
+from fsdp_rank import build_engine
 
 JAGGED = ("input_ids", "position_ids", "prompts", "responses", "response_mask", "rollout_log_probs", "ref_log_prob")
 NOISE = 0.5
