@@ -3,8 +3,9 @@
     python benchmarks/loop.py --json [--steps 8] [key=value …]     a short run of main_ppo with these overrides
     python benchmarks/loop.py --json --run-dir outputs/demo/rl     an existing run; its start-up time is not known
 
-The phases are verl's timers; update_weights is the transfer of weights to vLLM. A step of the short run has 8 prompts
-with 4 responses each, for every preset, so that numbers are comparable; overrides come after that.
+The phases are verl's timers; update_weights is the transfer of weights to vLLM, and old_log_prob is about 0 where the
+run makes no such pass (mer_r1.old_log_probs). A step of the short run has 8 prompts with 4 responses each, for every
+preset, so that numbers are comparable; overrides come after that.
 """
 
 from __future__ import annotations

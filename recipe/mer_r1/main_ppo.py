@@ -21,9 +21,10 @@ def main(config: DictConfig) -> None:
     from verl_ext import plugin
 
     plugin.require()
-    from recipe.mer_r1.run import preflight
+    from recipe.mer_r1.run import on_policy, preflight
 
     preflight.check_ppo(config)
+    print(on_policy.settle(config))
     record.write(config, "ppo")
     os.environ["VERL_FILE_LOGGER_PATH"] = os.path.abspath(f"{config.run_dir}/metrics.jsonl")
     trackers.prepare(config.run_dir)

@@ -57,7 +57,12 @@ def test_two_ranks_with_embedded_clips_and_the_sound_inside_the_video_until_ctrl
     nothing_stays()
 
     taken = steps.read(out / "metrics.jsonl")[1]
-    assert taken["rollout_actor_log_prob_diff/max"] < 1e-5
+    # There is no old-log-prob pass in this run: the update measures what the pass would.
+    assert "no pass for them" in run.text
+    assert taken["timing_s/old_log_prob"] < 0.1 < taken["timing_s/update_actor"]
+    assert 0 < taken["rollout_actor_log_prob_diff/mean"] < taken["rollout_actor_log_prob_diff/max"] < 1e-5
+    assert taken["actor/entropy"] == pytest.approx(taken["actor/entropy_loss"], rel=1e-6)  # nothing is missing
+    assert taken["actor/ppo_kl"] == 0
     assert taken["reward/missing"] == 0
     assert any(file.stat().st_size > 10_000 for file in cache.rglob("*") if file.is_file()), "no decoded clip was kept"
     exported_and_checked(out, tmp_path / "model")  # from two ranks' shards

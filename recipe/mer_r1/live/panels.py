@@ -18,7 +18,7 @@ _PARTS = [f"var(--p{index})" for index in range(8)]
 _PHASES = {
     "gen": "answers sampled by vLLM",
     "reward": "reward",
-    "old_log_prob": "the actor's log-probs, with slow–fast confidence if the run computes it",
+    "old_log_prob": "the actor's log-probs, with slow–fast confidence if the run computes it; 0 without this pass",
     "ref": "the reference's log-probs",
     "values": "the critic's values",
     "adv": "signals and advantage",

@@ -93,3 +93,9 @@ def estimator_of(config: DictConfig) -> Estimator | None:
     if name == config.experiment.estimator:
         return Estimator.from_config(config.mer_r1.terms, config.mer_r1.whiten)
     return load_estimators().get(name)
+
+
+def reads_confidence(config: DictConfig) -> bool:
+    """Whether the run reads slow-fast confidence: a term needs it, or ``mer_r1.confidence.always`` asks for it."""
+    chosen = estimator_of(config)
+    return bool(config.mer_r1.confidence.always or (chosen and chosen.needs_confidence))

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from recipe.mer_r1.demo.progress import read_steps
 from recipe.mer_r1.demo.run import Demo
-from recipe.mer_r1.method.experiments import estimator_of
+from recipe.mer_r1.method.experiments import reads_confidence
 from recipe.mer_r1.rehearse.changes import Places
 from recipe.mer_r1.rehearse.until_stop import KEPT
 from recipe.mer_r1.run import steps
@@ -133,9 +133,7 @@ def _finite(name: str, taken: Mapping[int, Mapping[str, float]], keys: Iterable[
 
 def _confidence(made: Mapping[str, Any], config: DictConfig) -> list[Check]:
     """The engine's own check of one forward, where the experiment reads confidence."""
-    estimator = estimator_of(config)
-    reads = (estimator and estimator.needs_confidence) or config.mer_r1.confidence.always
-    if not (reads and config.mer_r1.shared_prompt):  # without it there is nothing to compare
+    if not (reads_confidence(config) and config.mer_r1.shared_prompt):  # without it there is nothing to compare
         return []
     seen = "; ".join(made["one_forward"])
     ok = bool(seen) and not made["gave_up"]

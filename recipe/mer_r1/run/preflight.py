@@ -21,7 +21,7 @@ from recipe.mer_r1.method.experiments import estimator_of, load_estimators
 from recipe.mer_r1.method.reward import Scores
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
-from recipe.mer_r1.run import trackers
+from recipe.mer_r1.run import on_policy, trackers
 from recipe.mer_r1.run.modes import ModeError, check_mode
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
 from verl_ext.models.settings import TOWERS
@@ -269,7 +269,8 @@ def check_ppo(config: DictConfig) -> None:
     try:
         check_unsupported(config)
         check_mode(config)
-    except (ModeError, UnsupportedError) as error:
+        on_policy.check(config)
+    except (ModeError, UnsupportedError, on_policy.OldLogProbsError) as error:
         raise PreflightError(str(error)) from error
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")

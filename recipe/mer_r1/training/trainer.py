@@ -13,12 +13,13 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync, PPOTrainerSync, register_trainer
 
 from recipe.mer_r1.method.confidence import Calibration, batch_metrics
-from recipe.mer_r1.method.experiments import estimator_of
+from recipe.mer_r1.method.experiments import reads_confidence
 from recipe.mer_r1.method.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, stack
 from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.run import checkpoint, steps
+from recipe.mer_r1.run.on_policy import UPDATE
 from recipe.mer_r1.run.stop import StopMixin
-from recipe.mer_r1.training import estimator, staleness
+from recipe.mer_r1.training import estimator, on_policy, staleness
 from recipe.mer_r1.training.confidence_pass import ConfidencePass
 from recipe.mer_r1.training.order import OrderMixin
 from recipe.mer_r1.training.rollout_file import RolloutRows
@@ -39,9 +40,9 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
     """For any of verl's V1 trainers.
 
     Gives the registered estimator the signals it combines (Eq. 5, 12), with the slow-fast confidence of Eq. 9 to 11
-    read in the actor's log-prob pass where a term needs it; adds the reward's components and the rollout-actor gap to
-    the metrics, counts responses that are missing, keeps the metrics of a resumed run, stops when asked to, and writes
-    the final model.
+    read in the actor's log-prob pass where a term needs it; leaves that pass out where the update's own log-probs are
+    those of π_old; adds the reward's components and the rollout-actor gap to the metrics, counts responses that are
+    missing, keeps the metrics of a resumed run, stops when asked to, and writes the final model.
     """
 
     _confidence: ConfidencePass | None = None
@@ -61,8 +62,10 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         super().init()
         settings = self.config.mer_r1
         self._rows = RolloutRows(keep=bool(self.config.trainer.get("rollout_data_dir")))
-        chosen = estimator_of(self.config)
-        if settings.confidence.always or (chosen and chosen.needs_confidence):
+        self._old_in_update = settings.old_log_probs == UPDATE
+        if self._old_in_update:
+            self.actor_rollout_wg.set_loss_fn(on_policy.loss_of(self.config.actor_rollout_ref.actor))
+        if reads_confidence(self.config):
             wheels = load_wheels(settings.wheels.folder)
             self._confidence = ConfidencePass(self.tokenizer, wheels, settings.confidence)
             print(f"slow-fast confidence: {self._confidence}")
@@ -88,6 +91,10 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         # verl's async trainers replace a prompt whose clip failed by another one.
         replaced = metrics.get("training/rollout_failure/evicted_samples", 0) * self.config.actor_rollout_ref.rollout.n
         metrics["reward/missing"] = self._check_missing(expected - len(_real_keys(batch)) + replaced, expected)
+        if self._old_in_update:
+            actor, rollout = self.config.actor_rollout_ref.actor, self.config.actor_rollout_ref.rollout
+            on_policy.check_one_update(len(batch.keys), actor.ppo_mini_batch_size * rollout.n)
+            return batch
         if self._confidence:
             batch = self._confidence.request(batch)
         batch = super()._compute_old_log_prob(batch, metrics)
@@ -101,6 +108,13 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         # verl itself reports the difference of probabilities, not of their logs.
         lag = None if self.trainer_mode == "sync" else staleness.lags(batch.tags, self.global_steps)
         metrics.update(staleness.gap_metrics(*(data[name] for name in fields), lag))
+        return batch
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        if self._old_in_update:
+            loss_agg_mode = self.config.actor_rollout_ref.actor.loss_agg_mode
+            on_policy.logged(metrics, loss_agg_mode, len(batch.keys), len(_real_keys(batch)))
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:

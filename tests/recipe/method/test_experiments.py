@@ -71,6 +71,15 @@ def test_an_experiment_composes_and_has_the_tables_terms(composed):
     assert estimator.needs_confidence == (name in {"mer_r1", "a1", "a2", "b1", "b2"})
 
 
+def test_confidence_is_read_where_a_term_needs_it_or_a_run_asks_for_it(composed):
+    config = copy.deepcopy(composed)
+    for always in (False, True):
+        OmegaConf.update(config, "mer_r1.confidence.always", always, force_add=True)
+        assert experiments.reads_confidence(config) is (always or experiments.estimator_of(config).needs_confidence)
+        verls = OmegaConf.merge(config, {"algorithm": {"adv_estimator": "grpo"}})
+        assert experiments.reads_confidence(verls) is always
+
+
 @pytest.mark.seam
 @pytest.mark.parametrize("name", sorted(TERMS))
 def test_a_whole_run_composes_with_it(name):

@@ -30,6 +30,8 @@ SETTINGS = {
     # vLLM's log-probs: the gap to the actor's is logged at every step (docs/observability.md).
     "actor_rollout_ref.rollout.calculate_log_probs": True,
     "algorithm.rollout_correction.bypass_mode": False,
+    # The pass for them is left out only where it would compute the update's own (docs/experiments.md, "The loss").
+    "mer_r1.old_log_probs": "auto",
     # §5 names a learning rate and no warm-up, schedule or decay: none of them.
     "actor_rollout_ref.actor.optim.lr_scheduler_type": "constant",
     "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": 0.0,

@@ -203,6 +203,44 @@ def test_where_verl_makes_no_pass_there_is_one_for_the_masses(step):
         assert row["advantages"][0].item() == pytest.approx(ADVANTAGES.get(key, 0.0), abs=2e-3), key
 
 
+WITHOUT_PASS = ("mer_r1.old_log_probs=update", "algorithm.rollout_correction=null")  # as a run settles it
+
+
+def test_without_the_pass_the_actor_is_asked_for_the_references_log_probs_alone(step):
+    from recipe.mer_r1.training.on_policy import on_policy_loss
+
+    def advantages(made):
+        return {key: made.store.rows[key]["advantages"].tolist() for key in ANSWERS}
+
+    passed = taken(step("experiment=baseline"))
+    assert passed.trainer.actor_rollout_wg.loss_fn is None
+    made = taken(step("experiment=baseline", *WITHOUT_PASS))
+    actor = made.trainer.actor_rollout_wg
+    assert [extra.get("no_lora_adapter", False) for extra in actor.asked] == [True]
+    assert actor.loss_fn.func is on_policy_loss
+    assert actor.loss_fn.keywords["config"].loss_agg_mode == "seq-mean-token-mean"
+    # Not the rollout's either: a part that wants old log-probs stops the run.
+    assert not any("old_log_probs" in row for row in made.store.rows.values())
+    assert advantages(made) == advantages(passed)
+    assert made.metrics["reward/missing"] == 1
+
+    gap = "rollout_actor_log_prob_diff"
+    actor.update_metrics = {f"{gap}/max": 0.5, f"{gap}/mean": 0.25, "actor/entropy_loss": 1.5, "kl_loss": 0.125}
+    made.trainer._update_actor(made.batch, made.metrics)
+    assert (made.metrics[f"{gap}/max"], made.metrics[f"{gap}/mean"]) == (0.5, 0.25)
+    assert made.metrics["actor/entropy"] == pytest.approx(1.5 * 6 / 5)  # one response of six was filled in
+    assert made.metrics["actor/kl_loss"] == 0.125
+    assert not any(name.startswith(f"actor/{gap}") for name in made.metrics)
+
+
+def test_without_the_pass_a_batch_makes_one_update(step):
+    from recipe.mer_r1.training.on_policy import SeveralUpdatesError
+
+    made = step("experiment=baseline", *WITHOUT_PASS, "actor_rollout_ref.actor.ppo_mini_batch_size=1")
+    with pytest.raises(SeveralUpdatesError, match="6 responses, but a mini-batch has 3"):
+        made.trainer._compute_old_log_prob(made.batch, made.metrics)
+
+
 @pytest.mark.parametrize(
     ("overrides", "asked"),
     [
