@@ -67,10 +67,10 @@ def compare(
     """Run the experiments in this tree, and in a checkout of `against`, in turns."""
     overrides = inputs(overrides, loop_tree.ROOT)
     with ExitStack() as stack:
-        trees = {loop_tree.name_of(loop_tree.ROOT): loop_tree.ROOT}
+        trees = {"this tree": loop_tree.ROOT}
         if against is not None:
-            there = stack.enter_context(loop_tree.checkout(against))
-            trees = {f"{loop_tree.name_of(there)} ({against})": there, **trees}
+            trees = {against: stack.enter_context(loop_tree.checkout(against)), **trees}
+        commits = {name: loop_tree.name_of(tree) for name, tree in trees.items()}
         for experiment in experiments:
             checked = [f"experiment={experiment}", f"preset.steps={steps}", *overrides]
             configs = [loop_tree.composed(tree, checked) for tree in trees.values()]
@@ -90,7 +90,8 @@ def compare(
     return {
         "steps": steps,
         "turns": turns,
-        "overrides": list(overrides),
+        "overrides": overrides,
+        "commits": commits,
         **loop_turns.compared(results, loop_turns.pairs(list(trees), experiments)),
     }
 

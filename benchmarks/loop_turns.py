@@ -12,7 +12,7 @@ from typing import Any
 Kind = tuple[str, str]
 Result = dict[str, Any]
 """Of one run, as loop_run.watched returns it."""
-NUMBERS = ("startup_seconds", "first_step_done_seconds", "cpu_seconds_per_step", "peak_rss_gb", "peak_pss_gb")
+NUMBERS = ("startup_seconds", "first_step_done_seconds", "cpu_seconds_per_step", "peak_rss_gb", "pss_gb")
 """Numbers of a run that are compared beside its phases."""
 
 

@@ -20,7 +20,7 @@ OLD, NEW = ("old", "baseline"), ("new", "baseline")
 
 
 def run(step, gen=1.0, **more):
-    return {"median_seconds": {"gen": gen, "step": step}, "peak_rss_gb": 4.0, "peak_pss_gb": None, **more}
+    return {"median_seconds": {"gen": gen, "step": step}, "peak_rss_gb": 4.0, "pss_gb": None, **more}
 
 
 def test_every_other_turn_is_reversed():
@@ -37,7 +37,7 @@ def test_ratios_are_taken_within_a_turn():
     assert ratio["step"] == {"median": 2.25, "min": 2.0, "max": 2.5}
     assert ratio["peak_rss_gb"] == {"median": 1.5, "min": 1.0, "max": 2.0}
     assert ratio["gen"] == {"median": 1.0, "min": 1.0, "max": 1.0}  # the second turn has none to divide by
-    assert "peak_pss_gb" not in ratio
+    assert "pss_gb" not in ratio
     old, new = found["numbers"]
     assert (old["tree"], old["experiment"], old["step"]) == (*OLD, {"median": 14.0, "min": 8.0, "max": 20.0})
     assert new["gen"] == {"median": 0.5, "min": 0.0, "max": 1.0}
@@ -134,7 +134,7 @@ def test_a_watched_command(tmp_path, monkeypatch):
     assert found["cpu_seconds_per_step"] == pytest.approx(0.25, abs=0.05)
     assert 0.15 < found["startup_seconds"] < found["first_step_done_seconds"] == found["startup_seconds"] + 0.15
     assert 0.05 < found["peak_rss_gb"] < 0.2
-    assert 0.04 < found["peak_pss_gb"] <= found["peak_rss_gb"]
+    assert 0.04 < found["pss_gb"] <= found["peak_rss_gb"]
     with pytest.raises(SystemExit, match=r"exit status 3 of: .*python"):
         loop_run.watched([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, tmp_path / "log")
 
