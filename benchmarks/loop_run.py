@@ -57,7 +57,7 @@ def watched(command: Sequence[str], run_dir: Path, log: Path) -> dict[str, Any]:
     status = process.Command(command, log).wait(watch.look)
     if status:
         shown = " ".join(command)
-        raise SystemExit("\n".join([*logs.relevant(log), f"exit status {status} of: {shown}", f"its log: {log}"]))
+        raise SystemExit("\n".join([*logs.relevant(log, 40), f"exit status {status} of: {shown}"]))
     taken = progress.read_steps(run_dir / "metrics.jsonl").values()
     return {**watch.summary([data["timing_s/step"] for data in taken]), **phases(run_dir)}
 

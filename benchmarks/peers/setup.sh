@@ -15,4 +15,7 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 test -x "$venv/bin/python" || "${PYTHON:-python3.11}" -m venv "$venv"
 "${pip[@]}" -r requirements/torch.txt
 "${pip[@]}" --no-deps -r "$here/requirements.txt"
+# a torchvision wheel that was built for CUDA does not import beside a CPU build of torch
+PYTHONPATH=. "$venv/bin/python" -m verl_ext.install
+"$venv/bin/python" -c 'import torchvision'
 "$venv/bin/python" -c 'import importlib.metadata as m; print("ms-swift", m.version("ms_swift"), "with torch", m.version("torch"))'

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import loop
@@ -254,3 +255,40 @@ def test_wrong_arguments(arguments, message, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         loop.arguments()
     assert message in capsys.readouterr().err
+
+
+def test_a_comparison_checks_both_trees_and_runs_them_in_turns(monkeypatch, tmp_path):
+    taken, checked = [], []
+
+    @contextmanager
+    def checkout(revision):
+        yield tmp_path / revision
+
+    def measure(run_dir, steps, overrides, tree):
+        taken.append((tree, overrides[0], steps))
+        return run(8.0 if tree == tmp_path / "old" else 4.0)
+
+    monkeypatch.setattr(loop, "inputs", lambda overrides, root: ["preset.model_path=/m", *overrides])
+    monkeypatch.setattr(loop, "measure", measure)
+    monkeypatch.setattr(loop_tree, "checkout", checkout)
+    monkeypatch.setattr(loop_tree, "name_of", lambda tree: tree.name)
+    monkeypatch.setattr(loop_tree, "require_own_code", checked.append)
+    seed = {ROOT: 0, tmp_path / "old": 0}
+    monkeypatch.setattr(loop_tree, "composed", lambda tree, overrides: {"preset": {"seed": seed[tree]}})
+    found = loop.compare(["rd", "mer_r1"], "old", 2, 7, ["preset.lr=1"])
+    forth = [(tree, f"experiment={name}", 7) for name in ("rd", "mer_r1") for tree in (tmp_path / "old", ROOT)]
+    assert taken == forth + forth[::-1]
+    assert checked == [tmp_path / "old", ROOT]
+    assert [(ratio["above"], ratio["below"], ratio["step"]["median"]) for ratio in found["ratios"]] == [
+        ("old rd", "this tree rd", 2.0),
+        ("old mer_r1", "this tree mer_r1", 2.0),
+        ("this tree mer_r1", "this tree rd", 1.0),
+    ]
+    assert found["commits"] == {"old": "old", "this tree": ROOT.name}
+    seed[ROOT] = 1
+    with pytest.raises(SystemExit, match=r"preset.seed: 1 here, 0 there"):
+        loop.compare(["rd"], "old", 2, 7, [])
+    found = loop.compare(["baseline", "mer_r1"], None, 1, 7, [])
+    assert [(ratio["above"], ratio["below"]) for ratio in found["ratios"]] == [
+        ("this tree mer_r1", "this tree baseline")
+    ]

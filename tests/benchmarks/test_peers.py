@@ -188,3 +188,32 @@ def test_the_setup_script_and_its_pins():
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert (pins["ms_swift"], pins["transformers"], pins["trl"]) == ("4.6.0", "5.10.4", "0.29.1")
     assert "torch" not in pins
+
+
+def test_both_run_in_turns(monkeypatch, capsys, tmp_path):
+    def result(step):
+        return {"median_seconds": {"step": step}, "peak_rss_gb": 2.0}
+
+    taken = []
+
+    def peer(python, overrides, steps, folder):
+        taken.append(("ms-swift", folder.name, overrides, steps))
+        return result(6.0)
+
+    def ours(folder, steps, overrides, tree):
+        taken.append(("ours", folder.name, overrides, steps, tree))
+        return result(3.0)
+
+    monkeypatch.setattr(ms_swift, "run_peer", peer)
+    monkeypatch.setattr(ms_swift, "measure", ours)
+    monkeypatch.setattr(ms_swift, "inputs", lambda overrides, root: ["preset.model_path=/m", *overrides])
+    given = ["--json", "--with-ours", "--turns", "2", "--steps", "5", "--python", sys.executable, "preset.seed=1"]
+    monkeypatch.setattr(sys, "argv", ["ms_swift.py", *given])
+    ms_swift.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (ratio,) = found["ratios"]
+    assert (ratio["above"], ratio["step"]["median"]) == ("ms-swift baseline", 2.0)
+    same = ["preset.model_path=/m", "preset.seed=1"]
+    peers = [("ms-swift", "0-0", same, 5), ("ms-swift", "1-0", same, 5)]
+    own = [("ours", f"{turn}-1", ["experiment=baseline", *same], 5, ms_swift.ROOT) for turn in (0, 1)]
+    assert taken == [peers[0], own[0], own[1], peers[1]]
