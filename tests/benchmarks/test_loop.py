@@ -112,6 +112,15 @@ def test_cpu_seconds_of_a_step_leave_out_the_first_and_the_last():
     assert process_tree.cpu_seconds_per_step([], marks, total=4) is None
 
 
+def test_startup_ends_where_the_first_step_begins(tmp_path):
+    watch = process_tree.TreeWatch(tmp_path / "metrics.jsonl")
+    watch.begin, watch.marks = 100.0, [Mark(2, 150.0)]  # two steps were over when the first look saw them
+    found = watch.summary([8.0, 4.0, 3.0])
+    assert (found["startup_seconds"], found["first_step_done_seconds"]) == (38.0, 46.0)
+    watch.marks = []
+    assert watch.summary([8.0])["startup_seconds"] is None
+
+
 BURNS = """
 import json, sys, time
 def burn(seconds):
