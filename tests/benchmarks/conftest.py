@@ -1,6 +1,7 @@
-"""The files of benchmarks/gpu are scripts: they import each other from their own folder."""
+"""The files of benchmarks and of its folders are scripts: they import each other from their own folder."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks" / "gpu"))
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path += [str(BENCHMARKS / "gpu"), str(BENCHMARKS / "peers"), str(BENCHMARKS)]
