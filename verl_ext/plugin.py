@@ -7,6 +7,8 @@ Qwen2.5-Omni Thinker in. Heavy modules are imported only after verl itself has i
 from __future__ import annotations
 
 import os
+import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 import wrapt
@@ -42,6 +44,11 @@ def _register_flops(_module: object) -> None:
     flops.register()
 
 
+# verl imports the checkpoint engine of Ascend's NPUs, and with it vLLM, in every process. It takes ImportError for "not
+# there" and says so to whoever asks for that engine.
+if find_spec("torch_npu") is None:
+    sys.modules.setdefault("verl.checkpoint_engine.hccl_checkpoint_engine", None)
+
 patches.install(patches.VERL_PATCHES)
 
 
@@ -61,8 +68,6 @@ def require() -> None:
     Raises:
         SystemExit: the entry point is missing or disabled.
     """
-    import sys
-
     import verl  # noqa: F401
 
     if "verl_ext.plugin" not in sys.modules or not _is_entry_point():

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-import ray
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, register
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.profiler import simple_timer
 
 from verl_ext.data.encode import EncodedPrompt, MediaConfig, PromptEncoder
+from verl_ext.rollout.early import Early
 from verl_ext.rollout.group import GroupMixin
 
 # Key of the actor's tensors inside AgentLoopOutput.multi_modal_data, which verl drops before it stores the output.
@@ -150,9 +150,12 @@ class OmniAgentLoopWorker(GroupMixin, AgentLoopWorkerTQ.__ray_metadata__.modifie
         return dict(inputs) if inputs is not None else super()._compute_multi_modal_inputs(output, input_ids)
 
 
+WORKERS = Early(OmniAgentLoopWorker)
+
+
 class OmniAgentLoopManager(AgentLoopManagerTQ):
     """For ``rollout.agent.agent_loop_manager_class``; its workers import this module, which registers the loop."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.agent_loop_workers_class = ray.remote(OmniAgentLoopWorker)
+        self.agent_loop_workers_class = WORKERS

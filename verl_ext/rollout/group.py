@@ -104,7 +104,7 @@ class GroupMixin:
         return self._group_loop
 
     def _group_positions(self, outputs: Sequence[AgentLoopOutput]) -> list[torch.Tensor]:
-        """``(4, l_i)``, or ``(l_i,)`` without M-RoPE, by response: those of the prompt once; a response's go on from the largest, in all channels."""
+        """``(4, l_i)``, or ``(l_i,)`` without M-RoPE, by response. Those of the prompt are computed once."""
         prompt_ids = torch.tensor([outputs[0].prompt_ids])
         inputs = self._compute_multi_modal_inputs(outputs[0], prompt_ids)
         prompt = self._compute_position_ids(prompt_ids, torch.ones_like(prompt_ids), inputs)[0]  # (4, P)

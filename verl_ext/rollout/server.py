@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import ray
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from vllm.sampling_params import RequestOutputKind
+
+from verl_ext.rollout.early import Early
 
 
 class GroupServer(vLLMHttpServer):
@@ -38,9 +39,18 @@ class GroupServer(vLLMHttpServer):
         )
 
 
+SERVERS = Early(GroupServer)
+
+
+def start_early(number: int) -> None:
+    """Start the servers of a run's replicas, as verl names them; the arguments follow."""
+    for replica in range(number):
+        SERVERS.start(f"vllm_server_{replica}_0", runtime_env={"env_vars": {}}, max_concurrency=1000)
+
+
 class GroupReplica(vLLMReplica):
     """verl's replica with :class:`GroupServer`."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.server_class = ray.remote(GroupServer)
+        self.server_class = SERVERS

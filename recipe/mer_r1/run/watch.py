@@ -8,6 +8,7 @@ answers of an agent loop that is gone, a weight transfer for an engine that no l
 from __future__ import annotations
 
 import _thread
+import json
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import ray
 from ray._private import state  # the public state API needs Ray's dashboard, which runs here do without
+from ray.experimental import internal_kv
 
 POLL_SECONDS = 3
 SERVERS = "vllm_server"
@@ -56,13 +58,16 @@ def deaths(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def engine_deaths() -> Iterator[None]:
-    """In the trainer's own process, around its work and inside what ends its servers.
+    """In the trainer's process: while inside, look for vLLM engines that die, and tell the driver.
 
-    An engine's death may end the work faster than the driver looks, and a server that has ended says nothing more.
+    An engine's death may end the work faster than the driver looks, and a server that has ended says nothing more. The
+    driver does not look by itself: to call a server it would import vLLM.
 
     Raises:
         DeadProcessError: instead of an error that follows the death of an engine.
     """
+    ended = threading.Event()
+    threading.Thread(target=_tell_dead_engines, args=(ended,), name="engine deaths", daemon=True).start()
     try:
         yield
     except Exception as error:
@@ -70,6 +75,24 @@ def engine_deaths() -> Iterator[None]:
         if dead:
             raise DeadProcessError(_text(dead)) from error
         raise
+    finally:
+        ended.set()
+
+
+def _tell_dead_engines(ended: threading.Event) -> None:
+    while not ended.wait(POLL_SECONDS):
+        with suppress(Exception):  # of Ray, busy or at its end: the next look may see more
+            if dead := _dead_engines():
+                internal_kv._internal_kv_put(_told_key(), json.dumps(dead).encode(), overwrite=True)
+
+
+def _told_engines() -> dict[str, str]:
+    """The engines of this job that have died, as the trainer's process said: who → how."""
+    return json.loads(internal_kv._internal_kv_get(_told_key()) or b"{}")
+
+
+def _told_key() -> bytes:
+    return f"mer_r1_dead_engines_{ray.get_runtime_context().get_job_id()}".encode()
 
 
 class _Looker(threading.Thread):
@@ -98,7 +121,7 @@ class _Looker(threading.Thread):
             print(f"main_ppo: could not check for dead workers, will try again: {error!r}", file=sys.stderr, flush=True)
 
     def look(self) -> None:
-        for who, how in (_dead_actors() | _dead_engines()).items():
+        for who, how in (_dead_actors() | _told_engines()).items():
             if who not in self.found:
                 self.found[who] = how
                 print(f"main_ppo: {who} has died: {how}", file=sys.stderr, flush=True)

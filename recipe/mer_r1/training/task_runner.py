@@ -30,6 +30,8 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         estimator.register(config)
         for module in config.mer_r1.plugins:
             importlib.import_module(module)
+        if config.trainer.device == "cpu" and config.trainer.nnodes == 1:
+            start_rollout(config)
         try:
             with watch.engine_deaths():
                 return super().run(config)
@@ -58,6 +60,17 @@ def run(config: DictConfig) -> None:
             if ray.is_initialized():
                 stop_rollout_servers()  # after Ctrl-C, which this process gets and the trainer's does not
                 ray.shutdown()
+
+
+def start_rollout(config: DictConfig) -> None:
+    """Start the rollout's processes, so that they import while the actor is built."""
+    from verl_ext.rollout import agent_loop, server
+
+    rollout = config.actor_rollout_ref.rollout
+    if config.actor_rollout_ref.get("hybrid_engine", True):
+        server.start_early(config.trainer.n_gpus_per_node // rollout.tensor_model_parallel_size)
+    for _ in range(rollout.agent.num_workers):
+        agent_loop.WORKERS.start()
 
 
 def stop_rollout_servers() -> None:

@@ -20,6 +20,7 @@ def watch(monkeypatch):
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(watch, "_dead_actors", lambda: dict(dying))
     monkeypatch.setattr(watch, "_dead_engines", dict)
+    monkeypatch.setattr(watch, "_told_engines", dict)
     monkeypatch.setattr(watch, "dying", dying, raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     return watch
