@@ -18,6 +18,8 @@ passes and in the update, with branches or without. It needs padded rows, an att
 a policy whose forward has ``logits_at``, and responses. ``model.override_config.shared_prompt=false`` turns it off.
 Elsewhere every response has a row of its own, and branches have a second forward.
 
+With verl's ``use_dynamic_bsz``, micro-batches hold complete groups (:mod:`verl_ext.actor.token_limit`).
+
 The one forward is compared with plain ones on the first micro-batch that shares anything, before it is used: once with
 set log-probs and once without. If they differ, the run says by how much and continues with plain forwards.
 
@@ -42,6 +44,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl_ext.actor import branch
 from verl_ext.actor.compare import Difference
 from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
+from verl_ext.actor.token_limit import TokenLimitMixin
 from verl_ext.actor.vision_angles import keep_vision_angles
 from verl_ext.models.settings import FROZEN, SHARED_PROMPT
 
@@ -182,12 +185,12 @@ def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> di
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
-class SetLogProbsFSDPEngine(SetLogProbsMixin, FSDPEngineWithLMHead):
+class SetLogProbsFSDPEngine(TokenLimitMixin, SetLogProbsMixin, FSDPEngineWithLMHead):
     """verl's engine for CUDA, with set log-probs."""
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class CPUFSDPEngine(SetLogProbsMixin, FSDPEngineWithLMHead):
+class CPUFSDPEngine(TokenLimitMixin, SetLogProbsMixin, FSDPEngineWithLMHead):
     """The same on a CPU; parameters are never "offloaded to the CPU", where they already are."""
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:

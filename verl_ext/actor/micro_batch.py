@@ -88,7 +88,7 @@ class PackedBatch:
         self.input_ids, self.responses = micro_batch["input_ids"], micro_batch["responses"]
         self.device = self.input_ids.device
         self.places = SetPlaces(micro_batch) if asks_for_sets(micro_batch) else None
-        self.samples = _samples(micro_batch)
+        self.samples = samples_of(micro_batch)
         groups = find_groups(self.samples, media_tokens)
         padding = tu.get_non_tensor_data(micro_batch, "pad_token_id", default=0)
         self.packed: Packed = pack(self.samples, groups, padding, self.device)
@@ -162,8 +162,8 @@ def response_values(jagged: torch.Tensor, micro_batch: TensorDict) -> torch.Tens
     return torch.cat([values[end - length - 1 : end - 1] for end, length in zip(ends, lengths, strict=True)])
 
 
-def _samples(micro_batch: TensorDict) -> list[Sample]:
-    """The micro-batch's samples, tokens and positions on the host."""
+def samples_of(micro_batch: TensorDict) -> list[Sample]:
+    """The samples of a micro-batch or of a batch, tokens and positions on the host."""
     ids = _on_host(micro_batch["input_ids"].unbind())
     responses = micro_batch["responses"].offsets().diff().tolist()
     positions = _on_host(branch.position_rows(micro_batch["position_ids"], [len(row) for row in ids]))
