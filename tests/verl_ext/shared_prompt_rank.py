@@ -146,7 +146,7 @@ class Run:
         with self.engine.train_mode():
             self.engine.optimizer_zero_grad()
             output = self.engine.forward_backward_batch(self.batch(None), self.loss_function)
-            found["losses"] = [loss for loss in output["loss"]]
+            found["losses"] = output["loss"]
             found["metrics"] = {
                 name: metric.aggregate() for name, metric in output["metrics"].items() if "loss" in name
             }

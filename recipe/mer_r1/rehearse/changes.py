@@ -134,7 +134,7 @@ RUN_DIR = "the rehearsal's own folder"
 
 
 def prompts_per_step(preset: DictConfig, ranks: int) -> int:
-    """The fewest prompts whose responses are two micro-batches or more per rank; at most the preset's."""
+    """The fewest prompts whose responses are twice `micro_batch_size` or more per rank; at most the preset's."""
     group, micro = preset.responses_per_prompt, preset.micro_batch_size
     for prompts in range(1, preset.prompts_per_step):
         per_rank, rest = divmod(prompts * group, ranks)
