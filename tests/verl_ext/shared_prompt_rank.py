@@ -54,8 +54,8 @@ def planted(engine, fault: str | None):
 
     right = PackedBatch.inputs
 
-    def inputs(packed):
-        found = right(packed)
+    def inputs(packed, flex=False):
+        found = right(packed, flex)
         mask, positions = found["attention_mask"], found["position_ids"]
         if fault == "causal mask":
             found["attention_mask"] = torch.ones_like(mask).tril()

@@ -41,12 +41,12 @@ from verl.utils import torch_functional as verl_F
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from verl_ext.actor import branch
+from verl_ext.actor import branch, flex
 from verl_ext.actor.compare import Difference
 from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
 from verl_ext.actor.token_limit import TokenLimitMixin
 from verl_ext.actor.vision_angles import keep_vision_angles
-from verl_ext.models.settings import FROZEN, SHARED_PROMPT
+from verl_ext.models.settings import FROZEN, SHARED_PROMPT, SHARED_PROMPT_ATTENTION
 
 SET_LOG_PROBS = "set_log_probs"
 BRANCH_SET_LOG_PROBS = "branch_set_log_probs"
@@ -58,6 +58,8 @@ class SetLogProbsMixin:
 
     _differs = False
     """Whether one forward was found to differ from plain ones."""
+    _flex = False
+    """Whether rows with several continuations use FlexAttention."""
     _compared: frozenset[bool] = frozenset()
     """The kinds of micro-batches, with set log-probs and without, for which it was found not to differ."""
 
@@ -65,6 +67,12 @@ class SetLogProbsMixin:
         module = super()._build_module()
         if towers := getattr(self.model_config.hf_config, FROZEN, None):
             module.freeze(towers)
+        kind = getattr(self.model_config.hf_config, SHARED_PROMPT_ATTENTION, "sdpa")
+        if kind not in ("sdpa", "flex"):
+            raise ValueError(f"{SHARED_PROMPT_ATTENTION}={kind!r}: it is sdpa or flex")
+        if kind == "flex":
+            flex.use_flex(module.thinker.model)
+            self._flex = True
         return module
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
@@ -105,7 +113,7 @@ class SetLogProbsMixin:
             not self._differs
             and getattr(config, SHARED_PROMPT, True)
             and not tu.get_non_tensor_data(micro_batch, "use_remove_padding", default=True)
-            and config.get_text_config()._attn_implementation == "sdpa"
+            and config.get_text_config()._attn_implementation in ("sdpa", flex.NAME)
             and getattr(self.module, "takes_logits_at", False)
             and "responses" in micro_batch
             and not any(tu.get_non_tensor_data(micro_batch, name, default=False) for name in _NEEDS_ALL_LOGITS)
@@ -125,7 +133,7 @@ class SetLogProbsMixin:
             found = verl_F.logprobs_from_logits(logits_NV, packed.labels(which), inplace_backward=entropy is None)
             return torch.stack([found.float(), *(column.float() for column in columns)], dim=1)
 
-        return packed.inputs() | {"score": score}
+        return packed.inputs(self._flex) | {"score": score}
 
     def _packed_outputs(self, output: Any, packed: PackedBatch) -> dict[str, torch.Tensor]:
         """What ``prepare_model_outputs`` returns."""

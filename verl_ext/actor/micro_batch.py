@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -10,6 +11,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.model import extract_multi_modal_inputs
 
 from verl_ext.actor import branch
+from verl_ext.actor.flex import block_mask
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 from verl_ext.actor.shared_prompt import Packed, Sample, find_groups, pack
 
@@ -99,8 +101,12 @@ class PackedBatch:
             of_sample = torch.as_tensor(temperature, dtype=torch.float32, device=self.device).expand(len(self.samples))
             self.temperature = of_sample.repeat_interleave(self.responses.offsets().diff())[:, None]
 
-    def inputs(self) -> dict[str, torch.Tensor]:
-        """Arguments of the policy's forward, but for ``score``."""
+    def inputs(self, flex: bool = False) -> dict[str, Any]:
+        """Arguments of the policy's forward, but for ``score``.
+
+        Args:
+            flex: rows with several continuations get FlexAttention's mask (:mod:`verl_ext.actor.flex`).
+        """
         packed, full = self.packed, [torch.empty(0, dtype=torch.int64)]
         scored = [
             packed.before_response(index, torch.arange(len(sample.response)))
@@ -112,7 +118,7 @@ class PackedBatch:
             full += [packed.before_branch(index, places) for index, places in enumerate(of_branches)]
         return {
             "input_ids": packed.input_ids,
-            "attention_mask": packed.attention_mask,
+            "attention_mask": block_mask(packed.parts) if flex and packed.shares else packed.attention_mask,
             "position_ids": packed.position_ids,
             "logits_at": torch.cat(full).to(self.device),
             "scores_at": torch.cat(scored).to(self.device),

@@ -128,6 +128,7 @@ def preset_changes(config: DictConfig, places: Places, most_ranks: int = RANKS) 
 
 RL_CHANGES = (
     Change("trainer.val_before_train", True, "it stops the run after the first step that follows a validation"),
+    Change("mer_r1.shared_prompt_attention", "sdpa", "FlexAttention has no backward pass on a CPU"),
 )
 """Of RL's tree alone; the real value is the same unless the user has set another one."""
 RUN_DIR = "the rehearsal's own folder"

@@ -23,7 +23,7 @@ from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.run import trackers
 from recipe.mer_r1.run.modes import ModeError, check_mode
-from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
+from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
 from verl_ext.models.settings import TOWERS
 
 # Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
@@ -282,6 +282,7 @@ def check_ppo(config: DictConfig) -> None:
     check_terms(config)
     try:
         check_unsupported(config)
+        check_shared_prompt_attention(config)
         check_mode(config)
     except (ModeError, UnsupportedError) as error:
         raise PreflightError(str(error)) from error

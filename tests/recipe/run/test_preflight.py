@@ -249,6 +249,7 @@ def test_micro_batches_of_responses_divide_a_ranks_share_and_those_of_tokens_nee
         ({"mer_r1__confidence__floor": "low"}, "floor=low: give a negative number"),
         ({"mer_r1__min_thought_tokens": -1}, "min_thought_tokens=-1: give a whole number"),
         ({"actor_rollout_ref__model__use_fused_kernels": True}, "use_fused_kernels=True: verl's fused kernels"),
+        ({"mer_r1__shared_prompt_attention": "flex"}, "FlexAttention has no backward pass on a CPU"),
         ({"mer_r1__min_thought_tokens": True}, "min_thought_tokens=True: give a whole number"),
     ],
 )

@@ -51,6 +51,8 @@ SETTINGS = {
     # The one forward for all continuations of a prompt: padded rows, an attention that takes a block mask.
     "mer_r1.shared_prompt": True,
     "actor_rollout_ref.model.override_config.shared_prompt": True,
+    "mer_r1.shared_prompt_attention": "sdpa",
+    "actor_rollout_ref.model.override_config.shared_prompt_attention": "sdpa",
     "actor_rollout_ref.model.use_remove_padding": False,
     "actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
     # The recipe's own classes.
