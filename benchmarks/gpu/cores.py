@@ -9,11 +9,14 @@ limit. The cases `seen-…` plant a fault and pass when the limits of `pack-…`
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention.flex_attention import flex_attention
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, where it is not installed
 
@@ -21,6 +24,7 @@ from cases import Case, Options, run_all, source_hash
 from cores_thinker import Prompts, make_thinker, positions_by_hand
 
 from recipe.mer_r1.method import advantage
+from verl_ext.actor import flex
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 from verl_ext.actor.shared_prompt import Packed, find_groups, pack
 
@@ -29,6 +33,7 @@ SOURCES = (
     "benchmarks/gpu/cores.py",
     "benchmarks/gpu/cores_thinker.py",
     "recipe/mer_r1/method/advantage.py",
+    "verl_ext/actor/flex.py",
     "verl_ext/actor/set_log_probs.py",
     "verl_ext/actor/shared_prompt.py",
     "verl_ext/models/rope.py",
@@ -185,29 +190,45 @@ def position_case(device: str | None, small: bool) -> dict[str, Any]:
     return judged(gaps(torch.cat(found, -1), torch.cat(expected, -1)), 0.0, 0.0)
 
 
+def seconds_of(call: Callable[[], Any], device: str) -> float:
+    """Mean over ten calls after a first one; over one call on a CPU."""
+    times = 1 if device == "cpu" else 10
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    wait()
+    return (time.perf_counter() - start) / times
+
+
 def attention_case(device: str, dtype: torch.dtype, small: bool, kernel: str) -> dict[str, Any]:
-    """Attention under the block mask (sdpa or FlexAttention) against float64; relative to the values' size of 1."""
+    """Attention under the block mask (sdpa or FlexAttention) against float64; relative to the values' size of 1.
+
+    Also the time of one forward, without the mask's own.
+    """
     prompts = Prompts(small)
-    mask = packed_rows(prompts)[0].attention_mask
+    packed = packed_rows(prompts)[0]
+    mask = packed.attention_mask
     rows, length = mask.shape[0], mask.shape[-1]
     draw = torch.Generator().manual_seed(3)
     query, key, value = (torch.randn(rows, 4, length, 64, generator=draw).to(dtype) for _ in range(3))
     scores = (query.double() @ key.double().mT / 8).masked_fill(~mask, -torch.inf)
     expected = scores.softmax(-1) @ value.double()
     query, key, value, mask = (tensor.to(device) for tensor in (query, key, value, mask))
-    if kernel == "sdpa":
-        found = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    else:
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    if device == "cpu":  # there it would take seconds to compile
+        flex._compiled = lambda kind: flex_attention
 
-        def sees(batch: Any, head: Any, q: Any, k: Any) -> Any:
-            return mask[batch, 0, q, k]
+    def attend() -> torch.Tensor:
+        if kernel == "sdpa":
+            return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return flex._attention(None, query, key, value, blocks)[0].transpose(1, 2)
 
-        blocks = create_block_mask(sees, rows, None, length, length, device=device)
-        run = torch.compile(flex_attention) if device == "cuda" else flex_attention
-        found = run(query, key, value, block_mask=blocks)
+    blocks = flex.block_mask(packed.parts.to(device)) if kernel == "flex" else None
+    found = attend()
+    milliseconds = 1000 * seconds_of(attend, device)
     limit = 1e-4 if dtype == torch.float32 else 2e-2
-    return judged(gaps(found, expected), limit, limit / 10)
+    return {**judged(gaps(found, expected), limit, limit / 10), "milliseconds": milliseconds}
 
 
 def advantage_case(device: str, dtype: torch.dtype) -> dict[str, Any]:

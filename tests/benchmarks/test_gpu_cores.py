@@ -57,8 +57,9 @@ def test_an_ignored_mask_fails(cores, float32, monkeypatch):
 
     from verl_ext.actor import shared_prompt
 
-    made = shared_prompt._mask
-    monkeypatch.setattr(shared_prompt, "_mask", lambda *arguments: torch.ones_like(made(*arguments)).tril())
+    made = shared_prompt.Packed.attention_mask.func
+    ignored = property(lambda packed: torch.ones_like(made(packed)).tril())
+    monkeypatch.setattr(shared_prompt.Packed, "attention_mask", ignored)
     assert not cores.pack_case("cpu", float32, True)["passed"]
     assert not cores.pack_case("cpu", cores.DTYPES["bf16"], True)["passed"]
     assert not cores.mask_case("cpu", True)["passed"]

@@ -55,7 +55,7 @@ class Run:
             *(sys.executable, "-m", "recipe.mer_r1.main_ppo", "preset=tiny", "experiment=baseline"),
             *(f"run_dir={run_dir}", f"preset.model_path={model}"),
             *(f"preset.train_files={shards['rl']}", f"preset.val_files={shards['test']}"),
-            *("preset.prompts_per_step=2", "preset.micro_batch_size=4", "trainer.val_before_train=false"),
+            *("preset.prompts_per_step=2", "preset.micro_batch_tokens=512", "trainer.val_before_train=false"),
             *("preset.validate_every=-1", *overrides),
         ]
         with self.log.open("w") as out:

@@ -33,7 +33,7 @@ def train(out: Path, model: Path, corpus: Path, *overrides: str) -> str:
         f"preset.train_files={corpus / 'shards' / 'rl.parquet'}",
         f"preset.val_files={corpus / 'shards' / 'test.parquet'}",
         *(f"preset.steps={STEPS}", f"preset.prompts_per_step={PROMPTS}", f"preset.responses_per_prompt={RESPONSES}"),
-        *("preset.micro_batch_size=8", f"preset.save_every={STEPS}", "preset.validate_every=-1"),
+        *("preset.micro_batch_tokens=512", f"preset.save_every={STEPS}", "preset.validate_every=-1"),
         *("trainer.val_before_train=false", f"trainer.rollout_data_dir={out / 'rollouts'}", *overrides),
     )
 

@@ -46,7 +46,8 @@ def small_rl(corpus: Path, model: Path, steps: int) -> tuple[str, ...]:
     """Overrides of a short run without validation that saves at its end alone."""
     shards = corpus / "shards"
     return (
-        *("preset.prompts_per_step=2", "preset.micro_batch_size=4", f"preset.steps={steps}", "preset.save_every=100"),
+        *("preset.prompts_per_step=2", "preset.micro_batch_tokens=512", f"preset.steps={steps}"),
+        "preset.save_every=100",
         *(f"preset.train_files={shards}/rl.parquet", f"preset.val_files={shards}/test.parquet"),
         *("trainer.val_before_train=false", "preset.validate_every=-1", f"preset.model_path={model}"),
     )

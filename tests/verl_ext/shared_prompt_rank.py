@@ -3,8 +3,9 @@
     RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python shared_prompt_rank.py MODEL CASES OUT SETTINGS
 
 CASES is a torch file, as for set_log_probs_rank.py, with a uid and advantages a sample; each rank takes its part.
-SETTINGS is JSON, by name of the run: micro_batch_size; chunk, logits that the head scores at a time; fault, one to
-plant; engine, fields of verl's HFModelConfig.
+SETTINGS is JSON, by name of the run: micro_batch_size; tokens, of a micro-batch that shares prompts, in place of it,
+and the loss is verl's own then; chunk, logits that the head scores at a time; fault, one to plant; engine, fields of
+verl's HFModelConfig.
 Writes OUT/rankR.pt, by run and way (packed, plain): the outputs of the log-prob pass, and all gradients of an update.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +30,23 @@ def loss_function(model_output, data, dp_group=None):
     return (log_probs.values() * weights.values() + 0.1 * entropy.values()).sum(), {}
 
 
+def verls_loss():
+    """Eq. 3 as conf/ppo.yaml sets it, with an entropy bonus."""
+    from verl.workers.config import ActorConfig
+    from verl.workers.utils.losses import ppo_loss
+
+    config = ActorConfig(
+        strategy="fsdp2",
+        rollout_n=4,
+        ppo_micro_batch_size_per_gpu=1,
+        loss_agg_mode="seq-mean-token-mean",
+        use_kl_loss=True,
+        kl_loss_coef=0.5,
+        entropy_coeff=0.1,
+    )
+    return partial(ppo_loss, config)
+
+
 @contextmanager
 def planted(engine, fault: str | None):
     """Make the engine's one forward wrong in one way that raises no error."""
@@ -35,8 +54,8 @@ def planted(engine, fault: str | None):
 
     right = PackedBatch.inputs
 
-    def inputs(packed):
-        found = right(packed)
+    def inputs(packed, flex=False):
+        found = right(packed, flex)
         mask, positions = found["attention_mask"], found["position_ids"]
         if fault == "causal mask":
             found["attention_mask"] = torch.ones_like(mask).tril()
@@ -69,10 +88,11 @@ def planted(engine, fault: str | None):
 class Run:
     """One engine on this rank's samples."""
 
-    def __init__(self, model, samples, sets, micro_batch_size, engine=None, fault=None, chunk=2**27):
+    def __init__(self, model, samples, sets, micro_batch_size, engine=None, fault=None, chunk=2**27, tokens=None):
         from verl_ext.models import head
 
         head.CHUNK_ELEMENTS = chunk
+        self.tokens, self.loss_function = tokens, verls_loss() if tokens else loss_function
         self.samples, self.sets, self.size, self.fault = samples, sets, micro_batch_size, fault
         self.engine = build_engine(model, forward_only=False, settings=engine)
         if engine and "lora_rank" in engine:
@@ -97,6 +117,9 @@ class Run:
         if not self.fault:
             found["packed again"] = self.both_passes()
         self.engine._can_share_prompts = lambda micro_batch: False
+        if self.tokens:
+            found["plain, by tokens"] = self.both_passes()
+            self.tokens = None
         return found | {"plain": self.both_passes()}
 
     def batch(self, sets):
@@ -107,6 +130,11 @@ class Run:
             [sample["advantages"] for sample in self.samples], layout=torch.jagged
         )
         tu.assign_non_tensor(made, uid=[sample["uid"] for sample in self.samples])
+        for name in ("prompts", "response_mask", "old_log_probs", "ref_log_prob"):
+            made[name] = torch.nested.as_nested_tensor([sample[name] for sample in self.samples], layout=torch.jagged)
+        tu.assign_non_tensor(made, global_batch_size=len(self.samples) * torch.distributed.get_world_size())
+        if self.tokens:
+            tu.assign_non_tensor(made, use_dynamic_bsz=True, max_token_len_per_gpu=self.tokens)
         return made
 
     def both_passes(self):
@@ -117,7 +145,11 @@ class Run:
         found = {name: [row.clone() for row in values.unbind()] for name, values in found.items()}
         with self.engine.train_mode():
             self.engine.optimizer_zero_grad()
-            self.engine.forward_backward_batch(self.batch(None), loss_function)
+            output = self.engine.forward_backward_batch(self.batch(None), self.loss_function)
+            found["losses"] = output["loss"]
+            found["metrics"] = {
+                name: metric.aggregate() for name, metric in output["metrics"].items() if "loss" in name
+            }
             found["gradients"] = {
                 name: parameter.grad.full_tensor().clone()
                 for name, parameter in self.engine.module.named_parameters()

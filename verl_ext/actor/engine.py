@@ -18,6 +18,8 @@ passes and in the update, with branches or without. It needs padded rows, an att
 a policy whose forward has ``logits_at``, and responses. ``model.override_config.shared_prompt=false`` turns it off.
 Elsewhere every response has a row of its own, and branches have a second forward.
 
+With verl's ``use_dynamic_bsz``, micro-batches hold complete groups (:mod:`verl_ext.actor.token_limit`).
+
 The one forward is compared with plain ones on the first micro-batch that shares anything, before it is used: once with
 set log-probs and once without. If they differ, the run says by how much and continues with plain forwards.
 
@@ -39,11 +41,12 @@ from verl.utils import torch_functional as verl_F
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from verl_ext.actor import branch
+from verl_ext.actor import branch, flex
 from verl_ext.actor.compare import Difference
 from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
+from verl_ext.actor.token_limit import TokenLimitMixin
 from verl_ext.actor.vision_angles import keep_vision_angles
-from verl_ext.models.settings import FROZEN, SHARED_PROMPT
+from verl_ext.models.settings import FROZEN, SHARED_PROMPT, SHARED_PROMPT_ATTENTION
 
 SET_LOG_PROBS = "set_log_probs"
 BRANCH_SET_LOG_PROBS = "branch_set_log_probs"
@@ -55,6 +58,8 @@ class SetLogProbsMixin:
 
     _differs = False
     """Whether one forward was found to differ from plain ones."""
+    _flex = False
+    """Whether rows with several continuations use FlexAttention."""
     _compared: frozenset[bool] = frozenset()
     """The kinds of micro-batches, with set log-probs and without, for which it was found not to differ."""
 
@@ -62,6 +67,12 @@ class SetLogProbsMixin:
         module = super()._build_module()
         if towers := getattr(self.model_config.hf_config, FROZEN, None):
             module.freeze(towers)
+        kind = getattr(self.model_config.hf_config, SHARED_PROMPT_ATTENTION, "sdpa")
+        if kind not in ("sdpa", "flex"):
+            raise ValueError(f"{SHARED_PROMPT_ATTENTION}={kind!r}: it is sdpa or flex")
+        if kind == "flex":
+            flex.use_flex(module.thinker.model)
+            self._flex = True
         return module
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
@@ -102,7 +113,7 @@ class SetLogProbsMixin:
             not self._differs
             and getattr(config, SHARED_PROMPT, True)
             and not tu.get_non_tensor_data(micro_batch, "use_remove_padding", default=True)
-            and config.get_text_config()._attn_implementation == "sdpa"
+            and config.get_text_config()._attn_implementation in ("sdpa", flex.NAME)
             and getattr(self.module, "takes_logits_at", False)
             and "responses" in micro_batch
             and not any(tu.get_non_tensor_data(micro_batch, name, default=False) for name in _NEEDS_ALL_LOGITS)
@@ -122,7 +133,7 @@ class SetLogProbsMixin:
             found = verl_F.logprobs_from_logits(logits_NV, packed.labels(which), inplace_backward=entropy is None)
             return torch.stack([found.float(), *(column.float() for column in columns)], dim=1)
 
-        return packed.inputs() | {"score": score}
+        return packed.inputs(self._flex) | {"score": score}
 
     def _packed_outputs(self, output: Any, packed: PackedBatch) -> dict[str, torch.Tensor]:
         """What ``prepare_model_outputs`` returns."""
@@ -182,12 +193,12 @@ def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> di
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
-class SetLogProbsFSDPEngine(SetLogProbsMixin, FSDPEngineWithLMHead):
+class SetLogProbsFSDPEngine(TokenLimitMixin, SetLogProbsMixin, FSDPEngineWithLMHead):
     """verl's engine for CUDA, with set log-probs."""
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class CPUFSDPEngine(SetLogProbsMixin, FSDPEngineWithLMHead):
+class CPUFSDPEngine(TokenLimitMixin, SetLogProbsMixin, FSDPEngineWithLMHead):
     """The same on a CPU; parameters are never "offloaded to the CPU", where they already are."""
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -10,6 +11,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.model import extract_multi_modal_inputs
 
 from verl_ext.actor import branch
+from verl_ext.actor.flex import block_mask
 from verl_ext.actor.set_log_probs import TokenSets, set_log_probs
 from verl_ext.actor.shared_prompt import Packed, Sample, find_groups, pack
 
@@ -88,7 +90,7 @@ class PackedBatch:
         self.input_ids, self.responses = micro_batch["input_ids"], micro_batch["responses"]
         self.device = self.input_ids.device
         self.places = SetPlaces(micro_batch) if asks_for_sets(micro_batch) else None
-        self.samples = _samples(micro_batch)
+        self.samples = samples_of(micro_batch)
         groups = find_groups(self.samples, media_tokens)
         padding = tu.get_non_tensor_data(micro_batch, "pad_token_id", default=0)
         self.packed: Packed = pack(self.samples, groups, padding, self.device)
@@ -99,8 +101,12 @@ class PackedBatch:
             of_sample = torch.as_tensor(temperature, dtype=torch.float32, device=self.device).expand(len(self.samples))
             self.temperature = of_sample.repeat_interleave(self.responses.offsets().diff())[:, None]
 
-    def inputs(self) -> dict[str, torch.Tensor]:
-        """Arguments of the policy's forward, but for ``score``."""
+    def inputs(self, flex: bool = False) -> dict[str, Any]:
+        """Arguments of the policy's forward, but for ``score``.
+
+        Args:
+            flex: rows with several continuations get FlexAttention's mask (:mod:`verl_ext.actor.flex`).
+        """
         packed, full = self.packed, [torch.empty(0, dtype=torch.int64)]
         scored = [
             packed.before_response(index, torch.arange(len(sample.response)))
@@ -112,7 +118,7 @@ class PackedBatch:
             full += [packed.before_branch(index, places) for index, places in enumerate(of_branches)]
         return {
             "input_ids": packed.input_ids,
-            "attention_mask": packed.attention_mask,
+            "attention_mask": block_mask(packed.parts) if flex and packed.shares else packed.attention_mask,
             "position_ids": packed.position_ids,
             "logits_at": torch.cat(full).to(self.device),
             "scores_at": torch.cat(scored).to(self.device),
@@ -162,8 +168,8 @@ def response_values(jagged: torch.Tensor, micro_batch: TensorDict) -> torch.Tens
     return torch.cat([values[end - length - 1 : end - 1] for end, length in zip(ends, lengths, strict=True)])
 
 
-def _samples(micro_batch: TensorDict) -> list[Sample]:
-    """The micro-batch's samples, tokens and positions on the host."""
+def samples_of(micro_batch: TensorDict) -> list[Sample]:
+    """The samples of a micro-batch or of a batch, tokens and positions on the host."""
     ids = _on_host(micro_batch["input_ids"].unbind())
     responses = micro_batch["responses"].offsets().diff().tolist()
     positions = _on_host(branch.position_rows(micro_batch["position_ids"], [len(row) for row in ids]))

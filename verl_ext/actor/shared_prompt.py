@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -92,9 +93,10 @@ class Packed:
     """``(P, L)``."""
     position_ids: torch.Tensor
     """``(P, L)`` or ``(4, P, L)``."""
-    attention_mask: torch.Tensor
-    """``(P, 1, L, L)`` bool, True where a query (row) sees a key (column). ``(P, L)`` int32, 1 at tokens, where no row
-    has more than one continuation."""
+    parts: torch.Tensor
+    """``(P, L)`` int64: 0 in the prompt, 1, 2, … in the continuations in the order of the row, −1 in the padding."""
+    shares: bool
+    """Whether any row holds more than one continuation."""
     prompt_ends: list[int]
     """By sample: flat index of its prompt's last token."""
     response_starts: list[int]
@@ -104,10 +106,16 @@ class Packed:
     tokens: int
     """Without padding."""
 
-    @property
-    def shares(self) -> bool:
-        """Whether any row holds more than one continuation."""
-        return self.attention_mask.dim() == 4
+    @cached_property
+    def attention_mask(self) -> torch.Tensor:
+        """``(P, 1, L, L)`` bool, True where a query (row) sees a key (column). ``(P, L)`` int32, 1 at tokens, where no
+        row has more than one continuation."""
+        if not self.shares:
+            return (self.parts >= 0).to(torch.int32)
+        query, key = self.parts[:, :, None], self.parts[:, None, :]
+        # Padding comes last, so that causality hides it. Its own rows see the prompt: a row that sees nothing gives
+        # NaN.
+        return ((query == key) | (key == 0)).tril()[:, None]
 
     def before_response(self, sample: int, places: torch.Tensor) -> torch.Tensor:
         """Flat indices of the logits that predict the tokens at these places of a sample's response."""
@@ -153,7 +161,8 @@ def pack(
     return Packed(
         input_ids=pad_sequence([row.ids for row in rows], batch_first=True, padding_value=padding).to(device),
         position_ids=(positions if positions.dim() == 2 else positions.movedim(-1, 0).contiguous()).to(device),
-        attention_mask=_mask(rows, device or rows[0].ids.device),
+        parts=_parts(rows).to(device or rows[0].ids.device),
+        shares=any(len(row.part_lengths) > 2 for row in rows),
         prompt_ends=list(ends),
         response_starts=list(responses),
         branch_starts=list(branches),
@@ -206,14 +215,9 @@ class _Row:
         return cls(torch.cat(ids), torch.cat(positions, dim=-1), lengths, response_starts, branch_starts)
 
 
-def _mask(rows: Sequence[_Row], device: torch.device | str) -> torch.Tensor:
-    """See :attr:`Packed.attention_mask`."""
-    parts = [
+def _parts(rows: Sequence[_Row]) -> torch.Tensor:
+    """See :attr:`Packed.parts`."""
+    of_rows = [
         torch.repeat_interleave(torch.arange(len(row.part_lengths)), torch.tensor(row.part_lengths)) for row in rows
     ]
-    part_PL = pad_sequence(parts, batch_first=True, padding_value=-1).to(device)  # 0: the prompt; -1: padding
-    if all(len(row.part_lengths) == 2 for row in rows):
-        return (part_PL >= 0).to(torch.int32)
-    query, key = part_PL[:, :, None], part_PL[:, None, :]
-    # Padding comes last, so that causality hides it. Its own rows see the prompt: a row that sees nothing gives NaN.
-    return ((query == key) | (key == 0)).tril()[:, None]
+    return pad_sequence(of_rows, batch_first=True, padding_value=-1)

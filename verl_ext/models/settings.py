@@ -13,4 +13,7 @@ FROZEN = "frozen_towers"
 SHARED_PROMPT = "shared_prompt"
 """Attribute of a config: False for a row of its own for every response. True, or not there: one row a prompt."""
 
-OF_THE_RUN = (FROZEN, SHARED_PROMPT)
+SHARED_PROMPT_ATTENTION = "shared_prompt_attention"
+"""Attribute of a config, for rows with several continuations: "flex" for FlexAttention; "sdpa", or not there: SDPA."""
+
+OF_THE_RUN = (FROZEN, SHARED_PROMPT, SHARED_PROMPT_ATTENTION)

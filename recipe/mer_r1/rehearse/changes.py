@@ -128,13 +128,14 @@ def preset_changes(config: DictConfig, places: Places, most_ranks: int = RANKS) 
 
 RL_CHANGES = (
     Change("trainer.val_before_train", True, "it stops the run after the first step that follows a validation"),
+    Change("mer_r1.shared_prompt_attention", "sdpa", "FlexAttention has no backward pass on a CPU"),
 )
 """Of RL's tree alone; the real value is the same unless the user has set another one."""
 RUN_DIR = "the rehearsal's own folder"
 
 
 def prompts_per_step(preset: DictConfig, ranks: int) -> int:
-    """The fewest prompts whose responses are two micro-batches or more per rank; at most the preset's."""
+    """The fewest prompts whose responses are twice `micro_batch_size` or more per rank; at most the preset's."""
     group, micro = preset.responses_per_prompt, preset.micro_batch_size
     for prompts in range(1, preset.prompts_per_step):
         per_rank, rest = divmod(prompts * group, ranks)

@@ -23,7 +23,7 @@ from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.run import on_policy, trackers
 from recipe.mer_r1.run.modes import ModeError, check_mode
-from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
+from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
 from verl_ext.models.settings import TOWERS
 
 # Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
@@ -244,20 +244,34 @@ def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
                 print(f"data.{key}: {path}: in {unmapped} rows no label is on a wheel; their recall reward is 0.")
 
 
+def check_micro_batches(config: DictConfig) -> None:
+    """All ranks get as many responses, and micro-batches are of some tokens, or of responses that divide them."""
+    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    responses = config.actor_rollout_ref.actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n
+    if responses % ranks:
+        raise PreflightError(
+            f"{responses} responses (preset.prompts_per_step × responses_per_prompt) do not divide among {ranks} ranks."
+        )
+    micro, tokens = config.preset.micro_batch_size, config.preset.micro_batch_tokens
+    if tokens is None and responses // ranks % micro:
+        raise PreflightError(
+            f"preset.micro_batch_size={micro} does not divide the {responses // ranks} responses per rank "
+            "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it to a divisor."
+        )
+    if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1):
+        raise PreflightError(
+            f"preset.micro_batch_tokens={tokens}: give a whole number from 1, or null to count responses "
+            "(preset.micro_batch_size)."
+        )
+
+
 def check_ppo(config: DictConfig) -> None:
     """Everything that can be known before Ray starts."""
     if config.trainer.save_freq < 1:
         raise PreflightError(
             "preset.save_every must be 1 or more, because the model is exported from the last checkpoint."
         )
-    ranks = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    responses = config.actor_rollout_ref.actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n // ranks
-    micro = config.preset.micro_batch_size
-    if responses % micro:
-        raise PreflightError(
-            f"preset.micro_batch_size={micro} does not divide the {responses} responses per rank "
-            "(preset.prompts_per_step × responses_per_prompt / ranks). Lower it to a divisor."
-        )
+    check_micro_batches(config)
     check_form(config.data.form, "experiment.form")
     check_towers(config.preset.frozen_towers)
     check_loggers(config)
@@ -268,6 +282,7 @@ def check_ppo(config: DictConfig) -> None:
     check_terms(config)
     try:
         check_unsupported(config)
+        check_shared_prompt_attention(config)
         check_mode(config)
         on_policy.check(config)
     except (ModeError, UnsupportedError, on_policy.OldLogProbsError) as error:

@@ -44,6 +44,24 @@ def check_unsupported(config: DictConfig) -> None:
             )
 
 
+def check_shared_prompt_attention(config: DictConfig) -> None:
+    """Refuse an attention for rows of complete groups that is unknown or cannot train here.
+
+    Raises:
+        UnsupportedError: says what to set.
+    """
+    key, kind = "mer_r1.shared_prompt_attention", config.mer_r1.shared_prompt_attention
+    if kind not in ("sdpa", "flex"):
+        raise UnsupportedError(f"{key}={kind}: choose sdpa or flex.")
+    if kind == "flex" and config.preset.device == "cpu":
+        raise UnsupportedError(f"{key}=flex: FlexAttention has no backward pass on a CPU. Use sdpa.")
+    if kind == "flex" and config.preset.attention != "sdpa":
+        raise UnsupportedError(
+            f"{key}=flex: with preset.attention={config.preset.attention} no row holds a complete group. "
+            "Set preset.attention=sdpa, or the key to sdpa."
+        )
+
+
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every key with its value, depth first."""
     for name, value in node.items():

@@ -224,6 +224,23 @@ def test_confidence_of_replies_that_were_begun_for_the_model_is_refused(config):
         preflight.check_terms(begun)
 
 
+@pytest.mark.parametrize("tokens", [0, -1, 8.5, True, "many"])
+def test_a_number_of_tokens_that_is_none_is_refused(tokens, config):
+    assert f"preset.micro_batch_tokens={tokens}: give a whole number from 1, or null" in complaint(
+        config(preset__micro_batch_tokens=tokens)
+    )
+
+
+def test_micro_batches_of_responses_divide_a_ranks_share_and_those_of_tokens_need_not(config):
+    """24 prompts with 4 responses."""
+    of_responses = config(preset__micro_batch_tokens=None, preset__micro_batch_size=5)
+    assert "micro_batch_size=5 does not divide the 96 responses per rank" in complaint(of_responses)
+    preflight.check_micro_batches(config(preset__micro_batch_tokens=1, preset__micro_batch_size=5))
+    preflight.check_micro_batches(config(preset__micro_batch_tokens=None, preset__micro_batch_size=32))
+    ranks = config(trainer__nnodes=5)
+    assert "96 responses (preset.prompts_per_step × responses_per_prompt) do not divide among 5" in complaint(ranks)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -232,6 +249,7 @@ def test_confidence_of_replies_that_were_begun_for_the_model_is_refused(config):
         ({"mer_r1__confidence__floor": "low"}, "floor=low: give a negative number"),
         ({"mer_r1__min_thought_tokens": -1}, "min_thought_tokens=-1: give a whole number"),
         ({"actor_rollout_ref__model__use_fused_kernels": True}, "use_fused_kernels=True: verl's fused kernels"),
+        ({"mer_r1__shared_prompt_attention": "flex"}, "FlexAttention has no backward pass on a CPU"),
         ({"mer_r1__min_thought_tokens": True}, "min_thought_tokens=True: give a whole number"),
     ],
 )

@@ -36,6 +36,14 @@ def test_every_preset_has_the_keys_of_tiny_and_its_own_name(name):
     assert preset(name).name == name
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_micro_batch_holds_the_longest_prompt_with_all_its_responses(name):
+    """And their fast forms, of up to a quarter of a response."""
+    ours = preset(name)
+    group = ours.max_prompt_length + ours.responses_per_prompt * ours.max_response_length * 5 // 4
+    assert ours.micro_batch_tokens >= group
+
+
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_a_cluster_names_only_keys_of_a_preset(name):
     cluster = OmegaConf.load(CONF / "cluster" / f"{name}.yaml")

@@ -53,6 +53,8 @@ SETTINGS = {
     # The one forward for all continuations of a prompt: padded rows, an attention that takes a block mask.
     "mer_r1.shared_prompt": True,
     "actor_rollout_ref.model.override_config.shared_prompt": True,
+    "mer_r1.shared_prompt_attention": "sdpa",
+    "actor_rollout_ref.model.override_config.shared_prompt_attention": "sdpa",
     "actor_rollout_ref.model.use_remove_padding": False,
     "actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
     # The recipe's own classes.
@@ -89,3 +91,22 @@ def test_an_update_has_the_presets_sizes(config):
     assert rollout.max_model_len == preset.max_prompt_length + preset.max_response_length
     reference = config.actor_rollout_ref.ref
     assert {config.data.seed, rollout.seed, actor.fsdp_config.seed, reference.fsdp_config.seed} == {7}
+
+
+TOKENS = {
+    "actor_rollout_ref.actor": ("use_dynamic_bsz", "ppo_max_token_len_per_gpu"),
+    "actor_rollout_ref.ref": ("log_prob_use_dynamic_bsz", "log_prob_max_token_len_per_gpu"),
+    "actor_rollout_ref.rollout": ("log_prob_use_dynamic_bsz", "log_prob_max_token_len_per_gpu"),  # old log-probs
+}
+
+
+@pytest.mark.parametrize("node", TOKENS)
+def test_micro_batches_are_counted_in_tokens_in_every_pass_unless_the_preset_says_null(node):
+    counts, limit = TOKENS[node]
+    for overrides, expected in (
+        (["preset=omni7b"], (True, 8192)),
+        (["preset=tiny", "preset.micro_batch_tokens=77"], (True, 77)),
+        (["preset=tiny", "preset.micro_batch_tokens=null"], (False, 16384)),  # verl's own number, not used
+    ):
+        found = OmegaConf.select(compose("ppo", overrides), node)
+        assert (found[counts], found[limit]) == expected

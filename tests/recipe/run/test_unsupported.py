@@ -3,7 +3,7 @@
 import pytest
 
 from recipe.mer_r1.run import launch
-from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
+from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
 
 RL, SFT = "ppo", "sft"
 
@@ -36,3 +36,23 @@ def test_the_presets_pass(kind, preset):
 def test_removed_padding_passes_with_flash_attention(kind, model):
     overrides = [f"{model}.use_remove_padding=true", "preset.attention=flash_attention_2"]
     check_unsupported(launch.compose(kind, overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["preset=tiny"], "shared_prompt_attention=flex: FlexAttention has no backward pass on a CPU. Use sdpa"),
+        (["preset=omni7b", "preset.attention=flash_attention_2"], "with preset.attention=flash_attention_2 no row"),
+    ],
+)
+def test_flex_attention_is_refused_where_it_cannot_train(overrides, message):
+    config = launch.compose(RL, [*overrides, "mer_r1.shared_prompt_attention=flex"])
+    with pytest.raises(UnsupportedError, match=message):
+        check_shared_prompt_attention(config)
+
+
+def test_an_attention_is_sdpa_or_flex():
+    check_shared_prompt_attention(launch.compose(RL, ["preset=omni7b", "mer_r1.shared_prompt_attention=flex"]))
+    check_shared_prompt_attention(launch.compose(RL, ["preset=tiny"]))
+    with pytest.raises(UnsupportedError, match="shared_prompt_attention=eager: choose sdpa or flex"):
+        check_shared_prompt_attention(launch.compose(RL, ["mer_r1.shared_prompt_attention=eager"]))

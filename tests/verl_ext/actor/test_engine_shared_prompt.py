@@ -43,6 +43,10 @@ def cases(processor, rows, tmp_path_factory):
                 "position_ids": position_ids(processor.rope, ids, encoded.inputs),
                 "responses": response,
                 "advantages": torch.randn(size, generator=generator),
+                "prompts": torch.tensor(encoded.prompt_ids),
+                "response_mask": (torch.arange(size) < max(1, size - seed)).long(),
+                "old_log_probs": -6.4 + 0.2 * torch.randn(size, generator=generator),
+                "ref_log_prob": -6.4 + 0.2 * torch.randn(size, generator=generator),
                 "branch_ids": branch,
                 "set_positions": torch.tensor([size - 1, 0, size // 2]),
                 "branch_set_positions": torch.tensor([0, len(branch) - 1, 0]),
@@ -61,6 +65,9 @@ WAYS = {
         "all at once": {"micro_batch_size": 8},
         "micro-batches that cut groups": {"micro_batch_size": 2},
         "LoRA": {"micro_batch_size": 8, "engine": LORA},
+        "tokens: complete groups": {"micro_batch_size": 2, "tokens": 310},
+        "tokens: parts of groups": {"micro_batch_size": 8, "tokens": 150},
+        "tokens: less than a prompt": {"micro_batch_size": 8, "tokens": 1},
     },
     2: {
         "all at once": {"micro_batch_size": 4},
@@ -68,7 +75,28 @@ WAYS = {
         "LoRA": {"micro_batch_size": 2, "engine": LORA},
         "logits in chunks": {"micro_batch_size": 4, "chunk": 613 * 9},  # more chunks on one rank than on the other
         "no checkpointing": {"micro_batch_size": 4, "engine": {"enable_gradient_checkpointing": False}},
+        "tokens: complete groups": {"micro_batch_size": 2, "tokens": 270},
+        "tokens: parts of groups": {"micro_batch_size": 1, "tokens": 140},
+        "tokens: LoRA": {"micro_batch_size": 4, "tokens": 270, "engine": LORA},
     },
+}
+# (rows, longest row) of each forward, by rank: of the log-prob pass, which has branches, then of the update. Tokens of
+# prompts, responses and branches: a 111 + (4, 10, 19) + (9, 7, 4); t 117 + 7 + 8; b 111 + (13, 16) + (6, 5);
+# p 15 + (1, 1) + (3, 2).
+FORWARDS = {
+    (1, "tokens: complete groups"): [[(2, 151), (1, 164), (1, 22), (2, 144), (2, 124)]],
+    (1, "tokens: parts of groups"): [
+        [(1, 141), (1, 134), (1, 132), (1, 132), (1, 130), (1, 22), (1, 144), (1, 140), (1, 124), (1, 17)]
+    ],
+    (2, "tokens: complete groups"): [
+        [(2, 132), (1, 141), (2, 125), (1, 124)],
+        [(2, 134), (1, 22), (2, 130), (1, 17)],
+    ],
+    # In the log-prob pass the second rank needs three forwards and makes four, as the first.
+    (2, "tokens: parts of groups"): [
+        [(1, 132), (1, 130), (1, 128), (1, 124), (1, 125), (1, 124), (1, 124)],
+        [(1, 134), (1, 132), (1, 19), (1, 18), (1, 130), (1, 127), (1, 17)],
+    ],
 }
 FAULTS = (
     "causal mask",
@@ -90,6 +118,8 @@ def runs(cases, tiny_model, tmp_path_factory):
     for ranks, ways in WAYS.items():
         out = tmp_path_factory.mktemp("ranks")
         planted = {fault: {"micro_batch_size": 4, "fault": fault} for fault in FAULTS} if ranks == 2 else {}
+        if ranks == 2:
+            planted[f"{FAULTS[0]}, by tokens"] = {"micro_batch_size": 4, "tokens": 270, "fault": FAULTS[0]}
         logs = run_ranks("shared_prompt_rank.py", ranks, (tiny_model, cases, out, json.dumps(ways | planted)))
         found[ranks] = [torch.load(out / f"rank{rank}.pt", weights_only=False) for rank in range(ranks)], logs
     return found
@@ -121,11 +151,16 @@ def gaps(results, samples, way):
 @pytest.mark.parametrize(("ranks", "name"), CASES)
 def test_outputs_and_gradients_are_those_of_plain_forwards(ranks, name, runs, samples):
     results = [result[name] for result in runs[ranks][0]]
-    for way in ("packed", "packed again"):
+    by_tokens = "plain, by tokens" in results[0]
+    for way in ("packed", "packed again", *(["plain, by tokens"] if by_tokens else [])):
         values, gradients = gaps(results, samples, way)
         print(f"{ranks} ranks, {name}, {way}: max |Δ| {values:.1e}, of gradients {gradients:.1e}")
         assert values <= LIMIT
         assert gradients <= LIMIT
+        for result in results if by_tokens else ():  # verl's own loss: the sum over micro-batches is the batch's
+            assert sum(result[way]["losses"]) == pytest.approx(sum(result["plain"]["losses"]), rel=1e-5)
+            assert result[way]["metrics"] == pytest.approx(result["plain"]["metrics"], rel=1e-5)
+            assert set(result[way]["metrics"]) == {"actor/pg_loss", "actor/entropy_loss", "kl_loss"}
     assert not any(result["differs"] for result in results)
     trained = results[0]["plain"]["gradients"]
     assert len(trained) > 10
@@ -153,9 +188,26 @@ def test_each_kind_of_batch_is_compared_once_on_every_rank(runs):
         for result in results:
             kinds = {name: result[name]["compared"] for name in WAYS[ranks]}
             # One by one, the update has nothing to share.
-            assert kinds == {name: {True} if name == "one by one" else {False, True} for name in kinds}
+            alone = ("one by one", "tokens: less than a prompt")
+            assert kinds == {name: {True} if name in alone else {False, True} for name in kinds}
         for log in logs:
             assert log.count("and set log-probs of one forward for all continuations of a prompt") >= len(WAYS[ranks])
+
+
+@pytest.mark.parametrize(("ranks", "name"), FORWARDS)
+def test_micro_batches_hold_complete_groups_within_the_limit(ranks, name, runs):
+    for result, expected in zip(runs[ranks][0], FORWARDS[ranks, name], strict=True):
+        assert result[name]["packed again"]["forwards"] == expected
+
+
+def test_after_a_fault_micro_batches_are_within_the_limit_as_plain_rows(runs):
+    fault = f"{FAULTS[0]}, by tokens"
+    for result in (result[fault] for result in runs[2][0]):
+        assert result["differs"]
+        compared, later = result["packed"]["forwards"][:3], result["packed"]["forwards"][3:]
+        assert compared[0][1] > compared[1][1]  # one forward, then the plain ones of responses and of branches
+        assert all(rows * length <= 270 for rows, length in later)
+        assert later == result["plain, by tokens"]["forwards"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

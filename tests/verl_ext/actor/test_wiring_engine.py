@@ -279,7 +279,8 @@ def test_where_prompts_are_not_shared(setting, engine):
 
     made = engine(attention="eager" if setting == "attention" else "sdpa", shared_prompt=setting != "the switch")
     micro_batch = batch(samples=GROUPS, sets=False, removed=setting == "padding")
-    assert engine()._can_share_prompts(batch(samples=GROUPS, sets=False))
+    for attention in ("sdpa", "shared_prompt_flex"):
+        assert engine(attention=attention)._can_share_prompts(batch(samples=GROUPS, sets=False))
     if setting in SETTINGS:
         tu.assign_non_tensor_data(micro_batch, setting, True)
     if setting == "no responses":
