@@ -104,9 +104,8 @@ def batch(config: DictConfig, clip: Clip, response: int, branch: int = 0) -> Bat
     if limit is None:
         rows = _by_count(sequences, together, preset.micro_batch_size)
     else:
-        rows = _by_tokens(
-            sequences, together, limit, clip.prompt, response + branch if shared else max(response, branch)
-        )
+        continuation = response + branch if shared else max(response, branch)
+        rows = _by_tokens(sequences, together, limit, clip.prompt, continuation)
     return Batch(rows, clip.prompt, response, branch, shared)
 
 

@@ -71,9 +71,8 @@ def phases(config: DictConfig, assumed: DictConfig, model: Model, clip: Clip) ->
     # Weights are gathered for the forward and again for the backward pass of every micro-batch.
     gathered = mesh.gather(weights) * (batch.forwards * (1 if keeps else 2))
     gradients = model.trained * BYTES[preset.mixed_precision.reduce_dtype]
-    reduced = mesh.reduce(gradients) * (
-        1 if actor.fsdp_config.use_no_sync_for_gradient_accumulation else batch.forwards
-    )
+    late = actor.fsdp_config.use_no_sync_for_gradient_accumulation  # once, after the last micro-batch
+    reduced = mesh.reduce(gradients) * (1 if late else batch.forwards)
     yield trained("update", passes * forward, gathered + reduced, batch)
     yield trained("weights to vLLM", 0.0, mesh.gather(model.trained * BYTES[preset.model_dtype]), None)
 

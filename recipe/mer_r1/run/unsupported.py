@@ -43,12 +43,12 @@ def check_unsupported(config: DictConfig) -> None:
                 f"{key}={value}: with preset.attention={config.preset.attention} the sequences of a micro-batch would "
                 "see each other. Set preset.attention=flash_attention_2 (needs flash-attn), or the key to false."
             )
-        if key.endswith(("fsdp_config.fsdp_size", "engine.fsdp_size")) and 0 <= value < ranks:
-            if value == 0 or ranks % value:
-                raise UnsupportedError(
-                    f"{key}={value}: the {ranks} ranks cannot make groups of {value}, each with the whole model. Set "
-                    "preset.fsdp_size to a divisor of their number, or to -1 for one group of all."
-                )
+        sharded = key.endswith(("fsdp_config.fsdp_size", "engine.fsdp_size")) and 0 <= value < ranks
+        if sharded and (value == 0 or ranks % value):
+            raise UnsupportedError(
+                f"{key}={value}: the {ranks} ranks cannot make groups of {value}, each with the whole model. Set "
+                "preset.fsdp_size to a divisor of their number, or to -1 for one group of all."
+            )
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
