@@ -4,7 +4,8 @@
 
 BATCHES is a torch file: name -> four samples; each rank takes its share in order, one sample a micro-batch. Writes
 OUT/rankR.pt: log-probs before and after one step of SGD on every batch, losses, gradient norms, the weights as they
-are sent to the rollout; and OUT/actor, a checkpoint. SETTINGS is JSON, fields of verl's HFModelConfig.
+are sent to the rollout; and OUT/actor, a checkpoint. SETTINGS is JSON, fields of verl's HFModelConfig, and
+its engine's fsdp_size and reshard_after_forward.
 """
 
 import json
@@ -24,6 +25,7 @@ def build_engine(model: str, forward_only: bool, settings: dict | None = None):
     from verl.workers.engine import EngineRegistry
 
     settings = dict(settings or {})
+    sharding = {name: settings.pop(name) for name in ("fsdp_size", "reshard_after_forward") if name in settings}
     precision = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
     engine = EngineRegistry.new(
         model_type="language_model",
@@ -37,7 +39,11 @@ def build_engine(model: str, forward_only: bool, settings: dict | None = None):
             **settings,
         ),
         engine_config=FSDPEngineConfig(
-            strategy="fsdp2", forward_only=forward_only, use_torch_compile=False, mixed_precision=precision
+            strategy="fsdp2",
+            forward_only=forward_only,
+            use_torch_compile=False,
+            mixed_precision=precision,
+            **sharding,
         ),
         optimizer_config=FSDPOptimizerConfig(
             optimizer="SGD", lr=RATE, weight_decay=0.0, total_training_steps=10, lr_warmup_steps=0

@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoProcessor, Qwen2_5OmniConfig, Qwen2_5OmniProcessor
@@ -20,11 +21,14 @@ _SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
 
 
 def merge_shards(folder: str | Path) -> dict[str, torch.Tensor]:
-    """The full state dict of an FSDP2 checkpoint, read from every rank's ``model_world_size_N_rank_R.pt``.
+    """The full state dict of an FSDP2 checkpoint, read from the ranks' ``model_world_size_N_rank_R.pt``.
+
+    With hybrid sharding (verl's ``fsdp_size``, a mesh of replicas × shards), the first replica's shards are read.
 
     Raises:
         FileNotFoundError: the folder holds no shards, or a rank's is missing.
         ValueError: it holds shards of runs with different numbers of ranks.
+        NotImplementedError: tensors are sharded along several dimensions of the mesh, or are partial sums.
     """
     folder = Path(folder)
     found = [(match, path) for path in folder.glob("model_world_size_*.pt") if (match := _SHARD.match(path.name))]
@@ -46,27 +50,50 @@ def merge_shards(folder: str | Path) -> dict[str, torch.Tensor]:
             f"{folder}: the shards of ranks {missing} of {world_size} are missing. A run on several nodes must write "
             "its checkpoints to one shared folder (trainer.default_local_dir)."
         )
-    ranks = [torch.load(shards[rank], map_location="cpu", weights_only=False) for rank in range(world_size)]
-    return {name: _merge([rank[name] for rank in ranks]) for name in ranks[0]}
+    first = _load(shards[0])
+    states = [first, *(_load(shards[rank]) for rank in _replica_of_rank_0(first, world_size)[1:])]
+    return {name: _merge([state[name] for state in states]) for name in first}
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def _replica_of_rank_0(state: dict[str, torch.Tensor], world_size: int) -> list[int]:
+    """The ranks that hold the whole model together with rank 0, in the order of their shards."""
+    from torch.distributed.tensor import DTensor
+
+    for tensor in state.values():
+        if isinstance(tensor, DTensor) and (sharded := _sharded_dim(tensor.placements)) is not None:
+            ranks = tensor.device_mesh.mesh.movedim(sharded, 0)
+            return ranks.reshape(len(ranks), -1)[:, 0].tolist()  # the others hold the same
+    return list(range(world_size))
+
+
+def _sharded_dim(placements: tuple[Any, ...]) -> int | None:
+    """The dimension of the mesh along which a tensor is sharded; None: every rank holds all of it."""
+    from torch.distributed.tensor import Replicate, Shard
+
+    sharded = [dim for dim, placement in enumerate(placements) if not isinstance(placement, Replicate)]
+    # By type: a subclass of Shard interleaves its parts.
+    if len(sharded) > 1 or any(type(placements[dim]) is not Shard for dim in sharded):
+        raise NotImplementedError(
+            f"cannot merge tensors with placements {placements}: only shards along one dimension of the mesh can be"
+        )
+    return sharded[0] if sharded else None
 
 
 def _merge(parts: list[torch.Tensor]) -> torch.Tensor:
-    from torch.distributed.tensor import DTensor, Replicate, Shard
+    """One tensor of a replica's shards, given in their order."""
+    from torch.distributed.tensor import DTensor
 
     first = parts[0]
     if not isinstance(first, DTensor):
         return first
-    if len(first.placements) != 1:
-        raise NotImplementedError(
-            f"cannot merge tensors with placements {first.placements}: hybrid sharding is not supported"
-        )
-    placement = first.placements[0]
-    local = [part._local_tensor for part in parts]
-    if isinstance(placement, Replicate):
-        return local[0]
-    if not isinstance(placement, Shard):
-        raise NotImplementedError(f"cannot merge tensors with placement {placement}")
-    return torch.cat(local, dim=placement.dim)
+    sharded = _sharded_dim(first.placements)
+    if sharded is None:
+        return first._local_tensor
+    return torch.cat([part._local_tensor for part in parts], dim=first.placements[sharded].dim)
 
 
 def read_checkpoint(checkpoint: str | Path) -> tuple[dict[str, torch.Tensor], Qwen2_5OmniConfig, Qwen2_5OmniProcessor]:

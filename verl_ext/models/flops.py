@@ -19,13 +19,33 @@ def text_forward(config: Any, lengths: Iterable[int], head_positions: int | None
         head_positions: positions for which logits are made; None: all.
     """
     lengths = list(lengths)
-    tokens, width = sum(lengths), config.hidden_size
+    return _text(config, sum(lengths), sum(length**2 / 2 for length in lengths), head_positions)
+
+
+def shared_prompt_forward(
+    config: Any, prompt: int, continuations: Iterable[int], head_positions: int | None = None
+) -> float:
+    """Of the text model on one row of :mod:`verl_ext.actor.shared_prompt`: every continuation sees prompt and itself.
+
+    Args:
+        config: `thinker_config.text_config`.
+        prompt: tokens of the prompt.
+        continuations: tokens of each response and each branch.
+        head_positions: positions for which logits are made; None: all.
+    """
+    continuations = list(continuations)
+    pairs = prompt**2 / 2 + sum(tokens * prompt + tokens**2 / 2 for tokens in continuations)
+    return _text(config, prompt + sum(continuations), pairs, head_positions)
+
+
+def _text(config: Any, tokens: int, pairs: float, head_positions: int | None) -> float:
+    """`pairs`: of a query and a key that it needs."""
+    width = config.hidden_size
     head_dim = getattr(config, "head_dim", None) or width // config.num_attention_heads
     queries, keys = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
     weights = width * (2 * queries + 2 * keys) + 3 * width * config.intermediate_size
-    attention = sum(2 * length**2 * queries for length in lengths)
     head = 2 * (tokens if head_positions is None else head_positions) * width * config.vocab_size
-    return float(config.num_hidden_layers * (2 * tokens * weights + attention) + head)
+    return float(config.num_hidden_layers * (2 * tokens * weights + 4 * pairs * queries) + head)
 
 
 def vision_forward(config: Any, grid: tuple[int, int, int]) -> float:

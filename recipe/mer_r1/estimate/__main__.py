@@ -57,7 +57,7 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
     Raises:
         EstimateError: the run is not on GPUs, or clips, responses or the model cannot be used.
     """
-    from recipe.mer_r1.estimate import memory, phases, workload
+    from recipe.mer_r1.estimate import choices, memory, packing, phases, workload
 
     preset = config.preset
     if preset.device == "cpu":
@@ -74,9 +74,13 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
     _facts(config, assumed, model, clip, console)
     found = list(phases.phases(config, assumed, model, clip))
     _times(found, assumed, console)
+    if packing.skips_old_log_probs(config):
+        console.print("old log-probs: those of the update itself; there is no pass for them", highlight=False)
     _total(config, assumed, sum(phase.seconds for phase in found) + assumed.other_seconds, console)
     _memory("update", memory.update(config, assumed, model, clip), assumed, console)
     _memory("generation", memory.generation(config, assumed, model), assumed, console)
+    found = list(choices.choices(config, assumed, model, clip))
+    _choices(found, choices.favoured(found, assumed.gpu.memory_gb), console)
     room, needed = preset.rollout.memory_utilization * assumed.gpu.memory_gb, memory.vllm_needs(config, model)
     if needed > room:
         console.print(
@@ -88,6 +92,8 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
 
 
 def _facts(config: DictConfig, assumed: DictConfig, model: object, clip: object, console: Console) -> None:
+    from recipe.mer_r1.estimate import choices, packing
+
     preset = config.preset
     gpus = preset.nnodes * preset.ranks_per_node
     console.print(
@@ -101,16 +107,49 @@ def _facts(config: DictConfig, assumed: DictConfig, model: object, clip: object,
         sep="\n",
         highlight=False,
     )
+    if packing.shares_prompts(config):
+        saved = choices.tokens_saved(config, clip, assumed.response_tokens)
+        text = f"the update reads {saved:.2f} times fewer tokens than with a row for each response"
+        if saved == 1:
+            text = "nothing to share, because a micro-batch has one response of a prompt"
+        console.print(f"shared prompt: {text}", highlight=False)
 
 
 def _times(found: Sequence[object], assumed: DictConfig, console: Console) -> None:
-    table = Table("phase", "TFLOP", "GB", "compute s", "move s", "seconds", title="one step on one GPU")
+    table = Table(
+        "phase", "forwards", "tokens each", "TFLOP", "GB", "compute s", "move s", "seconds", title="one step on one GPU"
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     for phase in found:
+        batch = phase.batch
+        size = (str(batch.forwards), f"{batch.tokens / batch.forwards:,.0f}") if batch else ("", "")
         numbers = (phase.flops / 1e12, phase.gb, phase.compute, phase.move, phase.seconds)
-        table.add_row(phase.name, *(f"{number:,.1f}" for number in numbers))
-    table.add_row("other", "", "", "", "", f"{assumed.other_seconds:,.1f}")
+        table.add_row(phase.name, *size, *(f"{number:,.1f}" for number in numbers))
+    table.add_row("other", "", "", "", "", "", "", f"{assumed.other_seconds:,.1f}")
+    console.print(table)
+
+
+def _choices(found: Sequence[object], best: object | None, console: Console) -> None:
+    """One row each."""
+    table = Table(
+        "fsdp_size",
+        "micro_batch_size",
+        "reshard_after_forward",
+        "step s",
+        "update GB",
+        "generation GB",
+        "",
+        title="what the cluster could choose",
+    )
+    for column in table.columns[:-1]:
+        column.justify = "right"
+    for choice in found:
+        notes = ["as set"] * choice.is_set + ["favoured"] * (choice is best) + ["does not fit"] * (not choice.fits)
+        size, micro_batch, reshard = choice.settings.values()
+        numbers = (f"{number:.1f}" for number in (choice.seconds, choice.update_gb, choice.generation_gb))
+        row = (str(size), str(micro_batch), str(reshard).lower(), *numbers, ", ".join(notes))
+        table.add_row(*row, style="bold" if choice is best else None)
     console.print(table)
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1.estimate.workload import Clip, Model, sequence_flops
-from recipe.mer_r1.method.experiments import Estimator
+from recipe.mer_r1.estimate import packing
+from recipe.mer_r1.estimate.links import Mesh, Traffic
+from recipe.mer_r1.estimate.packing import Batch
+from recipe.mer_r1.estimate.workload import Clip, Model
 from verl_ext.models.flops import text_forward
 
 BYTES = {"fp32": 4, "bf16": 2, "float32": 4, "bfloat16": 2}
@@ -22,6 +24,7 @@ class Phase:
         flops: computed.
         gb: read from its memory (generation) or moved over links (the others).
         compute, move: seconds that each takes; they overlap.
+        batch: its micro-batches, where it has any.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Phase:
     gb: float
     compute: float
     move: float
+    batch: Batch | None = None
 
     @property
     def seconds(self) -> float:
@@ -36,49 +40,49 @@ class Phase:
         return max(self.compute, self.move)
 
 
-def reads_confidence(config: DictConfig) -> bool:
-    """Whether the log-prob pass reads the fast branch too (Eq. 8)."""
-    estimator = Estimator.from_config(config.mer_r1.terms, config.mer_r1.whiten)
-    return config.mer_r1.confidence.always or estimator.needs_confidence
-
-
 def phases(config: DictConfig, assumed: DictConfig, model: Model, clip: Clip) -> Iterator[Phase]:
-    """The phases of a step, in its order."""
+    """The phases of a step, in its order; without the old log-probs where they are the update's own."""
     preset, gpu, reached = config.preset, assumed.gpu, assumed.reached
-    gpus = preset.nnodes * preset.ranks_per_node
-    sequences = preset.prompts_per_step * preset.responses_per_prompt / gpus
-    link = (gpu.network_gb_s if preset.nnodes > 1 else gpu.node_gb_s) * reached.links
+    actor = config.actor_rollout_ref.actor
     response = assumed.response_tokens
 
-    yield _generation(config, assumed, model, clip, gpus, sequences)
+    yield _generation(config, assumed, model, clip)
 
-    # Every micro-batch gathers all weights that the other GPUs hold, forward and backward.
-    share = (gpus - 1) / gpus
-    micros = -(-sequences // preset.micro_batch_size) if sequences >= 1 else 1
-    gathered = share * micros * model.all * BYTES[preset.mixed_precision.param_dtype] / 1e9
+    def trained(name: str, flops: float, traffic: Traffic, batch: Batch | None) -> Phase:
+        compute = flops / (gpu.tflops * 1e12 * reached.training)
+        return Phase(name, flops, traffic.gb, compute, traffic.seconds, batch)
 
-    def trained(name: str, flops: float, gb: float) -> Phase:
-        return Phase(name, flops, gb, flops / (gpu.tflops * 1e12 * reached.training), gb / link)
-
-    branch = assumed.answer_tokens if reads_confidence(config) else 0
-    yield trained("old log-probs", sequences * sequence_flops(model, clip, response, branch), gathered)
-    forward = sequence_flops(model, clip, response)
-    if config.actor_rollout_ref.actor.use_kl_loss:
-        yield trained("reference", sequences * forward, gathered)
+    mesh = Mesh.of(preset, assumed, actor.fsdp_config.fsdp_size)
+    keeps = not actor.fsdp_config.reshard_after_forward
+    weights = model.all * BYTES[preset.mixed_precision.param_dtype]
+    if not packing.skips_old_log_probs(config):
+        branch = assumed.answer_tokens if packing.reads_confidence(config) else 0
+        batch = packing.batch(config, clip, response, branch)
+        # Weights that stay gathered after a forward are there for the next one.
+        gathers = 1 if keeps else batch.forwards
+        yield trained("old log-probs", batch.flops(model, clip), mesh.gather(weights) * gathers, batch)
+    batch = packing.batch(config, clip, response)
+    forward = batch.flops(model, clip)
+    if actor.use_kl_loss:
+        reference = Mesh.of(preset, assumed, config.actor_rollout_ref.ref.fsdp_config.fsdp_size)
+        yield trained("reference", forward, reference.gather(weights) * batch.forwards, batch)
     # Backward: twice the forward pass, once where the weights themselves are frozen (LoRA); checkpointing repeats one.
     passes = 1 + (1 if preset.lora.rank else 2) + bool(preset.gradient_checkpointing)
-    reduced = share * micros * model.trained * BYTES[preset.mixed_precision.reduce_dtype] / 1e9
-    yield trained("update", sequences * passes * forward, 2 * gathered + reduced)
-    sent = model.trained * BYTES[preset.model_dtype] / 1e9
-    yield trained("weights to vLLM", 0.0, share * sent)
+    # Weights are gathered for the forward and again for the backward pass of every micro-batch.
+    gathered = mesh.gather(weights) * (batch.forwards * (1 if keeps else 2))
+    gradients = model.trained * BYTES[preset.mixed_precision.reduce_dtype]
+    late = actor.fsdp_config.use_no_sync_for_gradient_accumulation  # once, after the last micro-batch
+    reduced = mesh.reduce(gradients) * (1 if late else batch.forwards)
+    yield trained("update", passes * forward, gathered + reduced, batch)
+    yield trained("weights to vLLM", 0.0, mesh.gather(model.trained * BYTES[preset.model_dtype]), None)
 
 
-def _generation(
-    config: DictConfig, assumed: DictConfig, model: Model, clip: Clip, gpus: int, sequences: float
-) -> Phase:
+def _generation(config: DictConfig, assumed: DictConfig, model: Model, clip: Clip) -> Phase:
     """Prompts once a group (prefix cache), then a token at a time: all weights and the cache are read for each."""
     preset, gpu, reached = config.preset, assumed.gpu, assumed.reached
     text = model.config.text_config
+    gpus = preset.nnodes * preset.ranks_per_node
+    sequences = preset.prompts_per_step * preset.responses_per_prompt / gpus
     size = BYTES[preset.rollout.dtype]
     prefill = preset.prompts_per_step / gpus * (clip.tower_flops + text_forward(text, [clip.prompt], head_positions=1))
     key_value = 2 * text.num_hidden_layers * text.num_key_value_heads * text.hidden_size // text.num_attention_heads

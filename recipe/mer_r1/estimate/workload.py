@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from verl_ext.data.encode import MediaConfig
 from verl_ext.data.token_count import VideoFacts, audio_tokens, video_grid
-from verl_ext.models.flops import audio_forward, text_forward, vision_forward
+from verl_ext.models.flops import audio_forward, vision_forward
 from verl_ext.models.published import TEXT, published_config
 
 MEL_FRAMES_A_SECOND = 100
@@ -138,11 +138,3 @@ def clip(model: Model, preset: DictConfig, assumed: DictConfig) -> Clip:
                 f"the {what} has {tokens} tokens, over preset.max_{what}_length={limit}; raise the limit"
             )
     return found
-
-
-def sequence_flops(model: Model, clip: Clip, response: int, branch: int = 0) -> float:
-    """A forward pass over a prompt with its response and a branch, towers included.
-
-    The actor has no packing across responses: each response brings its prompt and its media anew.
-    """
-    return clip.tower_flops + text_forward(model.config.text_config, [clip.prompt + response + branch])

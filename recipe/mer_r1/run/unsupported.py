@@ -1,6 +1,6 @@
-"""Settings of verl that do not work with Qwen2.5-Omni's Thinker, refused by name before a worker starts.
+"""Settings of verl that do not work, with Qwen2.5-Omni's Thinker or at all, refused by name before a worker starts.
 
-Three of them would crash in a worker. Removed padding without FlashAttention would train on wrong numbers: the
+Most of them would crash in a worker. Removed padding without FlashAttention would train on wrong numbers: the
 sequences of a micro-batch would see each other.
 """
 
@@ -26,6 +26,7 @@ def check_unsupported(config: DictConfig) -> None:
     Raises:
         UnsupportedError: the first one found.
     """
+    ranks = config.preset.nnodes * config.preset.ranks_per_node
     for key, value in _leaves({root: config[root] for root in TRAINED if root in config}):
         name = key.rsplit(".", 1)[-1]
         if name == "use_fused_kernels" and value:
@@ -41,6 +42,12 @@ def check_unsupported(config: DictConfig) -> None:
             raise UnsupportedError(
                 f"{key}={value}: with preset.attention={config.preset.attention} the sequences of a micro-batch would "
                 "see each other. Set preset.attention=flash_attention_2 (needs flash-attn), or the key to false."
+            )
+        sharded = key.endswith(("fsdp_config.fsdp_size", "engine.fsdp_size")) and 0 <= value < ranks
+        if sharded and (value == 0 or ranks % value):
+            raise UnsupportedError(
+                f"{key}={value}: the {ranks} ranks cannot make groups of {value}, each with the whole model. Set "
+                "preset.fsdp_size to a divisor of their number, or to -1 for one group of all."
             )
 
 

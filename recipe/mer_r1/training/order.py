@@ -7,6 +7,7 @@ ranks. The responses of a prompt stay together here, because one forward for all
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -70,6 +71,9 @@ def whole_groups(
 ) -> list[list[int]] | None:
     """Share responses out to ranks so that those of a prompt stay together; mini-batches are in the order of the keys.
 
+    Where a rank has fewer responses of a mini-batch than a prompt has, or no multiple of them, the responses of a
+    prompt make parts of equal size, as large as every rank can have, and each part stays together.
+
     Args:
         keys: of responses, ``uid_session_turn``, in any order.
         lengths: tokens of prompt and response.
@@ -77,19 +81,23 @@ def whole_groups(
         mini_batch: responses of all ranks that make one update.
 
     Returns:
-        Indices by rank; None where groups, ranks and mini-batches do not divide.
+        Indices by rank; None where groups, ranks and mini-batches do not divide, or parts would be single responses.
     """
     order = sorted(range(len(keys)), key=keys.__getitem__)
     uids = [keys[index].split("_")[0] for index in order]
     sizes = {len(list(group)) for _, group in groupby(uids)}
     size, mini_batch = max(sizes), min(mini_batch or len(keys), len(keys))
-    if len(sizes) > 1 or len(keys) % mini_batch or mini_batch % (size * ranks):
+    if len(sizes) > 1 or len(keys) % mini_batch or mini_batch % ranks:
         return None
+    together = math.gcd(size, mini_batch // ranks)
+    if together < min(size, 2):
+        return None
+    part_of = [f"{uid} {place % size // together}" for place, uid in enumerate(uids)]
     found: list[list[int]] = [[] for _ in range(ranks)]
     for start in range(0, len(order), mini_batch):
         part = order[start : start + mini_batch]
         of_ranks = get_group_balanced_partitions(
-            [lengths[index] for index in part], uids[start : start + mini_batch], ranks
+            [lengths[index] for index in part], part_of[start : start + mini_batch], ranks
         )
         for rank, chosen in enumerate(of_ranks):
             found[rank] += [part[place] for place in chosen]

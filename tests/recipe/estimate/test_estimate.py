@@ -1,8 +1,9 @@
 """Estimates: what is refused, and that they move the way they must."""
 
 import pytest
+from omegaconf import OmegaConf
 
-from recipe.mer_r1.estimate import memory, phases, workload
+from recipe.mer_r1.estimate import choices, memory, packing, phases, workload
 from recipe.mer_r1.estimate.__main__ import assumptions, main
 from recipe.mer_r1.run import launch
 
@@ -72,14 +73,185 @@ def test_phases_move_as_they_must(model):
     assert "reference" not in estimate(model, "actor_rollout_ref.actor.use_kl_loss=false")[3]
     unchecked = estimate(model, "preset.gradient_checkpointing=false")[3]
     assert base["update"].flops == pytest.approx(unchecked["update"].flops * 4 / 3)
-    one_node = estimate(model, "cluster=h100_1x8")[3]
-    assert one_node["update"].move < base["update"].move / 4  # NVLink against a network card
+    one_card = estimate(model, **{"gpu.network_cards": 1})[3]
+    assert one_card["update"].move == pytest.approx(8 * base["update"].move)
     longer = estimate(model, response_tokens=500)[3]
     assert longer["generation"].seconds > 1.9 * base["generation"].seconds
     assert base["update"].seconds == max(base["update"].compute, base["update"].move)
     parts = memory.update(config, given, model, clip)
     assert parts["weights"] == pytest.approx(model.all * 4 / 16 / 1e9)
     assert parts["Adam's moments"] == 2 * parts["gradients"] == 2 * parts["weights"]
+
+
+@pytest.mark.seam
+def test_the_prompt_is_read_once_for_the_responses_of_a_micro_batch(model):
+    """One node: four responses of 250 tokens per GPU, all of one prompt of 875; branches of 24."""
+    rows = {}
+    matrices = 28 * (3584 * (2 * 3584 + 2 * 512) + 3 * 3584 * 18_944)
+    for size in (1, 2, 4):
+        config, given, clip, found = estimate(model, "cluster=h100_1x8", f"preset.micro_batch_size={size}")
+        assert clip.prompt == 875
+        rows[size] = {name: found[name].batch for name in ("old log-probs", "reference", "update")}
+        assert all(batch.forwards == 4 // size for batch in rows[size].values())
+        assert rows[size]["update"].tokens == (4 // size) * 875 + 4 * 250
+        assert rows[size]["old log-probs"].tokens == (4 // size) * 875 + 4 * (250 + 24)
+        towers = 4 // size * clip.tower_flops
+        pairs = 4 // size * 875**2 / 2 + 4 * (250 * 875 + 250**2 / 2)
+        head = 2 * 4 * 250 * 3584 * 152_064  # logits of responses alone
+        expected = 2 * rows[size]["update"].tokens * matrices + 4 * 28 * 3584 * pairs + head
+        assert found["reference"].flops - towers == pytest.approx(expected)
+    config, given, clip, apart = estimate(
+        model, "cluster=h100_1x8", "preset.micro_batch_size=4", "mer_r1.shared_prompt=false"
+    )
+    assert apart["update"].batch.tokens == 4 * (875 + 250)
+    # Branches have a forward of their own.
+    assert apart["old log-probs"].batch.tokens == 4 * (875 + 250) + 4 * (875 + 24)
+    assert apart["old log-probs"].batch.forwards == 2
+    assert apart["old log-probs"].gb == 2 * apart["reference"].gb
+    shared = estimate(model, "cluster=h100_1x8", "preset.micro_batch_size=4")[3]
+    assert apart["update"].flops > 2 * shared["update"].flops
+    assert apart["old log-probs"].flops > 3.5 * shared["old log-probs"].flops
+    assert choices.tokens_saved(config, clip, 250) == 1
+    fewer = memory.update(launch.compose("ppo", [*SEVEN, "preset.micro_batch_size=2"]), given, model, clip)
+    more = memory.update(config, given, model, clip)
+    assert more["logits"] == pytest.approx(4 * 1125 * 152_064 * 10 / 1e9)
+    assert fewer["logits"] == pytest.approx(2 * 250 * 152_064 * 10 / 1e9)
+
+
+@pytest.mark.seam
+def test_gathers_and_reductions_are_those_of_the_settings(model):
+    weights, gradients = 2 * model.all / 1e9, 4 * model.all / 1e9
+    one, two, kept, late = (
+        estimate(model, "cluster=h100_1x8", *more)[3]
+        for more in (
+            ("preset.micro_batch_size=4",),
+            ("preset.micro_batch_size=2",),
+            ("preset.micro_batch_size=2", f"{choices.RESHARD}=false"),
+            (
+                "preset.micro_batch_size=2",
+                "actor_rollout_ref.actor.fsdp_config.use_no_sync_for_gradient_accumulation=true",
+            ),
+        )
+    )
+    for found, gathers, reductions in ((one, 2, 1), (two, 4, 2), (kept, 2, 2), (late, 4, 1)):
+        assert found["update"].gb == pytest.approx(7 / 8 * (gathers * weights + reductions * gradients))
+    for found, gathers in ((one, 1), (two, 2), (kept, 1), (late, 2)):
+        assert found["old log-probs"].gb == pytest.approx(7 / 8 * gathers * weights)
+    assert kept["reference"].gb == two["reference"].gb  # another engine
+    assert one["weights to vLLM"].gb == pytest.approx(7 / 8 * gradients)
+
+
+@pytest.mark.seam
+def test_memory_of_the_settings(model):
+    def parts(*more):
+        config, given, clip, _ = estimate(model, *more)
+        return memory.update(config, given, model, clip) | memory.generation(config, given, model)
+
+    all_gpus, hybrid = parts(), parts("preset.fsdp_size=8")
+    for name in ("weights", "gradients", "Adam's moments"):
+        assert hybrid.get(name) == 2 * all_gpus[name], name
+    kept = parts(f"{choices.RESHARD}=false")
+    assert kept["gathered weights"] == pytest.approx(2 * model.all / 1e9)
+    late = "actor_rollout_ref.actor.fsdp_config.use_no_sync_for_gradient_accumulation=true"
+    assert parts(late)["gradients to be reduced"] == pytest.approx(4 * model.all / 1e9)
+    assert parts(late, "preset.micro_batch_size=2")["gradients to be reduced"] == 0  # nothing is accumulated
+
+
+@pytest.mark.seam
+def test_the_old_log_probs_are_left_out_where_they_are_the_updates(model):
+    def skips(*more, key="auto"):
+        config = launch.compose("ppo", [*SEVEN, "experiment=baseline", *more])
+        if key:
+            OmegaConf.update(config, "mer_r1.old_log_probs", key, force_add=True)
+        return packing.skips_old_log_probs(config)
+
+    assert skips()
+    assert skips(key="update")
+    assert not skips(key="pass")
+    assert not skips("experiment=mer_r1")  # reads confidence
+    assert not skips("mer_r1.confidence.always=true")
+    assert not skips("actor_rollout_ref.actor.ppo_epochs=2")
+    assert not skips("actor_rollout_ref.actor.ppo_mini_batch_size=4")
+    assert not skips("mode=colocate_async")
+    config, given, clip, _ = estimate(model, "experiment=baseline")
+    OmegaConf.update(config, "mer_r1.old_log_probs", "auto", force_add=True)
+    names = [phase.name for phase in phases.phases(config, given, model, clip)]
+    assert names == ["generation", "reference", "update", "weights to vLLM"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows"),
+    [
+        # Two of a prompt's four responses per GPU; four; 32, of which 8 prompts.
+        (["preset.micro_batch_size=1"], [(1,), (1,)]),
+        (["preset.micro_batch_size=2"], [(2,)]),
+        (["preset.micro_batch_size=2", "mer_r1.shared_prompt=false"], [(1, 1)]),
+        (["preset.micro_batch_size=2", "preset.attention=flash_attention_2"], [(1, 1)]),
+        (["cluster=h100_1x8", "preset.micro_batch_size=3"], [(3,), (1,)]),
+        (["cluster=h100_1x8", "preset.micro_batch_size=4", "preset.prompts_per_step=16"], [(4,), (4,)]),
+        (["cluster=h100_1x8", "preset.micro_batch_size=8", "preset.prompts_per_step=16"], [(4, 4)]),
+        (["cluster=h100_1x8", "preset.micro_batch_size=6", "preset.prompts_per_step=24"], [(4, 2), (2, 4)]),
+        # A row of four has 100 + 4 · 20 tokens.
+        (["cluster=h100_1x8", "preset.prompts_per_step=24", 360], [(4, 4), (4,)]),
+        (["cluster=h100_1x8", "preset.prompts_per_step=24", 359], [(4,), (4,), (4,)]),
+        (["cluster=h100_1x8", 160], [(3,), (1,)]),
+        (["cluster=h100_1x8", 1], [(1,), (1,), (1,), (1,)]),
+        (["cluster=h100_1x8", "mer_r1.shared_prompt=false", 240], [(1, 1), (1, 1)]),
+    ],
+)
+def test_what_micro_batches_hold(overrides, rows):
+    limit = next((value for value in overrides if isinstance(value, int)), None)
+    config = launch.compose("ppo", [*SEVEN, *(value for value in overrides if value != limit)])
+    if limit:
+        OmegaConf.update(config, "preset.micro_batch_tokens", limit, force_add=True)
+    clip = workload.Clip(video_tokens=50, audio_tokens=30, text_tokens=20, tower_flops=0.0)
+    assert packing.batch(config, clip, response=20).rows == tuple(rows)
+
+
+@pytest.mark.seam
+def test_choices_hold_what_is_set_and_the_favoured_is_fast_and_small(model):
+    def found(**assumed):
+        config, given, clip, _ = estimate(model, **assumed)
+        return list(choices.choices(config, given, model, clip))
+
+    cards = found()
+    assert [choice.is_set for choice in cards].count(True) == 1
+    config, _, _, phases_set = estimate(model)
+    assert next(choice for choice in cards if choice.is_set).seconds == pytest.approx(
+        6 + sum(phase.seconds for phase in phases_set.values())
+    )
+    assert {tuple(choice.settings.values()) for choice in cards} == {
+        (size, micro_batch, reshard) for size in (-1, 8) for micro_batch in (1, 2) for reshard in (True, False)
+    }
+    assert all(choice.fits for choice in cards)
+    best = choices.favoured(cards, 80)
+    assert best.settings == {choices.FSDP_SIZE: -1, choices.MICRO_BATCH: 2, choices.RESHARD: True}
+    assert best.seconds <= choices.CLOSE * min(choice.seconds for choice in cards)
+    one_card = choices.favoured(found(**{"gpu.network_cards": 1}), 80)
+    assert one_card.settings[choices.FSDP_SIZE] == 8
+    # Memory decides: where two replicas do not fit, all GPUs share one.
+    small = choices.favoured(found(**{"gpu.network_cards": 1, "gpu.memory_gb": 31}), 31)
+    assert small.settings[choices.FSDP_SIZE] == -1
+    assert choices.favoured(found(**{"gpu.memory_gb": 10}), 10) is None
+    assert config.preset.micro_batch_size == 1, "a choice must not change the configuration"
+
+
+def test_the_favoured_choice_is_not_slower_for_little_memory():
+    def choice(seconds, gb, fits=True):
+        return choices.Choice({}, False, seconds, gb, 0.0, fits)
+
+    slow, fast, large, too_large = choice(10.1, 20), choice(10.0, 23), choice(9.95, 60), choice(5.0, 99, fits=False)
+    assert choices.favoured([slow, fast, large, too_large], 80) is fast
+    assert choices.favoured([slow, fast, large, too_large], 40) is slow  # 3 GB are more than a twentieth
+    assert choices.favoured([slow, choice(9.0, 60)], 80).seconds == 9.0
+
+
+@pytest.mark.seam
+@pytest.mark.parametrize("overrides", [("cluster=h100_2x8",), ("cluster=h100_1x8",), ("cluster=preset",)])
+def test_clusters_shard_as_the_estimate_favours(overrides, model):
+    config, given, clip, _ = estimate(model, *overrides)
+    best = choices.favoured(list(choices.choices(config, given, model, clip)), given.gpu.memory_gb)
+    assert config.preset.fsdp_size == best.settings[choices.FSDP_SIZE]
 
 
 @pytest.mark.seam
@@ -90,6 +262,8 @@ def test_the_command_says_what_it_assumes_and_what_the_paper_took(capsys):
     assert "the paper: 18 h on 16 GPUs, 288 GPU hours" in said
     assert "estimate.response_tokens = 300" in said
     assert "fits in 80" in said
+    assert "what the cluster could choose" in said
+    assert "shared prompt: " in said
 
 
 def test_an_experiment_on_some_rows_takes_their_steps(capsys):

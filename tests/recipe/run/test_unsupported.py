@@ -1,6 +1,7 @@
 """Settings that do not work with the Thinker are refused by their own names, in RL and in SFT."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from recipe.mer_r1.run import launch
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
@@ -16,6 +17,8 @@ RL, SFT = "ppo", "sft"
         (RL, "actor_rollout_ref.ref.ulysses_sequence_parallel_size=4", r"^actor_rollout_ref\.ref\..*=4: verl cuts"),
         (RL, "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2", r"fsdp_config\..*=2: verl cuts"),
         (RL, "actor_rollout_ref.model.use_remove_padding=true", "preset.attention=sdpa the sequences of a micro-batch"),
+        (RL, "preset.fsdp_size=0", r"^actor_rollout_ref\.actor\.fsdp_config\.fsdp_size=0: the 1 ranks cannot"),
+        (SFT, "preset.fsdp_size=0", r"^engine\.fsdp_size=0: the 1 ranks cannot"),
         (SFT, "model.use_fused_kernels=true", "^model.use_fused_kernels=True"),
         (SFT, "engine.ulysses_sequence_parallel_size=2", "^engine.ulysses_sequence_parallel_size=2"),
         (SFT, "model.use_remove_padding=true", "^model.use_remove_padding=True: with preset.attention=sdpa"),
@@ -24,6 +27,16 @@ RL, SFT = "ppo", "sft"
 def test_each_is_refused(kind, override, message):
     with pytest.raises(UnsupportedError, match=message):
         check_unsupported(launch.compose(kind, [override]))
+
+
+@pytest.mark.parametrize(("kind", "key"), [(RL, "actor_rollout_ref.actor.fsdp_config"), (SFT, "engine")])
+def test_shards_make_equal_groups(kind, key):
+    for size in (-1, 1, 2, 8, 16, 32):
+        config = launch.compose(kind, ["preset=omni7b", "cluster=h100_2x8", f"preset.fsdp_size={size}"])
+        check_unsupported(config)
+        assert OmegaConf.select(config, f"{key}.fsdp_size") == size
+    with pytest.raises(UnsupportedError, match=r"fsdp_size=6: the 16 ranks cannot make groups of 6"):
+        check_unsupported(launch.compose(kind, ["preset=omni7b", "cluster=h100_2x8", "preset.fsdp_size=6"]))
 
 
 @pytest.mark.parametrize("preset", ["tiny", "smol", "omni3b", "omni7b"])

@@ -107,10 +107,31 @@ def test_where_groups_do_not_divide_verls_order_stays() -> None:
     pairs = [f"{uid}_{session}_0" for uid in "abcd" for session in range(2)]
     assert whole_groups(pairs, [10] * 8, ranks=2) is not None
     assert whole_groups(pairs, [10] * 8, ranks=2, mini_batch=4) is not None
-    assert whole_groups(pairs, [10] * 8, ranks=4, mini_batch=4) is None, "half a group a rank and mini-batch"
+    assert whole_groups(pairs, [10] * 8, ranks=4, mini_batch=4) is None, "half a group of two is one response"
     assert whole_groups(pairs, [10] * 8, ranks=3) is None
     assert whole_groups([*pairs[:7], "pad_0_0"], [10] * 8, ranks=2) is None, "groups of unequal size"
     assert whole_groups(pairs, [10] * 8, ranks=2, mini_batch=3) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "prompts", "ranks", "mini_batch", "together"),
+    [(4, 8, 16, None, 2), (4, 16, 16, 32, 2), (8, 4, 8, None, 4), (6, 4, 6, None, 2), (4, 6, 4, None, 2)],
+)
+def test_a_rank_that_has_room_for_part_of_a_group_gets_a_part(size, prompts, ranks, mini_batch, together) -> None:
+    """The paper's 16 GPUs have two of a prompt's four responses each."""
+    from recipe.mer_r1.training.order import whole_groups
+
+    keys = [f"{prompt:05d}_{session}_0" for prompt in range(prompts) for session in range(size)]
+    arrived = random.Random(0).sample(keys, len(keys))
+    found = whole_groups(arrived, [10 + int(key[4]) for key in arrived], ranks, mini_batch)
+    assert sorted(arrived[index] for of_rank in found for index in of_rank) == keys
+    for of_rank in found:
+        assert len(of_rank) == len(keys) // ranks
+        mine = [arrived[index] for index in of_rank]
+        for start in range(0, len(mine), together):
+            places = [keys.index(key) for key in mine[start : start + together]]
+            assert places == list(range(places[0], places[0] + together)), "neighbours, in order"
+            assert places[0] % together == 0, "of one group"
 
 
 def test_the_sums_of_a_validation_do_not_depend_on_which_answer_came_first(trainer) -> None:

@@ -48,6 +48,15 @@ def test_text(thinker):
     assert flops.text_forward(config, [length]) - without_head == head
 
 
+def test_a_shared_prompt(thinker):
+    config, prompt = thinker.config.text_config, 40
+    assert flops.shared_prompt_forward(config, prompt, [8]) == flops.text_forward(config, [48])
+    # Three continuations in one row: two prompts less than in rows of their own, attention to the prompt included.
+    apart = flops.text_forward(config, [48, 43, 45], head_positions=16)
+    together = flops.shared_prompt_forward(config, prompt, [8, 3, 5], head_positions=16)
+    assert apart - together == 2 * flops.text_forward(config, [prompt], head_positions=0)
+
+
 @pytest.mark.parametrize("grid", [(2, 4, 4), (3, 12, 20), (1, 10, 6)])
 def test_vision(thinker, grid):
     """Frames smaller than a window, of several windows, and of windows that are cut."""
