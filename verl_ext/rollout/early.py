@@ -1,37 +1,68 @@
-"""Processes of the rollout that start while the actor is built.
+"""Processes of the rollout that start while the actor is built, and whose handles import nothing.
 
 verl starts one Ray actor after the other, and each imports torch, transformers, verl and vLLM for 5 to 9 seconds. Here
 the actors of vLLM's servers and of the agent loop are made first, without their arguments, so that they import while
 others work; verl's own places then only hand the arguments over. For a machine alone: verl decides the node of an actor
 when it makes it.
+
+Who gets the handle of a Ray actor imports its class. An actor here only holds the object whose methods it has, so its
+own class is light, and a process such as verl's load balancer does not import vLLM.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import ray
 
 
-def late(worker: type) -> type:
-    """The class with its ``__init__`` put off to ``begin``."""
+class Holder:
+    """An actor that holds an object, and makes it when it is told how."""
 
-    class Late(worker):
-        def __init__(self) -> None:
-            pass
+    _held: Any = None
 
-        def begin(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
+    def prepare(self, module: str) -> None:
+        """Import what the object needs."""
+        importlib.import_module(module)
 
-    Late.__name__ = Late.__qualname__ = worker.__name__
-    return Late
+    def begin(self, module: str, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Make the object."""
+        self._held = getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if self._held is None or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._held, name)
+
+
+def holder(worker: type) -> type:
+    """The class of an actor that has the methods of ``worker``; importing and pickling it imports nothing."""
+    methods = inspect.getmembers(worker, inspect.isfunction)
+    passed = {name: _passed_on(name, method) for name, method in methods if not name.startswith("__")}
+    return type(worker.__name__, (Holder,), passed)
+
+
+def _passed_on(name: str, method: Callable) -> Callable:
+    if inspect.iscoroutinefunction(method):
+
+        async def call(self: Holder, *args: Any, **kwargs: Any) -> Any:
+            return await getattr(self._held, name)(*args, **kwargs)
+    else:
+
+        def call(self: Holder, *args: Any, **kwargs: Any) -> Any:
+            return getattr(self._held, name)(*args, **kwargs)
+
+    return call
 
 
 class Early:
     """Stands for a Ray actor's class: ``options(…).remote(…)`` takes an actor that was started, or makes one.
 
     Args:
-        worker: the actor's class.
+        worker: the class of the object, importable by its module and name.
     """
 
     def __init__(self, worker: type):
@@ -41,8 +72,8 @@ class Early:
 
     def start(self, name: str | None = None, **options: Any) -> None:
         """Start an actor without its arguments, for whoever asks for this name; None: for any other name."""
-        named = options if name is None else {**options, "name": name}
-        actor = ray.remote(late(self.worker)).options(**named).remote()
+        actor = self._actor(options if name is None else {**options, "name": name})
+        actor.prepare.remote(self.worker.__module__)
         self._started.setdefault(name, []).append(actor)
 
     def options(self, **options: Any) -> Early:
@@ -51,11 +82,11 @@ class Early:
         return chosen
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        name = self._options.get("name")
-        started = self._started.get(name) or self._started.get(None)
-        if not started:
-            return ray.remote(self.worker).options(**self._options).remote(*args, **kwargs)
-        actor = started.pop(0)
+        started = self._started.get(self._options.get("name")) or self._started.get(None)
+        actor = started.pop(0) if started else self._actor(self._options)
         # Waited for: an asynchronous actor may run what is called next before it has the arguments of this call.
-        ray.get(actor.begin.remote(*args, **kwargs))
+        ray.get(actor.begin.remote(self.worker.__module__, self.worker.__name__, args, kwargs))
         return actor
+
+    def _actor(self, options: dict[str, Any]) -> Any:
+        return ray.remote(holder(self.worker)).options(**options).remote()

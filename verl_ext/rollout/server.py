@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from ray import cloudpickle
+from verl.workers.rollout import router
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from vllm.sampling_params import RequestOutputKind
 
@@ -44,6 +46,8 @@ SERVERS = Early(GroupServer)
 
 def start_early(number: int) -> None:
     """Start the servers of a run's replicas, as verl names them; the arguments follow."""
+    # The load balancer's process then does not import verl either.
+    cloudpickle.register_pickle_by_value(router)
     for replica in range(number):
         SERVERS.start(f"vllm_server_{replica}_0", runtime_env={"env_vars": {}}, max_concurrency=1000)
 
