@@ -154,6 +154,17 @@ def test_positions_are_those_of_the_complete_sequence(kind, bench, rows):
             assert whole[1, -1] != whole[0, -1], "a clip's positions are not the numbers of its tokens"
 
 
+def test_positions_behind_media_continue_from_the_largest_channel(bench, monkeypatch):
+    """As M-RoPE does where no text stands between; the first channel counts tokens. By hand."""
+    worker = bench().worker
+    prompt = torch.tensor([[0, 1, 2, 3], [0, 1, 1, 1], [0, 1, 1, 5], [0, 1, 4, 3]])
+    monkeypatch.setattr(worker, "_compute_position_ids", lambda *_: prompt[None])
+    output = SimpleNamespace(prompt_ids=[5, 6, 6, 6], response_ids=[8, 9], multi_modal_data={"actor_inputs": {}})
+    (positions,) = worker._group_positions([output])
+    assert torch.equal(positions[:, :4], prompt)
+    assert positions[:, 4:].tolist() == [[4, 5], [6, 7], [6, 7], [6, 7]]
+
+
 def test_positions_without_m_rope_count_the_tokens(bench):
     worker = bench().worker
     worker.processor = None
