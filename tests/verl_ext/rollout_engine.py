@@ -65,15 +65,7 @@ class RolloutEngine:
         """
         from vllm import SamplingParams
 
-        from verl_ext.models.processor import collapse_media
-
-        requests = []
-        for encoded in prompts:
-            request = {"prompt_token_ids": collapse_media(encoded.prompt_ids, self.processor)}
-            if encoded.videos:
-                request["multi_modal_data"] = {"video": encoded.videos, "audio": encoded.audios}
-                request["mm_processor_kwargs"] = encoded.processor_kwargs
-            requests.append(request)
+        requests = [self._request(encoded) for encoded in prompts]
         parameters = SamplingParams(
             n=responses, max_tokens=tokens, temperature=1.0, logprobs=0, ignore_eos=True, seed=seed, **options
         )
@@ -85,6 +77,39 @@ class RolloutEngine:
                 log_probs = [at[token].logprob for at, token in zip(choice.logprobs, ids, strict=True)]
                 samples.append((encoded, ids, torch.tensor(log_probs)))
         return samples
+
+    def outputs(self, encoded: Any, seeds: list[int], **options: Any) -> list[tuple[int, list[int], list[float]]]:
+        """Sample one prompt once per seed, in one batch, as verl's server does (``LLM`` fixes the kind of output).
+
+        Returns:
+            Per seed: the number of outputs, and token ids and log-probs of the last one.
+        """
+        from vllm import SamplingParams
+
+        engine = self.llm.llm_engine
+        for place, seed in enumerate(seeds):
+            parameters = SamplingParams(max_tokens=24, temperature=1.0, logprobs=0, seed=seed, **options)
+            engine.add_request(f"{place}-group", self._request(encoded), parameters)
+        found: dict[str, list[Any]] = {}
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                found.setdefault(output.request_id.partition("-")[0], []).append(output.outputs[0])
+        self.llm.reset_prefix_cache()
+        answers = []
+        for outputs in (found[str(place)] for place in range(len(seeds))):
+            ids = list(outputs[-1].token_ids)
+            log_probs = [at[token].logprob for at, token in zip(outputs[-1].logprobs, ids, strict=True)]
+            answers.append((len(outputs), ids, log_probs))
+        return answers
+
+    def _request(self, encoded: Any) -> dict[str, Any]:
+        from verl_ext.models.processor import collapse_media
+
+        request = {"prompt_token_ids": collapse_media(encoded.prompt_ids, self.processor)}
+        if encoded.videos:
+            request["multi_modal_data"] = {"video": encoded.videos, "audio": encoded.audios}
+            request["mm_processor_kwargs"] = encoded.processor_kwargs
+        return request
 
     def close(self) -> None:
         # Killed after vLLM's own 5 s, it would leave its shared-memory ring in /dev/shm.

@@ -59,9 +59,13 @@ class GroupMixin:
         from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 
         of_loop = f"{self.group_loop_class.__module__}.{self.group_loop_class.__qualname__}"
+        rollout = self.rollout_config
         return (
-            _agent_loop_registry[agent_name]["_target_"] == of_loop
+            _agent_loop_registry.get(agent_name, {}).get("_target_") == of_loop
             and type(self.llm_client) is LLMServerClient
+            # Others have servers of their own, without GroupServer's method.
+            and rollout.name == "vllm"
+            and not rollout.disaggregation.enabled
             and not self.distillation_enabled
             and RolloutTraceConfig.get_backend() is None
         )
@@ -104,7 +108,10 @@ class GroupMixin:
         return self._group_loop
 
     def _group_positions(self, outputs: Sequence[AgentLoopOutput]) -> list[torch.Tensor]:
-        """``(4, l_i)``, or ``(l_i,)`` without M-RoPE, by response. Those of the prompt are computed once."""
+        """Of each response, ``(4, l_i)``, or ``(l_i,)`` without M-RoPE.
+
+        The prompt's are computed once. A response continues from the largest, in step in all channels.
+        """
         prompt_ids = torch.tensor([outputs[0].prompt_ids])
         inputs = self._compute_multi_modal_inputs(outputs[0], prompt_ids)
         prompt = self._compute_position_ids(prompt_ids, torch.ones_like(prompt_ids), inputs)[0]  # (4, P)

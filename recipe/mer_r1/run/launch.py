@@ -29,7 +29,7 @@ CPU_ENVIRONMENT = {
     "VERL_PLATFORM": "cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # vLLM's CPU build refuses preset.rollout.executor=uni otherwise
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # otherwise vLLM's CPU build takes mp for preset.rollout.executor=uni
     "OMP_NUM_THREADS": "1",
     "TQ_NUM_THREADS": "1",  # TransferQueue, which otherwise asks for eight and warns at every call
 }

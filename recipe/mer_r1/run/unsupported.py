@@ -1,7 +1,7 @@
 """Settings of verl that do not work, with Qwen2.5-Omni's Thinker or at all, refused by name before a worker starts.
 
-Most of them would crash in a worker. Removed padding without FlashAttention would train on wrong numbers: the
-sequences of a micro-batch would see each other.
+Most of them would crash a worker, or let it wait. Removed padding without FlashAttention would train on wrong numbers:
+the sequences of a micro-batch would see each other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 TRAINED = ("actor_rollout_ref", "model", "engine")
 """Parts that this recipe uses: the first of RL, the others of SFT. verl's critic has these keys, but is never built."""
 FLASH = ("flash_attention_2", "flash_attention_3")
+EXECUTORS = ("uni", "mp")
 
 
 class UnsupportedError(ValueError):
@@ -27,6 +28,8 @@ def check_unsupported(config: DictConfig) -> None:
         UnsupportedError: the first one found.
     """
     ranks = config.preset.nnodes * config.preset.ranks_per_node
+    if "actor_rollout_ref" in config:
+        _check_executor(config.actor_rollout_ref.rollout)
     for key, value in _leaves({root: config[root] for root in TRAINED if root in config}):
         name = key.rsplit(".", 1)[-1]
         if name == "use_fused_kernels" and value:
@@ -66,6 +69,22 @@ def check_shared_prompt_attention(config: DictConfig) -> None:
         raise UnsupportedError(
             f"{key}=flex: with preset.attention={config.preset.attention} no row holds a complete group. "
             "Set preset.attention=sdpa, or the key to sdpa."
+        )
+
+
+def _check_executor(rollout: DictConfig) -> None:
+    """Where vLLM's workers run, known and possible."""
+    key = "preset.rollout.executor (actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend)"
+    executor = rollout.engine_kwargs.vllm.get("distributed_executor_backend", "mp")
+    if executor not in EXECUTORS:
+        raise UnsupportedError(f"{key}={executor}: unknown executor of vLLM; use one of {', '.join(EXECUTORS)}.")
+    workers = rollout.tensor_model_parallel_size * rollout.pipeline_model_parallel_size
+    if executor == "uni" and workers > 1:
+        raise UnsupportedError(
+            f"{key}=uni: this is one worker in the engine's process, but preset.rollout.tensor_parallel="
+            f"{rollout.tensor_model_parallel_size} (× pipeline_model_parallel_size="
+            f"{rollout.pipeline_model_parallel_size}) asks for {workers}; it would wait for the others. Use "
+            "preset.rollout.executor=mp."
         )
 
 

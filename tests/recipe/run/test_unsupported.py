@@ -39,6 +39,30 @@ def test_shards_make_equal_groups(kind, key):
         check_unsupported(launch.compose(kind, ["preset=omni7b", "cluster=h100_2x8", "preset.fsdp_size=6"]))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["preset.rollout.executor=uni", "preset.rollout.tensor_parallel=2"], r"=uni: .*tensor_parallel=2 .* for 2; "),
+        (["actor_rollout_ref.rollout.pipeline_model_parallel_size=3"], r"=uni: .* asks for 3; .*executor=mp\.$"),
+        (["preset.rollout.executor=multi"], r"^preset\.rollout\.executor .*=multi: unknown .* one of uni, mp\.$"),
+        (["preset.rollout.executor=null"], "executor .*=None: unknown"),
+        (["actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend=ray"], "=ray: unknown executor"),
+    ],
+)
+def test_an_executor_that_cannot_work_is_refused(overrides, message):
+    with pytest.raises(UnsupportedError, match=message):
+        check_unsupported(launch.compose(RL, overrides))
+
+
+@pytest.mark.parametrize("preset", ["tiny", "omni7b"])
+def test_several_workers_of_vllm_pass_in_processes_of_their_own(preset):
+    check_unsupported(
+        launch.compose(RL, [f"preset={preset}", "preset.rollout.executor=mp", "preset.rollout.tensor_parallel=2"])
+    )
+    backend = "~actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend"  # verl's own: mp
+    check_unsupported(launch.compose(RL, [f"preset={preset}", "preset.rollout.tensor_parallel=2", backend]))
+
+
 @pytest.mark.parametrize("preset", ["tiny", "smol", "omni3b", "omni7b"])
 @pytest.mark.parametrize("kind", [RL, SFT])
 def test_the_presets_pass(kind, preset):

@@ -33,6 +33,7 @@ def weights(policy, processor):
 def samples(tiny_model, processor, rows, long_row, weights):
     """Sampled responses by stage and kind."""
     from verl.workers.rollout.utils import get_vision_placeholder_token_ids
+    from vllm.sampling_params import RequestOutputKind
 
     cases = prompts(processor, rows, long_row)
     engine = RolloutEngine(tiny_model, processor)
@@ -44,6 +45,10 @@ def samples(tiny_model, processor, rows, long_row, weights):
                 engine.load(weights[stage])
             for kind in KINDS:
                 found[stage, kind] = engine.sample(cases[kind])
+        # What the server asks for where responses come together (verl_ext/rollout/server.py), and verl's own.
+        ends = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False}
+        for name, options in {"each": {}, "ends": ends}.items():
+            found[name] = engine.outputs(cases["separate"][0], seeds=[5, 6, 7], **options)
     finally:
         engine.close()
     return found
@@ -109,6 +114,15 @@ def test_media_tokens_are_never_sampled_however_likely(kind, samples, weights, a
             held = actor(**inputs).logits[0, -len(ids) - 1 : -1].softmax(-1)
         assert free[:, media].sum(-1).median() > 0.9, "the weights are not biased enough to show anything"
         assert held[:, media].max() == 0
+
+
+def test_asking_for_the_end_alone_changes_no_number(samples):
+    each, ends = samples["each"], samples["ends"]
+    assert [number for number, _, _ in ends] == [1, 1, 1]
+    assert all(number == len(ids) for number, ids, _ in each), "as released, vLLM sends an output per token"
+    assert [answer[1:] for answer in ends] == [answer[1:] for answer in each]
+    assert len({tuple(ids) for _, ids, _ in ends}) == 3
+    assert all(len(ids) > 1 for _, ids, _ in ends)
 
 
 def test_all_seven_media_tokens_are_banned(processor):
