@@ -5,7 +5,7 @@
 
 The phases are verl's timers; update_weights is the transfer of weights to vLLM, and old_log_prob is about 0 where the
 run makes no such pass (mer_r1.old_log_probs). A step of the short run has 8 prompts with 4 responses each, for every
-preset, so that numbers are comparable; overrides come after that.
+preset, so that numbers are comparable; its micro-batches are the preset's. Overrides come after that.
 
     python benchmarks/loop.py --json --against REV                 this tree against a checkout of a git revision
     python benchmarks/loop.py --json --experiments baseline,mer_r1     mer_r1's step against baseline's, in this tree
@@ -32,7 +32,7 @@ import loop_tree
 import loop_turns
 from loop_run import measure, phases
 
-SIZE = ("preset.prompts_per_step=8", "preset.responses_per_prompt=4", "preset.micro_batch_size=32")
+SIZE = ("preset.prompts_per_step=8", "preset.responses_per_prompt=4")
 """Of the short run."""
 INPUTS = {
     "preset.model_path": "outputs/demo/sft/model",

@@ -253,5 +253,8 @@ def test_the_commands_for_a_gpu_compose(preset, tmp_path):
     )
     assert learnt.actor_rollout_ref.model.path == f"{taught.run_dir}/model"
     assert (learnt.experiment.name, learnt.trainer.total_training_steps) == ("mer_r1", recipe_run.STEPS)
-    rollouts = learnt.data.train_batch_size * learnt.actor_rollout_ref.rollout.n
-    assert rollouts % learnt.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu == 0
+    # A micro-batch holds the longest prompt with its responses and their fast forms, not all the prompts of a step.
+    actor, rollouts = learnt.actor_rollout_ref.actor, learnt.actor_rollout_ref.rollout
+    longest = learnt.data.max_prompt_length + rollouts.n * learnt.data.max_response_length * 5 // 4
+    assert actor.use_dynamic_bsz
+    assert longest <= actor.ppo_max_token_len_per_gpu == rollouts.log_prob_max_token_len_per_gpu < 2 * longest

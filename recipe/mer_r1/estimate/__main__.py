@@ -29,12 +29,13 @@ def main(arguments: Sequence[str]) -> int:
         print(__doc__)
         return 0
     from recipe.mer_r1.estimate.workload import EstimateError
+    from recipe.mer_r1.run.on_policy import OldLogProbsError
 
     try:
         assumed = assumptions([text for text in arguments if text.startswith(_PREFIX)])
         config = launch.compose("ppo", [text for text in arguments if not text.startswith(_PREFIX)])
         show(config, assumed, Console() if Console().is_terminal else Console(width=_WIDE))
-    except (EstimateError, HydraException, OmegaConfBaseException) as error:
+    except (EstimateError, OldLogProbsError, HydraException, OmegaConfBaseException) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return 2
     return 0
@@ -55,9 +56,11 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
     """Compute and print.
 
     Raises:
-        EstimateError: the run is not on GPUs, or clips, responses or the model cannot be used.
+        EstimateError: the run is not on GPUs, or clips, responses, micro-batches or the model cannot be used.
+        OldLogProbsError: `mer_r1.old_log_probs` cannot be obeyed.
     """
-    from recipe.mer_r1.estimate import choices, memory, packing, phases, workload
+    from recipe.mer_r1.estimate import choices, memory, phases, workload
+    from recipe.mer_r1.run import on_policy
 
     preset = config.preset
     if preset.device == "cpu":
@@ -69,12 +72,13 @@ def show(config: DictConfig, assumed: DictConfig, console: Console) -> None:
         raise workload.EstimateError(
             "only mode=sync can be estimated: in other modes the overlap of rollout and update depends on the run"
         )
+    on_policy.check(config)
     model = workload.load_model(config, assumed.model)
     clip = workload.clip(model, preset, assumed)
     _facts(config, assumed, model, clip, console)
     found = list(phases.phases(config, assumed, model, clip))
     _times(found, assumed, console)
-    if packing.skips_old_log_probs(config):
+    if on_policy.skips_pass(config):
         console.print("old log-probs: those of the update itself; there is no pass for them", highlight=False)
     _total(config, assumed, sum(phase.seconds for phase in found) + assumed.other_seconds, console)
     _memory("update", memory.update(config, assumed, model, clip), assumed, console)
@@ -132,24 +136,23 @@ def _times(found: Sequence[object], assumed: DictConfig, console: Console) -> No
 
 def _choices(found: Sequence[object], best: object | None, console: Console) -> None:
     """One row each."""
+    names = [key.rpartition(".")[2] for key in found[0].settings]
     table = Table(
-        "fsdp_size",
-        "micro_batch_size",
-        "reshard_after_forward",
+        *names,
         "step s",
         "update GB",
         "generation GB",
         "",
         title="what the cluster could choose",
+        caption="limits that cut these responses alike have one row" if "micro_batch_tokens" in names else None,
     )
     for column in table.columns[:-1]:
         column.justify = "right"
     for choice in found:
         notes = ["as set"] * choice.is_set + ["favoured"] * (choice is best) + ["does not fit"] * (not choice.fits)
-        size, micro_batch, reshard = choice.settings.values()
+        settings = (str(value).lower() for value in choice.settings.values())
         numbers = (f"{number:.1f}" for number in (choice.seconds, choice.update_gb, choice.generation_gb))
-        row = (str(size), str(micro_batch), str(reshard).lower(), *numbers, ", ".join(notes))
-        table.add_row(*row, style="bold" if choice is best else None)
+        table.add_row(*settings, *numbers, ", ".join(notes), style="bold" if choice is best else None)
     console.print(table)
 
 

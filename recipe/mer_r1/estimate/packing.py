@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from recipe.mer_r1.estimate.workload import Clip, Model
-from recipe.mer_r1.method.experiments import Estimator
+from recipe.mer_r1.estimate.workload import Clip, EstimateError, Model
+from verl_ext.actor.split import split
 from verl_ext.models.flops import shared_prompt_forward, text_forward
-
-
-def reads_confidence(config: DictConfig) -> bool:
-    """Whether the log-prob pass reads the fast branch too (Eq. 8)."""
-    estimator = Estimator.from_config(config.mer_r1.terms, config.mer_r1.whiten)
-    return config.mer_r1.confidence.always or estimator.needs_confidence
 
 
 def shares_prompts(config: DictConfig) -> bool:
     """Whether all responses of a prompt in a micro-batch are one row (`mer_r1.shared_prompt`); needs sdpa."""
     return bool(config.mer_r1.shared_prompt) and config.preset.attention == "sdpa"
-
-
-def skips_old_log_probs(config: DictConfig) -> bool:
-    """Whether the old log-probs are the update's own, so that there is no pass for them.
-
-    True where `mer_r1.old_log_probs` is not `pass`, the rollout is of the policy that is updated, a batch makes one
-    update, and no confidence is read in that pass.
-    """
-    actor = config.actor_rollout_ref.actor
-    return (
-        OmegaConf.select(config, "mer_r1.old_log_probs", default="pass") != "pass"
-        and config.trainer.v1.trainer_mode == "mer_r1_sync"
-        and actor.ppo_epochs == 1
-        and actor.ppo_mini_batch_size >= config.data.train_batch_size
-        and not reads_confidence(config)
-    )
 
 
 @dataclass(frozen=True)
@@ -100,35 +79,31 @@ def batch(config: DictConfig, clip: Clip, response: int, branch: int = 0) -> Bat
     gpus = preset.nnodes * preset.ranks_per_node
     sequences = max(1, math.ceil(preset.prompts_per_step * preset.responses_per_prompt / gpus))
     together = math.gcd(sequences, preset.responses_per_prompt) if shared else 1
-    limit = OmegaConf.select(config, "preset.micro_batch_tokens", default=None)
+    limit = preset.micro_batch_tokens
     if limit is None:
-        rows = _by_count(sequences, together, preset.micro_batch_size)
+        size = preset.micro_batch_size
+        micro_batches = [range(start, min(start + size, sequences)) for start in range(0, sequences, size)]
     else:
         continuation = response + branch if shared else max(response, branch)
-        rows = _by_tokens(sequences, together, limit, clip.prompt, continuation)
-    return Batch(rows, clip.prompt, response, branch, shared)
+        parts = [range(start, start + together) for start in range(0, sequences, together)]
+        micro_batches = _by_tokens(parts, clip.prompt, continuation, limit)
+    return Batch(tuple(_rows(places, together) for places in micro_batches), clip.prompt, response, branch, shared)
 
 
-def _by_count(sequences: int, together: int, size: int) -> tuple[tuple[int, ...], ...]:
-    """Micro-batches of `size` responses; each place i of the GPU's responses belongs to part i // together."""
-    found = []
-    for start in range(0, sequences, size):
-        places = range(start, min(start + size, sequences))
-        parts = [place // together for place in places]
-        found.append(tuple(parts.count(part) for part in dict.fromkeys(parts)))
-    return tuple(found)
+def _rows(places: Sequence[int], together: int) -> tuple[int, ...]:
+    """Responses in each row of a micro-batch; place i of the GPU's responses belongs to part i // together."""
+    parts = [place // together for place in places]
+    return tuple(parts.count(part) for part in dict.fromkeys(parts))
 
 
-def _by_tokens(
-    sequences: int, together: int, limit: int, prompt: int, continuation: int
-) -> tuple[tuple[int, ...], ...]:
-    """Micro-batches of at most `limit` tokens, of complete parts; a part over the limit is cut into rows that fit."""
-    most = min(together, max(1, (limit - prompt) // continuation))
-    of_part = [min(most, together - start) for start in range(0, together, most)]
-    rows = sorted(of_part * (sequences // together), reverse=True)
-    found = []
-    while rows:
-        fitting = max(1, limit // (prompt + rows[0] * continuation))
-        found.append(tuple(rows[:fitting]))
-        rows = rows[fitting:]
-    return tuple(found)
+def _by_tokens(parts: Sequence[Sequence[int]], prompt: int, continuation: int, limit: int) -> list[list[int]]:
+    """As the actor cuts them.
+
+    Raises:
+        EstimateError: the limit is not 1 or more.
+    """
+    sequences = sum(map(len, parts))
+    try:
+        return split(parts, [prompt] * sequences, [continuation] * sequences, limit)
+    except ValueError as error:
+        raise EstimateError(f"preset.micro_batch_tokens: {error}") from None

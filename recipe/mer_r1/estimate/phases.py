@@ -11,6 +11,8 @@ from recipe.mer_r1.estimate import packing
 from recipe.mer_r1.estimate.links import Mesh, Traffic
 from recipe.mer_r1.estimate.packing import Batch
 from recipe.mer_r1.estimate.workload import Clip, Model
+from recipe.mer_r1.method.experiments import reads_confidence
+from recipe.mer_r1.run.on_policy import skips_pass
 from verl_ext.models.flops import text_forward
 
 BYTES = {"fp32": 4, "bf16": 2, "float32": 4, "bfloat16": 2}
@@ -55,8 +57,8 @@ def phases(config: DictConfig, assumed: DictConfig, model: Model, clip: Clip) ->
     mesh = Mesh.of(preset, assumed, actor.fsdp_config.fsdp_size)
     keeps = not actor.fsdp_config.reshard_after_forward
     weights = model.all * BYTES[preset.mixed_precision.param_dtype]
-    if not packing.skips_old_log_probs(config):
-        branch = assumed.answer_tokens if packing.reads_confidence(config) else 0
+    if not skips_pass(config):
+        branch = assumed.answer_tokens if reads_confidence(config) else 0
         batch = packing.batch(config, clip, response, branch)
         # Weights that stay gathered after a forward are there for the next one.
         gathers = 1 if keeps else batch.forwards

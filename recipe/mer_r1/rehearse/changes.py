@@ -31,12 +31,14 @@ class Change:
         value: None is null.
         why: for the reader.
         yields: whether the user's own value of the key wins.
+        keeps: whether `value` is the real run's, and another change would change it.
     """
 
     key: str
     value: Any
     why: str
     yields: bool = False
+    keeps: bool = False
 
     @property
     def override(self) -> str:
@@ -110,7 +112,7 @@ def preset_changes(config: DictConfig, places: Places, most_ranks: int = RANKS) 
         Change("preset.media_root", None, _FILES, True),
         Change("preset.sft.model_path", places.model, "few layers and small widths, random (see below)"),
         Change("preset.sft.train_files", places.train / "sft.parquet", _FILES, True),
-        Change("preset.prompts_per_step", prompts, f"{responses} responses per rank, in micro-batches as set", True),
+        Change("preset.prompts_per_step", prompts, f"{responses} responses per rank", True),
         Change("preset.sft.batch_size", sft_batch, f"{sft_batch // ranks} per rank, in micro-batches as set", True),
         Change("preset.steps", STEPS, "one before and one after a resume", True),
         Change("preset.sft.steps", STEPS, "a rehearsal does not train", True),
@@ -126,17 +128,41 @@ def preset_changes(config: DictConfig, places: Places, most_ranks: int = RANKS) 
     ]
 
 
-RL_CHANGES = (
-    Change("trainer.val_before_train", True, "it stops the run after the first step that follows a validation"),
-    Change("mer_r1.shared_prompt_attention", "sdpa", "FlexAttention has no backward pass on a CPU"),
-)
-"""Of RL's tree alone; the real value is the same unless the user has set another one."""
+def rl_changes(config: DictConfig) -> list[Change]:
+    """Of RL's tree alone; the real value is the same unless the user has set another one.
+
+    In the update, each response is a micro-batch; in the log-prob passes, whole groups are, as in the real run.
+    """
+    found = [
+        Change("trainer.val_before_train", True, "it stops the run after the first step that follows a validation"),
+        Change("mer_r1.shared_prompt_attention", "sdpa", "FlexAttention has no backward pass on a CPU"),
+    ]
+    if config.preset.micro_batch_tokens is None:
+        return found
+    roles = config.actor_rollout_ref
+    limits = {"rollout": roles.rollout, "ref": roles.ref}
+    return [
+        *found,
+        Change("actor_rollout_ref.actor.ppo_max_token_len_per_gpu", 1, "one response each: gradients are accumulated"),
+        *(
+            Change(
+                f"actor_rollout_ref.{role}.log_prob_max_token_len_per_gpu",
+                node.log_prob_max_token_len_per_gpu,
+                "does not follow the update's",
+                keeps=True,
+            )
+            for role, node in limits.items()
+        ),
+    ]
+
+
 RUN_DIR = "the rehearsal's own folder"
 
 
 def prompts_per_step(preset: DictConfig, ranks: int) -> int:
-    """The fewest prompts whose responses are twice `micro_batch_size` or more per rank; at most the preset's."""
-    group, micro = preset.responses_per_prompt, preset.micro_batch_size
+    """The fewest prompts that give each rank two micro-batches or more; at most the preset's."""
+    group = preset.responses_per_prompt
+    micro = preset.micro_batch_size if preset.micro_batch_tokens is None else 1  # see rl_changes
     for prompts in range(1, preset.prompts_per_step):
         per_rank, rest = divmod(prompts * group, ranks)
         if not rest and per_rank % micro == 0 and per_rank >= MICRO_BATCHES * micro:

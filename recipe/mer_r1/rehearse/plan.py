@@ -13,15 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from recipe.mer_r1.demo import progress
 from recipe.mer_r1.demo.stages import Stage
-from recipe.mer_r1.rehearse.changes import (
-    RANKS,
-    RL_CHANGES,
-    RUN_DIR,
-    Change,
-    Places,
-    chosen,
-    preset_changes,
-)
+from recipe.mer_r1.rehearse.changes import RANKS, RUN_DIR, Change, Places, chosen, preset_changes, rl_changes
 from recipe.mer_r1.rehearse.difference import Difference, differences
 from recipe.mer_r1.run import launch
 
@@ -57,7 +49,7 @@ def trees(user: Sequence[str], places: Places, ranks: int = RANKS) -> dict[str, 
     changes = chosen(preset_changes(real, places, ranks), {_key(override) for override in user})
     shared = [override for override in user if _key(override).split(".")[0] in SHARED]
     return {
-        "ppo": _tree("ppo", real, user, [*changes, *RL_CHANGES, Change("run_dir", places.rl, RUN_DIR)]),
+        "ppo": _tree("ppo", real, user, [*changes, *rl_changes(real), Change("run_dir", places.rl, RUN_DIR)]),
         "sft": _tree(
             "sft",
             launch.check_overrides("sft", shared),
@@ -73,7 +65,7 @@ def _tree(name: str, real: DictConfig, user: Sequence[str], changes: Sequence[Ch
     OmegaConf.resolve(rehearsed)
     found = differences(real, rehearsed, unresolved, {change.key: change.why for change in changes})
     differing = {difference.key for difference in found}
-    needed = [change.override for change in changes if change.key in differing]
+    needed = [change.override for change in changes if change.keeps or change.key in differing]
     return Tree(name, real, rehearsed, [*user, *needed], found)
 
 

@@ -1,13 +1,13 @@
 """Estimates: what is refused, and that they move the way they must."""
 
 import pytest
-from omegaconf import OmegaConf
 
 from recipe.mer_r1.estimate import choices, memory, packing, phases, workload
 from recipe.mer_r1.estimate.__main__ import assumptions, main
 from recipe.mer_r1.run import launch
 
 SEVEN = ("preset=omni7b", "cluster=h100_2x8", "experiment=mer_r1")
+BY_RESPONSES = "preset.micro_batch_tokens=null"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,11 @@ def estimate(model, *overrides, **assumed):
         (["preset=omni9b"], "omni9b"),
         (["preset=omni7b", "preset.sft.model_path=nobody/nothing"], "nobody/nothing: not a folder"),
         (["preset=omni7b", "mode=separate_async"], "only mode=sync can be estimated"),
+        ([*SEVEN, "mer_r1.old_log_probs=update"], "mer_r1.old_log_probs=update is not possible with slow-fast"),
+        (
+            ["preset=omni7b", "preset.micro_batch_tokens=0"],
+            "preset.micro_batch_tokens: the limit of a micro-batch must",
+        ),
     ],
 )
 def test_what_cannot_be_estimated_is_refused_with_the_reason(arguments, message, capsys):
@@ -65,10 +70,16 @@ def test_a_clips_tokens_are_the_processors(model):
 def test_phases_move_as_they_must(model):
     config, given, clip, base = estimate(model)
     assert list(base) == ["generation", "old log-probs", "reference", "update", "weights to vLLM"]
-    more = estimate(model, "preset.prompts_per_step=16")[3]
-    assert more["update"].flops == pytest.approx(2 * base["update"].flops)
+    few, more = (
+        estimate(model, BY_RESPONSES, f"preset.prompts_per_step={prompts}")[3]["update"] for prompts in (8, 16)
+    )
+    assert more.flops == pytest.approx(2 * few.flops)
+    few, more = (estimate(model, f"preset.prompts_per_step={prompts}")[3]["update"] for prompts in (16, 96))
+    assert more.flops == pytest.approx(6 * few.flops)
+    assert (few.batch.forwards, more.batch.forwards) == (1, 2)  # 8,192 tokens hold four prompts with their responses
+    assert more.gb == pytest.approx(2 * few.gb)
     assert base["old log-probs"].flops > base["reference"].flops  # the fast branch
-    plain = estimate(model, "experiment=baseline")[3]
+    plain = estimate(model, "experiment=baseline", "mer_r1.old_log_probs=pass")[3]
     assert plain["old log-probs"].flops == plain["reference"].flops
     assert "reference" not in estimate(model, "actor_rollout_ref.actor.use_kl_loss=false")[3]
     unchecked = estimate(model, "preset.gradient_checkpointing=false")[3]
@@ -89,7 +100,9 @@ def test_the_prompt_is_read_once_for_the_responses_of_a_micro_batch(model):
     rows = {}
     matrices = 28 * (3584 * (2 * 3584 + 2 * 512) + 3 * 3584 * 18_944)
     for size in (1, 2, 4):
-        config, given, clip, found = estimate(model, "cluster=h100_1x8", f"preset.micro_batch_size={size}")
+        config, given, clip, found = estimate(
+            model, "cluster=h100_1x8", BY_RESPONSES, f"preset.micro_batch_size={size}"
+        )
         assert clip.prompt == 875
         rows[size] = {name: found[name].batch for name in ("old log-probs", "reference", "update")}
         assert all(batch.forwards == 4 // size for batch in rows[size].values())
@@ -101,18 +114,20 @@ def test_the_prompt_is_read_once_for_the_responses_of_a_micro_batch(model):
         expected = 2 * rows[size]["update"].tokens * matrices + 4 * 28 * 3584 * pairs + head
         assert found["reference"].flops - towers == pytest.approx(expected)
     config, given, clip, apart = estimate(
-        model, "cluster=h100_1x8", "preset.micro_batch_size=4", "mer_r1.shared_prompt=false"
+        model, "cluster=h100_1x8", BY_RESPONSES, "preset.micro_batch_size=4", "mer_r1.shared_prompt=false"
     )
     assert apart["update"].batch.tokens == 4 * (875 + 250)
     # Branches have a forward of their own.
     assert apart["old log-probs"].batch.tokens == 4 * (875 + 250) + 4 * (875 + 24)
     assert apart["old log-probs"].batch.forwards == 2
     assert apart["old log-probs"].gb == 2 * apart["reference"].gb
-    shared = estimate(model, "cluster=h100_1x8", "preset.micro_batch_size=4")[3]
+    shared = estimate(model, "cluster=h100_1x8", BY_RESPONSES, "preset.micro_batch_size=4")[3]
     assert apart["update"].flops > 2 * shared["update"].flops
     assert apart["old log-probs"].flops > 3.5 * shared["old log-probs"].flops
     assert choices.tokens_saved(config, clip, 250) == 1
-    fewer = memory.update(launch.compose("ppo", [*SEVEN, "preset.micro_batch_size=2"]), given, model, clip)
+    fewer = memory.update(
+        launch.compose("ppo", [*SEVEN, BY_RESPONSES, "preset.micro_batch_size=2"]), given, model, clip
+    )
     more = memory.update(config, given, model, clip)
     assert more["logits"] == pytest.approx(4 * 1125 * 152_064 * 10 / 1e9)
     assert fewer["logits"] == pytest.approx(2 * 250 * 152_064 * 10 / 1e9)
@@ -122,7 +137,7 @@ def test_the_prompt_is_read_once_for_the_responses_of_a_micro_batch(model):
 def test_gathers_and_reductions_are_those_of_the_settings(model):
     weights, gradients = 2 * model.all / 1e9, 4 * model.all / 1e9
     one, two, kept, late = (
-        estimate(model, "cluster=h100_1x8", *more)[3]
+        estimate(model, "cluster=h100_1x8", BY_RESPONSES, *more)[3]
         for more in (
             ("preset.micro_batch_size=4",),
             ("preset.micro_batch_size=2",),
@@ -153,44 +168,36 @@ def test_memory_of_the_settings(model):
     kept = parts(f"{choices.RESHARD}=false")
     assert kept["gathered weights"] == pytest.approx(2 * model.all / 1e9)
     late = "actor_rollout_ref.actor.fsdp_config.use_no_sync_for_gradient_accumulation=true"
-    assert parts(late)["gradients to be reduced"] == pytest.approx(4 * model.all / 1e9)
-    assert parts(late, "preset.micro_batch_size=2")["gradients to be reduced"] == 0  # nothing is accumulated
+    assert parts(late, BY_RESPONSES)["gradients to be reduced"] == pytest.approx(4 * model.all / 1e9)
+    assert parts(late)["gradients to be reduced"] == 0  # one micro-batch: nothing is accumulated
 
 
 @pytest.mark.seam
-def test_the_old_log_probs_are_left_out_where_they_are_the_updates(model):
-    def skips(*more, key="auto"):
-        config = launch.compose("ppo", [*SEVEN, "experiment=baseline", *more])
-        if key:
-            OmegaConf.update(config, "mer_r1.old_log_probs", key, force_add=True)
-        return packing.skips_old_log_probs(config)
-
-    assert skips()
-    assert skips(key="update")
-    assert not skips(key="pass")
-    assert not skips("experiment=mer_r1")  # reads confidence
-    assert not skips("mer_r1.confidence.always=true")
-    assert not skips("actor_rollout_ref.actor.ppo_epochs=2")
-    assert not skips("actor_rollout_ref.actor.ppo_mini_batch_size=4")
-    assert not skips("mode=colocate_async")
-    config, given, clip, _ = estimate(model, "experiment=baseline")
-    OmegaConf.update(config, "mer_r1.old_log_probs", "auto", force_add=True)
-    names = [phase.name for phase in phases.phases(config, given, model, clip)]
-    assert names == ["generation", "reference", "update", "weights to vLLM"]
+def test_the_old_log_probs_are_left_out_where_the_run_leaves_them_out(model):
+    """tests/recipe/run/test_on_policy.py has all cases."""
+    without = ["generation", "reference", "update", "weights to vLLM"]
+    assert list(estimate(model, "experiment=baseline")[3]) == without
+    assert "old log-probs" in estimate(model, "experiment=baseline", "mer_r1.old_log_probs=pass")[3]
+    assert "old log-probs" in estimate(model, "experiment=baseline", "mer_r1.confidence.always=true")[3]
+    assert "old log-probs" in estimate(model, "experiment=baseline", "algorithm.use_kl_in_reward=true")[3]
 
 
 @pytest.mark.parametrize(
     ("overrides", "rows"),
     [
         # Two of a prompt's four responses per GPU; four; 32, of which 8 prompts.
-        (["preset.micro_batch_size=1"], [(1,), (1,)]),
-        (["preset.micro_batch_size=2"], [(2,)]),
-        (["preset.micro_batch_size=2", "mer_r1.shared_prompt=false"], [(1, 1)]),
-        (["preset.micro_batch_size=2", "preset.attention=flash_attention_2"], [(1, 1)]),
-        (["cluster=h100_1x8", "preset.micro_batch_size=3"], [(3,), (1,)]),
-        (["cluster=h100_1x8", "preset.micro_batch_size=4", "preset.prompts_per_step=16"], [(4,), (4,)]),
-        (["cluster=h100_1x8", "preset.micro_batch_size=8", "preset.prompts_per_step=16"], [(4, 4)]),
-        (["cluster=h100_1x8", "preset.micro_batch_size=6", "preset.prompts_per_step=24"], [(4, 2), (2, 4)]),
+        ([], [(2,)]),  # all presets count tokens
+        ([BY_RESPONSES, "preset.micro_batch_size=1"], [(1,), (1,)]),
+        ([BY_RESPONSES, "preset.micro_batch_size=2"], [(2,)]),
+        ([BY_RESPONSES, "preset.micro_batch_size=2", "mer_r1.shared_prompt=false"], [(1, 1)]),
+        ([BY_RESPONSES, "preset.micro_batch_size=2", "preset.attention=flash_attention_2"], [(1, 1)]),
+        (["cluster=h100_1x8", BY_RESPONSES, "preset.micro_batch_size=3"], [(3,), (1,)]),
+        (["cluster=h100_1x8", BY_RESPONSES, "preset.micro_batch_size=4", "preset.prompts_per_step=16"], [(4,), (4,)]),
+        (["cluster=h100_1x8", BY_RESPONSES, "preset.micro_batch_size=8", "preset.prompts_per_step=16"], [(4, 4)]),
+        (
+            ["cluster=h100_1x8", BY_RESPONSES, "preset.micro_batch_size=6", "preset.prompts_per_step=24"],
+            [(4, 2), (2, 4)],
+        ),
         # A row of four has 100 + 4 · 20 tokens.
         (["cluster=h100_1x8", "preset.prompts_per_step=24", 360], [(4, 4), (4,)]),
         (["cluster=h100_1x8", "preset.prompts_per_step=24", 359], [(4,), (4,), (4,)]),
@@ -203,7 +210,7 @@ def test_what_micro_batches_hold(overrides, rows):
     limit = next((value for value in overrides if isinstance(value, int)), None)
     config = launch.compose("ppo", [*SEVEN, *(value for value in overrides if value != limit)])
     if limit:
-        OmegaConf.update(config, "preset.micro_batch_tokens", limit, force_add=True)
+        config.preset.micro_batch_tokens = limit
     clip = workload.Clip(video_tokens=50, audio_tokens=30, text_tokens=20, tower_flops=0.0)
     assert packing.batch(config, clip, response=20).rows == tuple(rows)
 
@@ -211,12 +218,12 @@ def test_what_micro_batches_hold(overrides, rows):
 @pytest.mark.seam
 def test_choices_hold_what_is_set_and_the_favoured_is_fast_and_small(model):
     def found(**assumed):
-        config, given, clip, _ = estimate(model, **assumed)
+        config, given, clip, _ = estimate(model, BY_RESPONSES, **assumed)
         return list(choices.choices(config, given, model, clip))
 
     cards = found()
     assert [choice.is_set for choice in cards].count(True) == 1
-    config, _, _, phases_set = estimate(model)
+    config, _, _, phases_set = estimate(model, BY_RESPONSES)
     assert next(choice for choice in cards if choice.is_set).seconds == pytest.approx(
         6 + sum(phase.seconds for phase in phases_set.values())
     )
@@ -225,7 +232,7 @@ def test_choices_hold_what_is_set_and_the_favoured_is_fast_and_small(model):
     }
     assert all(choice.fits for choice in cards)
     best = choices.favoured(cards, 80)
-    assert best.settings == {choices.FSDP_SIZE: -1, choices.MICRO_BATCH: 2, choices.RESHARD: True}
+    assert best.settings == {choices.FSDP_SIZE: -1, choices.RESPONSES: 2, choices.RESHARD: True}
     assert best.seconds <= choices.CLOSE * min(choice.seconds for choice in cards)
     one_card = choices.favoured(found(**{"gpu.network_cards": 1}), 80)
     assert one_card.settings[choices.FSDP_SIZE] == 8
@@ -236,6 +243,27 @@ def test_choices_hold_what_is_set_and_the_favoured_is_fast_and_small(model):
     assert config.preset.micro_batch_size == 1, "a choice must not change the configuration"
 
 
+@pytest.mark.seam
+def test_choices_of_a_run_that_counts_tokens_are_limits_that_cut_it_differently(model):
+    """A prompt of 875 tokens has 1,375 with two responses of 250, 1,875 with four, and 96 more with their branches."""
+
+    def found(*more):
+        config, given, clip, now = estimate(model, *more)
+        taken = list(choices.choices(config, given, model, clip))
+        (is_set,) = [choice for choice in taken if choice.is_set]
+        assert is_set.settings[choices.TOKENS] == config.preset.micro_batch_tokens
+        assert is_set.seconds == pytest.approx(6 + sum(phase.seconds for phase in now.values()))
+        return {choice.settings[choices.TOKENS]: choice for choice in taken}
+
+    shared = found()
+    assert list(shared) == [1024, 8192], "2,048 and 16,384 hold the two responses too"
+    assert shared[1024].seconds > shared[8192].seconds
+    alone = found("cluster=h100_1x1_lora")
+    assert list(alone) == [1024, 2048, 4096, 8192, 16384]  # 32 responses: one each, 1, 2, 4 and 8 groups
+    assert list(found("preset.micro_batch_tokens=2048", "cluster=h100_1x8")) == [1024, 2048]
+    assert list(found("preset.micro_batch_tokens=1", "cluster=h100_1x8")) == [1], "half of it is no limit"
+
+
 def test_the_favoured_choice_is_not_slower_for_little_memory():
     def choice(seconds, gb, fits=True):
         return choices.Choice({}, False, seconds, gb, 0.0, fits)
@@ -244,6 +272,8 @@ def test_the_favoured_choice_is_not_slower_for_little_memory():
     assert choices.favoured([slow, fast, large, too_large], 80) is fast
     assert choices.favoured([slow, fast, large, too_large], 40) is slow  # 3 GB are more than a twentieth
     assert choices.favoured([slow, choice(9.0, 60)], 80).seconds == 9.0
+    alike = choices.Choice({}, True, 10.02, 20.0, 0.0, True)
+    assert choices.favoured([fast, alike], 80) is alike  # what is set is as good
 
 
 @pytest.mark.seam

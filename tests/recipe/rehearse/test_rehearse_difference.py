@@ -15,7 +15,10 @@ USER = ["preset=omni7b", "cluster=h100_2x8", "experiment=mer_r1"]
 KEPT = {
     "ppo": [
         *("preset.mixed_precision.param_dtype", "preset.model_dtype", "preset.gradient_checkpointing"),
-        *("preset.attention", "preset.lr", "preset.kl_coef", "preset.micro_batch_size", "preset.responses_per_prompt"),
+        *("preset.attention", "preset.lr", "preset.kl_coef", "preset.responses_per_prompt"),
+        *("preset.micro_batch_size", "preset.micro_batch_tokens"),
+        *("actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu", "actor_rollout_ref.actor.use_dynamic_bsz"),
+        "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu",
         *("preset.max_prompt_length", "preset.max_response_length", "preset.prompt_cache_size"),
         *("preset.rollout.dtype", "preset.rollout.max_batched_tokens", "preset.rollout.max_sequences"),
         *("preset.rollout.tensor_parallel", "preset.rollout.memory_utilization"),
@@ -101,11 +104,28 @@ def test_two_ranks_with_two_micro_batches_each(both):
     alone = plan.trees(USER, PLACES, ranks=1)["sft"].rehearsed.preset
     assert (alone.ranks_per_node, alone.prompts_per_step, alone.sft.batch_size) == (1, 1, 2)
     lora = plan.trees(["preset=omni7b", "cluster=h100_1x1_lora"], PLACES)["ppo"].rehearsed.preset
-    assert (lora.ranks_per_node, lora.prompts_per_step, lora.sft.batch_size) == (1, 1, 4)  # micro-batches of 2
-    sizes = OmegaConf.create({"responses_per_prompt": 4, "micro_batch_size": 2, "prompts_per_step": 8})
+    assert (lora.ranks_per_node, lora.prompts_per_step, lora.sft.batch_size) == (1, 1, 4)  # SFT: micro-batches of 2
+    sizes = OmegaConf.create(
+        {"responses_per_prompt": 4, "micro_batch_size": 2, "micro_batch_tokens": None, "prompts_per_step": 8}
+    )
     assert prompts_per_step(sizes, 2) == 2
-    sizes.update({"responses_per_prompt": 3, "micro_batch_size": 1})
+    sizes.micro_batch_tokens = 8192  # the update has one response in each
+    assert prompts_per_step(sizes, 2) == 1
+    sizes.update({"responses_per_prompt": 3, "micro_batch_size": 1, "micro_batch_tokens": None})
     assert prompts_per_step(sizes, 2) == 2
+
+
+def test_the_update_has_a_response_in_each_micro_batch_and_the_other_passes_have_groups(both):
+    roles, real = both["ppo"].rehearsed.actor_rollout_ref, both["ppo"].real.actor_rollout_ref
+    limits = [roles.actor.ppo_max_token_len_per_gpu]
+    limits += [node.log_prob_max_token_len_per_gpu for node in (roles.rollout, roles.ref)]
+    assert limits == [1, 8192, 8192]
+    assert real.actor.ppo_max_token_len_per_gpu == 8192
+    # The command that runs has the keys that keep their values too.
+    assert launch.compose("ppo", both["ppo"].overrides).actor_rollout_ref == roles
+    counted = plan.trees([*USER, "preset.micro_batch_tokens=null"], PLACES)["ppo"]
+    assert not counted.rehearsed.actor_rollout_ref.actor.use_dynamic_bsz
+    assert not [found.key for found in counted.found if "token_len" in found.key]
 
 
 def test_the_users_keys_are_in_both_and_some_win():
