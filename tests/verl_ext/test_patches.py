@@ -87,6 +87,20 @@ def test_gloo_process_group(released, patched):
 
 
 @pytest.mark.seam
+def test_workers_import_no_vllm(released, patched):
+    """A verl that passes the first line needs no entry in `sys.modules` by verl_ext/plugin.py."""
+    assert released["imports vllm"]["vllm"] is True
+    assert patched["imports vllm"]["vllm"] is False
+    for found, reason in (
+        (released, "the torch.npu module is not"),
+        (patched, "import of verl.checkpoint_engine.hccl"),
+    ):
+        asked = found["imports vllm"]["asked"]
+        assert asked.startswith("ValueError: Checkpoint engine hccl not registered")
+        assert f"hccl_checkpoint_engine: {reason}" in asked.replace("HCCLCheckpointEngine is unavailable because ", "")
+
+
+@pytest.mark.seam
 def test_omni_processor(released, patched):
     assert released["omni processor"]["type"] == "NoneType"
     assert released["omni processor"]["warned"]

@@ -27,6 +27,14 @@ def one_rank():
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ports.free_port()), RANK="0", WORLD_SIZE="1")
 
 
+def imports_vllm():
+    """Whether a worker's module of verl imports vLLM, and verl's answer to who asks for a backend that is not there."""
+    import verl.workers.engine_workers  # noqa: F401
+    from verl.checkpoint_engine import CheckpointEngineRegistry
+
+    return {"vllm": "vllm" in sys.modules, "asked": outcome(CheckpointEngineRegistry.get, "hccl")}
+
+
 def gloo_process_group():
     import torch.distributed as dist
     from verl.utils.distributed import initialize_global_process_group_ray
@@ -218,6 +226,7 @@ def main() -> None:
         json.dumps(
             {
                 "patched": patched,
+                "imports vllm": imports_vllm(),  # first: others import it
                 "gloo process group": gloo_process_group(),
                 "omni processor": omni_processor(model),
                 "omni rollout": omni_rollout(model),

@@ -15,6 +15,8 @@ TRAINED = ("actor_rollout_ref", "model", "engine")
 """Parts that this recipe uses: the first of RL, the others of SFT. verl's critic has these keys, but is never built."""
 FLASH = ("flash_attention_2", "flash_attention_3")
 EXECUTORS = ("uni", "mp")
+BLOCK_TOKENS = {"cpu": 128, "cuda": 16}
+"""Tokens in a block of vLLM's KV cache by device, where no block_size is given."""
 
 
 class UnsupportedError(ValueError):
@@ -30,6 +32,7 @@ def check_unsupported(config: DictConfig) -> None:
     ranks = config.preset.nnodes * config.preset.ranks_per_node
     if "actor_rollout_ref" in config:
         _check_executor(config.actor_rollout_ref.rollout)
+        _check_kv_blocks(config.actor_rollout_ref.rollout, config.preset.device)
     for key, value in _leaves({root: config[root] for root in TRAINED if root in config}):
         name = key.rsplit(".", 1)[-1]
         if name == "use_fused_kernels" and value:
@@ -85,6 +88,25 @@ def _check_executor(rollout: DictConfig) -> None:
             f"{rollout.tensor_model_parallel_size} (× pipeline_model_parallel_size="
             f"{rollout.pipeline_model_parallel_size}) asks for {workers}; it would wait for the others. Use "
             "preset.rollout.executor=mp."
+        )
+
+
+def _check_kv_blocks(rollout: DictConfig, device: str) -> None:
+    """A KV cache of a given size holds the longest sequence; otherwise vLLM stops late, or the sequence waits."""
+    key = "preset.rollout.kv_blocks (actor_rollout_ref.rollout.engine_kwargs.vllm.num_gpu_blocks_override)"
+    vllm = rollout.engine_kwargs.vllm
+    blocks = vllm.get("num_gpu_blocks_override")
+    if blocks is None:
+        return
+    if isinstance(blocks, bool) or not isinstance(blocks, int):
+        raise UnsupportedError(f"{key}={blocks}: give a whole number of blocks, or null for as many as fit in memory.")
+    length, size = rollout.max_model_len, vllm.get("block_size") or BLOCK_TOKENS.get(device, min(BLOCK_TOKENS.values()))
+    least = -(-(length or 1) // size) + 1  # vLLM keeps one block for itself
+    if blocks < least:
+        raise UnsupportedError(
+            f"{key}={blocks}: a sequence of {length} tokens (preset.max_prompt_length + max_response_length) needs "
+            f"{least} blocks of {size} tokens, one of them for vLLM itself. Give more, or null for as many as fit in "
+            "memory."
         )
 
 

@@ -54,6 +54,34 @@ def test_an_executor_that_cannot_work_is_refused(overrides, message):
         check_unsupported(launch.compose(RL, overrides))
 
 
+KV_BLOCKS = "preset.rollout.kv_blocks"
+BLOCK_SIZE = "+actor_rollout_ref.rollout.engine_kwargs.vllm.block_size"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "least"),
+    [
+        (["preset=tiny"], 3),  # 192 + 64 tokens in blocks of 128, and vLLM's own block
+        (["preset=tiny", "preset.max_response_length=65"], 4),
+        (["preset=tiny", f"{BLOCK_SIZE}=32"], 9),
+        (["preset=omni7b", "preset.max_prompt_length=3000", "preset.max_response_length=200"], 201),  # of 16, on a GPU
+    ],
+)
+def test_a_kv_cache_holds_the_longest_sequence(overrides, least):
+    check_unsupported(launch.compose(RL, [*overrides, f"{KV_BLOCKS}={least}"]))
+    check_unsupported(launch.compose(RL, [*overrides, f"{KV_BLOCKS}=null"]))
+    for blocks in (least - 1, 1, 0, -1):
+        message = rf"^preset\.rollout\.kv_blocks .*={blocks}: a sequence of \d+ tokens .* needs {least} blocks"
+        with pytest.raises(UnsupportedError, match=message):
+            check_unsupported(launch.compose(RL, [*overrides, f"{KV_BLOCKS}={blocks}"]))
+
+
+@pytest.mark.parametrize("blocks", ["x", "2.5", "true"])
+def test_a_kv_cache_has_a_whole_number_of_blocks(blocks):
+    with pytest.raises(UnsupportedError, match=r"kv_blocks .*: give a whole number of blocks, or null"):
+        check_unsupported(launch.compose(RL, [f"{KV_BLOCKS}={blocks}"]))
+
+
 @pytest.mark.parametrize("preset", ["tiny", "omni7b"])
 def test_several_workers_of_vllm_pass_in_processes_of_their_own(preset):
     check_unsupported(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.seam
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 
 
 @pytest.fixture(scope="module")
 def cluster():
     import ray
 
-    here = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # where workers find Worker
+    here = {"env_vars": {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}}  # where workers find Worker
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, namespace="watched", runtime_env=here)
     yield ray
     ray.shutdown()
@@ -35,6 +40,14 @@ class Worker:
 
     def work(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def train(self, seconds: float) -> None:
+        """As the task runner does, which looks for dead engines."""
+        from recipe.mer_r1.run import watch
+
+        watch.POLL_SECONDS = 0.2
+        with watch.engine_deaths():
+            time.sleep(seconds)
 
 
 def start(ray, name):
@@ -76,6 +89,63 @@ def test_a_dead_engine_is_named_though_its_server_lives(cluster):
     cluster.get(server.fail_engine.remote())
     with pytest.raises(watch.DeadProcessError, match="engine of vllm_server_0_0 has died"), watch.engine_deaths():
         raise RuntimeError("no materializable trajectories")
+
+
+@pytest.fixture
+def told(cluster):
+    """What the trainer's process has told is forgotten."""
+    from ray.experimental import internal_kv
+
+    from recipe.mer_r1.run import watch
+
+    yield
+    internal_kv._internal_kv_del(watch._told_key())
+
+
+def test_the_trainers_process_tells_the_driver_of_a_dead_engine(cluster, told, monkeypatch, capsys):
+    """The driver asks no server: it learns of the engine although its own look is blind, and ends the wait."""
+    from recipe.mer_r1.run import watch
+
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "_dead_engines", lambda: pytest.fail("the driver must not call servers"))
+    server, _ = start(cluster, "vllm_server_1_0")
+    trainer, _ = start(cluster, "trainer")
+    cluster.get(server.fail_engine.remote())
+    assert "the vLLM engine of vllm_server_1_0" not in watch._told_engines()
+    before = time.monotonic()
+    named = "the vLLM engine of vllm_server_1_0 has died: see vLLM's log above"
+    with pytest.raises(watch.DeadProcessError, match=named), watch.deaths(1.0):
+        cluster.get(trainer.train.remote(60))
+    assert time.monotonic() - before < 20
+    assert capsys.readouterr().err.count("main_ppo: the vLLM engine of vllm_server_1_0 has died") == 1
+
+
+def test_only_engines_of_this_job_are_told(cluster, told):
+    """Other jobs may share the cluster."""
+    from ray.experimental import internal_kv
+
+    from recipe.mer_r1.run import watch
+
+    job = cluster.get_runtime_context().get_job_id()
+    assert watch._told_engines() == {}
+    other = watch._told_key().replace(job.encode(), b"ff" + job[2:].encode())
+    assert other != watch._told_key()
+    internal_kv._internal_kv_put(other, json.dumps({"theirs": "gone"}).encode())
+    assert watch._told_engines() == {}
+    internal_kv._internal_kv_put(watch._told_key(), json.dumps({"ours": "gone"}).encode())
+    assert watch._told_engines() == {"ours": "gone"}
+
+
+def test_the_driver_does_not_import_vllm():
+    """It takes seconds and half a gigabyte."""
+    code = (
+        "import sys, recipe.mer_r1.main_ppo, recipe.mer_r1.run.watch, recipe.mer_r1.training.task_runner\n"
+        "print('verl' in sys.modules, 'vllm' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VERL_PLATFORM": "cpu"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_a_look_that_fails_is_not_the_last(cluster, monkeypatch, capsys):

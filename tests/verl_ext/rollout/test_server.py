@@ -20,17 +20,57 @@ def replica(cls, **disaggregation):
     return cls(0, config, SimpleNamespace(), gpus_per_node=8)
 
 
-def server_of(cls, **disaggregation):
-    return replica(cls, **disaggregation).server_class.__ray_metadata__.modified_class
-
-
-def test_verl_makes_our_server():
+def test_verl_makes_our_server(monkeypatch):
+    """What verl makes by ``options(name=…).remote(…)``, without Ray: the actor is a made one in this process."""
+    import ray
     from verl.workers.rollout.replica import get_rollout_replica_class
 
+    from verl_ext.rollout import early
     from verl_ext.rollout.server import GroupReplica, GroupServer
 
+    class Here:
+        """A handle of an object of this process."""
+
+        def __init__(self, cls):
+            self.actor = cls()
+
+        def __getattr__(self, name):
+            return SimpleNamespace(remote=getattr(self.actor, name))
+
+    made = {}
+    monkeypatch.setattr(GroupServer, "__init__", lambda self, **arguments: made.update(arguments))
+    monkeypatch.setattr(early.Early, "_actor", lambda self, _options: Here(early.holder(self.worker)))
+    monkeypatch.setattr(ray, "get", lambda value: value)
     assert get_rollout_replica_class("vllm") is GroupReplica
-    assert issubclass(server_of(GroupReplica), GroupServer)
+    server = replica(GroupReplica).server_class.options(name="vllm_server_0_0", max_concurrency=9).remote(node_rank=0)
+    assert type(server.actor._held) is GroupServer
+    assert made == {"node_rank": 0}
+
+
+@pytest.mark.parametrize("worker", ["server.GroupServer", "agent_loop.OmniAgentLoopWorker"])
+def test_ray_sees_the_same_methods_through_a_holder(worker):
+    """Of the same kind, and without settings of Ray's (``ray.method``), which a holder would drop."""
+    import inspect
+    from importlib import import_module
+
+    import ray
+
+    from verl_ext.rollout.early import holder
+
+    module, name = worker.split(".")
+    real = getattr(import_module(f"verl_ext.rollout.{module}"), name)
+
+    def kinds(cls):
+        methods = ray.remote(cls).__ray_metadata__.method_meta.methods
+        kind = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+        return {key: [one(value) for one in kind] for key, value in methods.items() if not key.startswith("__")}
+
+    real_kinds, held_kinds = kinds(real), kinds(holder(real))
+    assert len(real_kinds) > 3
+    assert {name: held_kinds.get(name) for name in real_kinds} == real_kinds
+    assert held_kinds.keys() - real_kinds.keys() == {"prepare", "begin"}
+    for value in ray.remote(real).__ray_metadata__.method_meta.methods.values():
+        assert {key for key in vars(value) if key.startswith("__ray_")} <= {"__ray_tracing_wrapped__"}
 
 
 def test_disaggregated_prefill_keeps_verls_own():
@@ -39,7 +79,8 @@ def test_disaggregated_prefill_keeps_verls_own():
 
     found = get_rollout_replica_class("vllm", disaggregation_enabled=True)
     assert found is vLLMPDReplica
-    assert not hasattr(server_of(found, enabled=True, transfer_backend="nixl"), "generate_group")
+    made = replica(found, enabled=True, transfer_backend="nixl").server_class.__ray_metadata__.modified_class
+    assert not hasattr(made, "generate_group")
 
 
 def test_a_group_is_answered_in_order():
