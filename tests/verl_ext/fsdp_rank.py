@@ -4,8 +4,8 @@
 
 BATCHES is a torch file: name -> four samples; each rank takes its share in order, one sample a micro-batch. Writes
 OUT/rankR.pt: log-probs before and after one step of SGD on every batch, losses, gradient norms, the weights as they
-are sent to the rollout; and OUT/actor, a checkpoint. SETTINGS is JSON, fields of verl's HFModelConfig, and
-its engine's fsdp_size and reshard_after_forward.
+are sent to the rollout; and OUT/actor, a checkpoint. SETTINGS is JSON, fields of verl's HFModelConfig, its engine's
+fsdp_size and reshard_after_forward, and `optimizer`, fields of its optimizer.
 """
 
 import json
@@ -26,6 +26,7 @@ def build_engine(model: str, forward_only: bool, settings: dict | None = None):
 
     settings = dict(settings or {})
     sharding = {name: settings.pop(name) for name in ("fsdp_size", "reshard_after_forward") if name in settings}
+    optimizer = {"optimizer": "SGD", "lr": RATE, "weight_decay": 0.0, **settings.pop("optimizer", {})}
     precision = dict.fromkeys(("param_dtype", "reduce_dtype", "buffer_dtype"), "fp32")
     engine = EngineRegistry.new(
         model_type="language_model",
@@ -45,9 +46,7 @@ def build_engine(model: str, forward_only: bool, settings: dict | None = None):
             mixed_precision=precision,
             **sharding,
         ),
-        optimizer_config=FSDPOptimizerConfig(
-            optimizer="SGD", lr=RATE, weight_decay=0.0, total_training_steps=10, lr_warmup_steps=0
-        ),
+        optimizer_config=FSDPOptimizerConfig(**optimizer, total_training_steps=10, lr_warmup_steps=0),
         checkpoint_config=CheckpointConfig(),
     )
     engine.initialize()

@@ -43,7 +43,9 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_ext.actor import branch, flex
 from verl_ext.actor.compare import Difference
+from verl_ext.actor.learnt_rows import LearntRowsMixin
 from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
+from verl_ext.actor.one_rank import OneRankMixin
 from verl_ext.actor.token_limit import TokenLimitMixin
 from verl_ext.actor.vision_angles import keep_vision_angles
 from verl_ext.models.settings import FROZEN, SHARED_PROMPT, SHARED_PROMPT_ATTENTION
@@ -193,12 +195,12 @@ def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> di
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
-class SetLogProbsFSDPEngine(TokenLimitMixin, SetLogProbsMixin, FSDPEngineWithLMHead):
+class SetLogProbsFSDPEngine(TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, FSDPEngineWithLMHead):
     """verl's engine for CUDA, with set log-probs."""
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class CPUFSDPEngine(TokenLimitMixin, SetLogProbsMixin, FSDPEngineWithLMHead):
+class CPUFSDPEngine(TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, OneRankMixin, FSDPEngineWithLMHead):
     """The same on a CPU; parameters are never "offloaded to the CPU", where they already are."""
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:

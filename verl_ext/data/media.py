@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import av
 import numpy as np
 import torch
 
 from verl_ext.data.demux import ClipSource, MediaError, decode, fetch, open_clip, resample
 
 __all__ = ["MediaError", "Video", "read_audio", "read_video", "sample_indices"]
+
+FEW_PIXELS = 2**18
+"""A clip of no more pixels in all its frames is decoded by one thread, before others would have started."""
 
 
 @dataclass(frozen=True)
@@ -46,38 +50,42 @@ def read_video(source: ClipSource, fps: float = 2.0, max_frames: int = 64) -> Vi
     Raises:
         MediaError: the file is missing, has no video stream, is cut off, or cannot be decoded.
     """
-    source = fetch(source)  # once, though it is opened several times
-    said, source_fps = _announced(source)
-    source_fps = source_fps or fps
-    indices = sample_indices(said, source_fps, fps, max_frames) if said else []
-    kept, number = _decode_at(source, indices)
+    source = fetch(source)  # once, though it may be opened twice
+    with open_clip(source, "video") as container:
+        said, source_fps = _announced(container.streams.video[0])
+        source_fps = source_fps or fps
+        indices = sample_indices(said, source_fps, fps, max_frames) if said else []
+        kept, number = _decode_at(container, indices, source)
     if number != said:
         # The file says nothing or something else (Matroska, an edit list): now that the number is known, once more.
         indices = sample_indices(number, source_fps, fps, max_frames)
-        kept, _ = _decode_at(source, indices)
+        with open_clip(source, "video") as container:
+            kept, _ = _decode_at(container, indices, source)
     frames_TCHW = np.stack([kept[index] for index in indices])
     return Video(torch.from_numpy(frames_TCHW), fps=len(indices) / (number / source_fps))
 
 
-def _announced(source: ClipSource) -> tuple[int, float | None]:
+def _announced(stream: av.VideoStream) -> tuple[int, float | None]:
     """Number of frames and frames per second as the file's header has them; 0 and None where it has not."""
-    with open_clip(source, "video") as container:
-        stream = container.streams.video[0]
-        return stream.frames, float(stream.average_rate) if stream.average_rate else None
+    return stream.frames, float(stream.average_rate) if stream.average_rate else None
 
 
-def _decode_at(source: ClipSource, indices: Iterable[int]) -> tuple[dict[int, np.ndarray], int]:
+def _decode_at(
+    container: av.container.InputContainer, indices: Iterable[int], source: ClipSource
+) -> tuple[dict[int, np.ndarray], int]:
     """The frames of these indices, each uint8 (3, H, W), and the number of all; the others are dropped at once.
 
     All are decoded: a clip that is damaged behind the last index is damaged.
     """
     wanted, kept, number = {int(index) for index in indices}, {}, 0
-    with open_clip(source, "video") as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        for number, frame in enumerate(decode(container, stream, source), start=1):
-            if number - 1 in wanted:
-                kept[number - 1] = np.ascontiguousarray(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))
+    stream = container.streams.video[0]
+    # A stream that was cut off may have no size.
+    alone = 0 < stream.frames * getattr(stream, "width", 0) * getattr(stream, "height", 0) <= FEW_PIXELS
+    stream.thread_type = "NONE" if alone else "AUTO"
+    for number, frame in enumerate(decode(container, stream, source), start=1):
+        if number - 1 in wanted:
+            pixels = frame.to_ndarray(format="rgb24", threads=1 if alone else 0)
+            kept[number - 1] = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     return kept, number
 
 

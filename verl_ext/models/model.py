@@ -20,6 +20,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
     Qwen2_5OmniThinkerForConditionalGeneration,
 )
 
+from verl_ext.models.chunks import attend_by_length
 from verl_ext.models.head import Read, head_on_rows
 from verl_ext.models.settings import TOWERS
 
@@ -46,6 +47,7 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
         super().__init__(config)
         self.thinker = Qwen2_5OmniThinkerForConditionalGeneration(config.thinker_config)
         self.post_init()
+        attend_by_length(self.thinker)
         # peft asks a causal language model for it; defined in the class, transformers would warn at every load.
         self.prepare_inputs_for_generation = self.thinker.prepare_inputs_for_generation
         # FSDP wraps by these; transformers would name whole encoders, whose inner layers then fail as DTensors.

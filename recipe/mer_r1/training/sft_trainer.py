@@ -3,6 +3,7 @@ asked to, and the final model."""
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import time
@@ -54,6 +55,8 @@ class MERSFTTrainer(SFTTrainer):
             )
             log.attach(self.training_client)
         self._heed_stop()
+        # verl collects garbage before each checkpoint. Modules and the model are not garbage: do not look at them.
+        gc.freeze()
         super().fit()
 
     def _heed_stop(self) -> None:

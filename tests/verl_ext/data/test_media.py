@@ -142,10 +142,34 @@ def test_kept_frames_are_those_of_their_indices(film, suffix, fps, max_frames, t
 @pytest.mark.parametrize("said", [0, 1, 96, 98, 1000])
 def test_a_header_that_is_wrong_about_the_number_of_frames_does_not_matter(film, said, monkeypatch):
     right = read_video(film)
-    monkeypatch.setattr(media, "_announced", lambda path: (said, 30000 / 1001))
+    monkeypatch.setattr(media, "_announced", lambda stream: (said, 30000 / 1001))
     video = read_video(film)
     assert torch.equal(video.frames_TCHW, right.frames_TCHW)
     assert video.fps == pytest.approx(right.fps)
+
+
+@pytest.mark.parametrize("few", [0, 10**9], ids=["several threads", "one thread"])
+def test_the_number_of_threads_changes_no_pixel(film, few, monkeypatch):
+    monkeypatch.setattr(media, "FEW_PIXELS", few)
+    kept = read_video(film, fps=30.0, max_frames=98).frames_TCHW.permute(0, 2, 3, 1).numpy()
+    everything = whole(film)
+    assert np.array_equal(kept, np.stack([everything[index] for index in sample_indices(97, 30000 / 1001, 30.0, 98)]))
+
+
+@pytest.mark.parametrize(("few", "kind"), [(4 * 56 * 56 - 1, "AUTO"), (4 * 56 * 56, "NONE")])
+def test_a_clip_of_few_pixels_is_decoded_by_one_thread_in_one_opening(clip, few, kind, monkeypatch):
+    kinds, openings = [], []
+
+    def watched(container, stream, source):
+        kinds.append(stream.thread_type.name)
+        return demux.decode(container, stream, source)
+
+    monkeypatch.setattr(media, "FEW_PIXELS", few)
+    monkeypatch.setattr(media, "decode", watched)
+    monkeypatch.setattr(media, "open_clip", lambda *a: openings.append(a) or demux.open_clip(*a))
+    read_video(clip[0])
+    assert kinds == [kind]
+    assert len(openings) == 1
 
 
 def test_a_film_is_decoded_once_and_only_kept_frames_are_converted(film, monkeypatch):
