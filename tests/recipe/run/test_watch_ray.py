@@ -163,7 +163,7 @@ def test_a_look_that_fails_is_not_the_last(cluster, monkeypatch, capsys):
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.2)
     monkeypatch.setattr(watch, "_dead_actors", sometimes)
     later, waits = start(cluster, "later"), start(cluster, "waits")
-    with pytest.raises(watch.DeadProcessError, match="later"), watch.deaths(0.5):
+    with pytest.raises(watch.DeadProcessError, match="later"), watch.deaths(3.0):
         kill_and_wait(cluster, later[1], waits[0], after=1)
     assert (
         capsys.readouterr().err.count("could not check for dead workers, will try again: ConnectionError('busy')") == 2

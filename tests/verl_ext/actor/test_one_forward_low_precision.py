@@ -95,7 +95,7 @@ def compared(policy, tokenizer, monkeypatch, spoil=lambda inputs: inputs):
     engine._on_any_rank = bool  # one rank, also where a vLLM of another test has left a process group
     engine.module = policy
     right = PackedBatch.inputs
-    monkeypatch.setattr(PackedBatch, "inputs", lambda packed: spoil(right(packed)))
+    monkeypatch.setattr(PackedBatch, "inputs", lambda packed, flex: spoil(right(packed, flex)))
     text = SimpleNamespace(_attn_implementation="sdpa")
     engine.model_config = SimpleNamespace(hf_config=SimpleNamespace(get_text_config=lambda: text))
     engine.engine_config = SimpleNamespace(
