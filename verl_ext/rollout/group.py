@@ -126,11 +126,10 @@ class GroupMixin:
         if self.reward_loop_worker_handles is None:
             return  # verl scores the batch later
         number = len(outputs)
-        responses = [torch.tensor(one.response_ids) for one in outputs]
         ids = [torch.tensor(one.prompt_ids + one.response_ids) for one in outputs]
         rows = {
             "prompts": [torch.tensor(one.prompt_ids) for one in outputs],
-            "responses": responses,
+            "responses": [torch.tensor(one.response_ids) for one in outputs],
             "input_ids": ids,
             "attention_mask": [torch.ones_like(one) for one in ids],
         }

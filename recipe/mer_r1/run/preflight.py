@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from recipe.mer_r1.method.advantage import TermError
 from recipe.mer_r1.method.answer import FORMS, ask_for
-from recipe.mer_r1.method.experiments import estimator_of, load_estimators
+from recipe.mer_r1.method.experiments import estimator_of, load_estimators, reads_confidence
 from recipe.mer_r1.method.reward import Scores
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
@@ -204,7 +204,7 @@ def check_terms(config: DictConfig) -> None:
                 "or choose one of verl's own estimators (algorithm.adv_estimator=grpo)."
             )
     given = {form: prefix for form, prefix in config.data.response_prefixes.train.items() if prefix}
-    if given and (chosen.needs_confidence or config.mer_r1.confidence.always):
+    if given and reads_confidence(config):
         raise PreflightError(
             f"data.response_prefixes.train has {given}: for slow-fast confidence the model must sample the complete "
             "response. Leave the prefix empty, or choose an experiment without calibration."

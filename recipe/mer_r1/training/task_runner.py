@@ -77,7 +77,7 @@ def stop_rollout_servers() -> None:
     """Let each vLLM engine end by itself: Ray would kill it, and its shared-memory ring would stay in /dev/shm."""
     calls = []
     for name in ray.util.list_named_actors():  # of this job's namespace: other jobs may share the cluster
-        if name.startswith("vllm_server"):
+        if name.startswith(watch.SERVERS):
             # It ends with the trainer that made it, and may have done so since it was listed.
             with suppress(ValueError):
                 calls.append(ray.get_actor(name).__ray_call__.remote(_shut_engine_down))
