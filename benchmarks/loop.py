@@ -1,7 +1,7 @@
 """Measure the time of an RL run: start-up, and the median of each phase of a step.
 
     python benchmarks/loop.py --json [--steps 8] [key=value …]     a short run of main_ppo with these overrides
-    python benchmarks/loop.py --json --run-dir outputs/demo/rl     an existing run; its start-up time is not known
+    python benchmarks/loop.py --json --run-dir outputs/demo/mer_r1     an existing run; its start-up time is not known
 
 The phases are verl's timers; update_weights is the transfer of weights to vLLM, and old_log_prob is about 0 where the
 run makes no such pass (mer_r1.old_log_probs). A step of the short run has 8 prompts with 4 responses each, for every

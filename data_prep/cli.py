@@ -33,6 +33,13 @@ class Voice(StrEnum):
     tones = "tones"
 
 
+class Reasons(StrEnum):
+    """Who writes the reasons of MER-Micro."""
+
+    imperfect = "imperfect"
+    perfect = "perfect"
+
+
 class SizeName(StrEnum):
     """Named size of MER-Micro."""
 
@@ -74,11 +81,23 @@ def _plain_errors() -> Iterator[None]:
 @app.command()
 def micro(
     out: Annotated[Path, typer.Option(help="Folder to make the corpus in: OUT/train, OUT/test, OUT/shards.")],
-    size: Annotated[SizeName, typer.Option(help="demo: 1600 and 160 clips; benchmark: 4000 and 800.")] = SizeName.demo,
+    generator: Annotated[int, typer.Option(min=1, max=2, help="1: reasons are perfect and end in the labels.")] = 2,
+    size: Annotated[
+        SizeName, typer.Option(help="demo: 1000 training, 320 test and 1200 base clips; benchmark: 4000, 800, 4000.")
+    ] = SizeName.demo,
     clips: Annotated[int | None, typer.Option(min=1, help="Training clips, SFT and RL; default: from --size.")] = None,
     test_clips: Annotated[int | None, typer.Option(min=1, help="Test clips; default: from --size.")] = None,
+    base_clips: Annotated[
+        int | None, typer.Option(min=0, help="Clips for the base stage (generator 2); default: from --size.")
+    ] = None,
+    reasons: Annotated[
+        Reasons | None, typer.Option(help="Generator 2: imperfect (default) misses and misreads cues.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    sft: Annotated[int | None, typer.Option(min=0, help="Clips for SFT (default: 3/4); the rest is for RL.")] = None,
+    sft: Annotated[
+        int | None,
+        typer.Option(min=0, help="Training clips for SFT (default: 3/5; generator 1: 3/4); RL gets the rest."),
+    ] = None,
     voice: Annotated[Voice, typer.Option(help="auto: espeak-ng if it is installed, else tones.")] = Voice.auto,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes; does not change the output.")] = 2,
 ) -> None:
@@ -90,16 +109,19 @@ def micro(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _plain_errors():
         from data_prep.micro.build import build
-        from data_prep.micro.sizes import SIZES
+        from data_prep.micro.sizes import SFT_SHARE, SIZES
 
-        chosen = SIZES[size.value]
+        chosen = SIZES[generator][size.value]
         clips, test_clips = clips or chosen.clips, test_clips or chosen.test_clips
         manifest = build(
             out,
+            generator=generator,
             clips=clips,
             test_clips=test_clips,
+            base_clips=chosen.base_clips if base_clips is None else base_clips,
+            reasons=reasons and reasons.value,
             seed=seed,
-            sft=clips * 3 // 4 if sft is None else sft,
+            sft=round(clips * SFT_SHARE[generator]) if sft is None else sft,
             voice=voice.value,
             workers=workers,
         )

@@ -57,7 +57,9 @@ def micro_corpus(tmp_path_factory):
 
     sizes = {"clips": CLIPS, "test_clips": TEST_CLIPS, "sft": SFT_CLIPS}
     # One voice everywhere: clips are the same with and without espeak-ng.
-    return made_once(tmp_path_factory, "corpus", lambda out: build(out, **sizes, seed=0, voice="tones", workers=2))
+    return made_once(
+        tmp_path_factory, "corpus", lambda out: build(out, **sizes, generator=1, seed=0, voice="tones", workers=2)
+    )
 
 
 @pytest.fixture(scope="session")

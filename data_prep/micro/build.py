@@ -12,6 +12,7 @@ import io
 import json
 import multiprocessing
 import signal
+from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from data_prep.clip import CorpusError
 from data_prep.micro import card
 from data_prep.micro.cues import CHANNELS
 from data_prep.micro.plan import ClipPlan, draw_plan
+from data_prep.micro.reasons import GENERATORS
 from data_prep.micro.render import media_paths, render_batch
 from data_prep.micro.shards import SPLITS, write_micro_shards
 from data_prep.micro.voice import engine_version, pick_engine
@@ -28,52 +30,79 @@ from data_prep.progress import progress
 from data_prep.readers.mer_caption_plus import OPENSETS, REASONS, SUBTITLES
 from recipe.mer_r1.files.whole import PART, write_whole
 
-GENERATOR = 1
-"""Raise it when a change of the generator changes bytes."""
 MANIFEST, CUES = "manifest.json", "cues.csv"
 _BATCH = 8  # clips handed to a worker at a time
 
 
-def build(out: Path, *, clips: int, test_clips: int, seed: int, sft: int, voice: str, workers: int) -> dict:
+def build(
+    out: Path,
+    *,
+    clips: int,
+    test_clips: int,
+    seed: int,
+    sft: int,
+    voice: str,
+    workers: int,
+    generator: int = 2,
+    base_clips: int = 0,
+    reasons: str | None = None,
+) -> dict:
     """Make (or complete) the corpus in `out`; returns its manifest, with "made" the number of clips rendered now.
 
-    `voice` "auto" keeps the engine that the corpus in `out` was begun with. Another `sft`, or a folder that was moved,
-    only rewrites the shards. Raises CorpusError when `out` holds another corpus or something else.
+    `voice` "auto" keeps the engine that the corpus in `out` was begun with; `reasons` None is the generator's first
+    annotator. Another `sft`, or a folder that was moved, only rewrites the shards. Raises CorpusError for arguments
+    that do not fit together, and when `out` holds another corpus or something else.
     """
-    if not 0 <= sft <= clips:
-        raise CorpusError(f"--sft {sft}: must be between 0 and --clips {clips}")
+    annotators = GENERATORS[generator]
+    reasons = reasons or next(iter(annotators))
+    _check_arguments(clips, sft, generator, base_clips, reasons)
     previous = _previous(out)
     engine = pick_engine(previous.get("arguments", {}).get("voice", voice) if voice == "auto" else voice)
-    identity = _identity({"clips": clips, "test_clips": test_clips, "seed": seed, "voice": engine})
+    chosen = {"clips": clips, "test_clips": test_clips, "seed": seed, "voice": engine}
+    identity = _identity(
+        generator, chosen if generator == 1 else {**chosen, "base_clips": base_clips, "reasons": reasons}
+    )
     place = {"sft": sft, "folder": str(out.absolute())}
+    sizes = {"train": clips, "test": test_clips} | ({"base": base_clips} if generator == 2 else {})
     plans = {
-        split: [draw_plan(seed, split, i) for i in range(count)]
-        for split, count in (("train", clips), ("test", test_clips))
+        split: [draw_plan(seed, split, i, annotators[reasons]) for i in range(size)] for split, size in sizes.items()
     }
     missing = [(out / split, plan) for split, each in plans.items() for plan in each if not _present(out / split, plan)]
     if previous:
         _check_same(out, previous, identity, rendering=bool(missing))
         identity |= {key: previous[key] for key in identity if key in previous}
-    if _finished(out, previous, place) and not missing:
+    if _finished(out, previous, place, plans) and not missing:
         return {**previous, "made": 0}
     _begin(out, {**identity, **place, "complete": False})
     _render_all(missing, engine, workers)
     for split, each in plans.items():
-        _write_tables(out / split, each)
+        _write_tables(out / split, each, described=generator == 2)
     figures = card.measure(plans)
     write_whole(out / "README.md", card.text(identity, figures).encode())
-    rows = write_micro_shards(out, plans["train"], sft=sft, seed=seed)
+    rows = write_micro_shards(out, plans, generator=generator, sft=sft, seed=seed)
     hashes = {split: _hash(out / split) for split in plans}
     manifest = {**identity, **place, "complete": True, "rows": rows, "figures": figures, "sha256": hashes}
     write_whole(out / MANIFEST, _dump(manifest))
     return {**manifest, "made": len(missing)}
 
 
-def _identity(arguments: dict) -> dict:
+def _check_arguments(clips: int, sft: int, generator: int, base_clips: int, reasons: str) -> None:
+    """Raise CorpusError for arguments that do not fit together."""
+    if not 0 <= sft <= clips:
+        raise CorpusError(f"--sft {sft}: must be between 0 and --clips {clips}")
+    if generator == 1 and base_clips:
+        raise CorpusError(f"--base-clips {base_clips}: generator 1 has no base clips; use --generator 2")
+    if generator == 2 and base_clips < 1:
+        raise CorpusError(f"--base-clips {base_clips}: generator 2 needs at least 1 base clip")
+    if reasons not in GENERATORS[generator]:
+        raise CorpusError(f"--reasons {reasons}: generator {generator} has {', '.join(GENERATORS[generator])}")
+
+
+def _identity(generator: int, arguments: dict) -> dict:
     """Everything that decides the bytes of the clips and tables."""
     return {
         "corpus": "MER-Micro (made, not recorded)",
-        "generator": GENERATOR,
+        "generator": generator,
         "arguments": arguments,
         "voice": engine_version(arguments["voice"]),
         "versions": {name: version(name) for name in ("av", "numpy", "pillow")},
@@ -108,12 +137,13 @@ def _check_same(out: Path, previous: dict, identity: dict, *, rendering: bool) -
             )
 
 
-def _finished(out: Path, previous: dict, place: dict) -> bool:
+def _finished(out: Path, previous: dict, place: dict, splits: Iterable[str]) -> bool:
     """Whether all but the media is there and up to date."""
-    files = [out / "shards" / f"{split}.parquet" for split in SPLITS]
-    files += [out / split / table for split in ("train", "test") for table in (SUBTITLES, OPENSETS, REASONS, CUES)]
-    same = all(previous.get(key) == value for key, value in place.items())
-    return bool(previous.get("complete")) and same and all(file.is_file() for file in (*files, out / "README.md"))
+    if not previous.get("complete") or any(previous.get(key) != value for key, value in place.items()):
+        return False
+    files = [out / "shards" / f"{shard}.parquet" for shard in SPLITS[previous["generator"]]]
+    files += [out / split / table for split in splits for table in (SUBTITLES, OPENSETS, REASONS, CUES)]
+    return all(file.is_file() for file in (*files, out / "README.md"))
 
 
 def _begin(out: Path, manifest: dict) -> None:
@@ -157,14 +187,16 @@ def _follow(jobs: list[Future[int]], total: int) -> None:
             advance(job.result())
 
 
-def _write_tables(folder: Path, plans: list[ClipPlan]) -> None:
+def _write_tables(folder: Path, plans: list[ClipPlan], *, described: bool) -> None:
+    """The CSVs of a split; with `described`, cues.csv says what the reason makes of each cue as well."""
+    columns = [f"reason_{channel}" for channel in CHANNELS] if described else []
     tables = {
         SUBTITLES: [("name", "chinese", "english"), *((p.name, "", p.subtitle) for p in plans)],
         OPENSETS: [("name", "openset"), *((p.name, f"[{', '.join(p.labels)}]") for p in plans)],
         REASONS: [("name", "reason"), *((p.name, p.reason) for p in plans)],
         CUES: [
-            ("name", "scenario", *CHANNELS),
-            *((p.name, p.scenario, *(p.cues[channel] for channel in CHANNELS)) for p in plans),
+            ("name", "scenario", *CHANNELS, *columns),
+            *((p.name, p.scenario, *p.cues.values(), *(p.described.values() if described else ())) for p in plans),
         ],
     }
     for name, rows in tables.items():

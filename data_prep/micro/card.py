@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import combinations
 from statistics import mean
 
-from data_prep.micro.cues import CHANNELS, EMOTION_OF, EMOTIONS
+from data_prep.micro.cues import CHANNELS, EMOTION_OF, EMOTIONS, NEUTRAL
 from data_prep.micro.plan import SCENARIOS, ClipPlan, cue_distribution, emotions_of
 
 
@@ -24,6 +24,17 @@ def measure(plans: dict[str, list[ClipPlan]]) -> dict:
         "clips_with_label_word": _range(_share(word in plan.labels for plan in every) for word in EMOTION_OF),
         "reason_words_mean": round(mean(len(plan.reason.split()) for plan in every), 1),
         "best_f1_knowing": {"+".join(known) or "nothing": best_f1(plans, known) for known in subsets},
+        "cues_described": _described(every),
+    }
+
+
+def _described(plans: list[ClipPlan]) -> dict[str, float]:
+    """Of the cues that carry an emotion: how the reasons describe them."""
+    pairs = [(plan.cues[c], plan.described[c]) for plan in plans for c in CHANNELS if plan.cues[c] != NEUTRAL]
+    return {
+        "as they are": _share(told == state for state, told in pairs),
+        "as neutral": _share(told == NEUTRAL for _, told in pairs),
+        "as another emotion": _share(told not in (state, NEUTRAL) for state, told in pairs),
     }
 
 
@@ -69,16 +80,15 @@ def _range(values) -> dict[str, float]:
 
 def text(identity: dict, figures: dict) -> str:
     """The README of a generated corpus."""
-    arguments = identity["arguments"]
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in identity["arguments"].items())
     lines = [
         "# MER-Micro",
         "",
         "**Made, not recorded.** Every clip is drawn and synthesised by a program: no person was filmed, recorded or",
         "described. It exists to compare training methods on a laptop and says nothing about people's emotions.",
         "",
-        f"Made by `python -m data_prep micro --clips {arguments['clips']} --test-clips {arguments['test_clips']}"
-        f" --seed {arguments['seed']} --voice {arguments['voice']}`;"
-        f" generator {identity['generator']}, voice: {identity['voice']}.",
+        f"Made by `python -m data_prep micro --generator {identity['generator']} {options}`;"
+        f" voice: {identity['voice']}.",
         "How it is made and what is built in: docs/MER-Micro.md of the project.",
         "",
         "| measured on this corpus | |",
@@ -104,5 +114,6 @@ def figure_rows(figures: dict) -> list[str]:
         f"| share of clips with an emotion | {listed(figures['clips_with_emotion'])} |",
         f"| share of clips with a label word | {listed(figures['clips_with_label_word'])} |",
         f"| words a reason, mean | {figures['reason_words_mean']} |",
+        f"| cues with an emotion that the reasons describe | {listed(figures['cues_described'])} |",
         f"| F1 on the test clips of the best answer that knows only | {listed(figures['best_f1_knowing'])} |",
     ]

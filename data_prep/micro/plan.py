@@ -1,7 +1,8 @@
 """What a clip of MER-Micro shows, drawn from the seed: cues, subtitle, labels, reason, looks.
 
-A plan depends on (seed, split, index) alone, so a corpus can be made in any order and a longer one begins like a
-shorter one. Only `random.Random` seeded by a string is used: its streams are the same on every platform.
+A plan depends on (seed, split, index) and the annotator alone, so a corpus can be made in any order and a longer one
+begins like a shorter one. The annotator decides the reason alone: all generators make the same clips and labels. Only
+`random.Random` seeded by a string is used: its streams are the same on every platform.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from data_prep.micro.cues import CHANNELS, EMOTIONS, FACE_SIGNS, NEUTRAL, OPENERS, SENTENCES, SYNONYMS, VOICE_SIGNS
+from data_prep.micro.cues import CHANNELS, EMOTIONS, NEUTRAL, OPENERS, SENTENCES, SYNONYMS
+from data_prep.micro.reasons import Annotator, conclude, describe, write_reason
 
 SCENARIOS: dict[str, float] = {
     # name: share of the clips. The letters say which channels carry the same emotion; "-" carries none.
@@ -28,13 +30,20 @@ SECOND_WORD = 0.4
 
 @dataclass(frozen=True, slots=True)
 class ClipPlan:
-    """One clip. `cues` maps each channel to an emotion or "neutral"; `labels` are the open-vocabulary words."""
+    """One clip.
+
+    Attributes:
+        cues: each channel's emotion, or "neutral".
+        labels: the open-vocabulary words.
+        described: each channel's state as the reason has it.
+    """
 
     name: str
     scenario: str
     cues: dict[str, str]
     subtitle: str
     labels: tuple[str, ...]
+    described: dict[str, str]
     reason: str
     look_seed: str
     """Seeds what carries no emotion: skin, hair, background, small jitter of face and voice."""
@@ -50,20 +59,25 @@ class ClipPlan:
         return len(self.emotions) > 1
 
 
-def draw_plan(seed: int, split: str, index: int) -> ClipPlan:
-    """Draw clip `index` of `split` ("train" or "test") of the corpus with this seed."""
+def draw_plan(seed: int, split: str, index: int, annotator: Annotator) -> ClipPlan:
+    """Draw clip `index` of `split` ("base", "train" or "test") of the corpus with this seed."""
     key = f"mer-micro/{seed}/{split}/{index}"
     rng = random.Random(key)
     scenario = rng.choices(list(SCENARIOS), weights=list(SCENARIOS.values()))[0]
     cues = _draw_cues(scenario, rng)
-    labels = _draw_labels(emotions_of(cues), rng)
+    emotions = emotions_of(cues)
+    labels = _draw_labels(emotions, rng)
+    subtitle = _draw_subtitle(cues["words"], rng)
+    # A stream of its own: what an annotator misses changes no other draw.
+    described = describe(cues, annotator, random.Random(f"{key}/annotator"))
     return ClipPlan(
         name=f"{split}_{index:05d}",
         scenario=scenario,
         cues=cues,
-        subtitle=_draw_subtitle(cues["words"], rng),
+        subtitle=subtitle,
         labels=labels,
-        reason=write_reason(cues, labels, rng),
+        described=described,
+        reason=write_reason(described, rng, conclude(emotions, labels) if annotator.concludes else ""),
         look_seed=f"{key}/look",
     )
 
@@ -101,19 +115,3 @@ def _draw_labels(emotions: tuple[str, ...], rng: random.Random) -> tuple[str, ..
 def _draw_subtitle(state: str, rng: random.Random) -> str:
     text = f"{rng.choice(OPENERS)} {rng.choice(SENTENCES[state])}".strip()
     return text[0].upper() + text[1:] + "."
-
-
-def write_reason(cues: dict[str, str], labels: tuple[str, ...], rng: random.Random) -> str:
-    """A short paragraph that names each cue as it is and ends with the labels, all of them."""
-    face, voice, words = (cues[channel] for channel in CHANNELS)
-    person, tone, text = (rng.choice(pair) for pair in (("face", "person"), ("voice", "tone"), ("words", "text")))
-    verb = "seem" if text == "words" else "seems"
-    seen = f"The {person} looks calm." if face == NEUTRAL else f"The {person} looks {face}, with {FACE_SIGNS[face]}."
-    heard = f"The {tone} sounds flat." if voice == NEUTRAL else f"The {tone} sounds {voice}, {VOICE_SIGNS[voice]}."
-    said = f"The {text} {verb} plain." if words == NEUTRAL else f"The {text} {verb} {words}."
-    mixed = "The cues differ. " if len(emotions_of(cues)) > 1 else ""
-    return f"{seen} {heard} {said} {mixed}So the feeling is {_join(labels)}."
-
-
-def _join(words: tuple[str, ...]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

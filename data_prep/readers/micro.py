@@ -1,4 +1,4 @@
-"""MER-Micro, the made corpus: MER-Caption+'s layout in `train/` and `test/` (docs/MER-Micro.md)."""
+"""MER-Micro, the made corpus: MER-Caption+'s layout in `train/`, `test/` and `base/` (docs/MER-Micro.md)."""
 
 from dataclasses import replace
 
@@ -6,3 +6,4 @@ from data_prep.readers.mer_caption_plus import reader
 
 TEST = replace(reader("micro", "MER-Micro, test clips", "test", None), training=False)
 READER = replace(reader("micro", "MER-Micro (made, not recorded)", "train", None), test=TEST)
+BASE = replace(reader("micro", "MER-Micro, base clips", "base", None), training=False)

@@ -16,12 +16,15 @@ from typer.testing import CliRunner
 from data_prep.cli import app
 from data_prep.clip import CorpusError
 from data_prep.micro.build import build
-from data_prep.micro.cues import CUE_STATES
+from data_prep.micro.cues import CHANNELS, CUE_STATES
+from data_prep.micro.plan import draw_plan
+from data_prep.micro.reasons import GENERATORS
 from data_prep.places import Root
-from data_prep.readers.micro import READER
+from data_prep.readers.micro import BASE, READER
 from recipe.mer_r1.method.answer import build_prompt
 
-SMALL = {"clips": 9, "test_clips": 3, "seed": 5, "sft": 6, "voice": "auto"}
+IMPERFECT = GENERATORS[2]["imperfect"]
+SMALL = {"clips": 9, "test_clips": 3, "base_clips": 4, "seed": 5, "sft": 6, "voice": "auto"}
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -46,11 +49,11 @@ def copy(corpus, tmp_path):
 
 
 def test_layout(corpus):
-    assert {path.name for path in corpus.iterdir()} == {"train", "test", "shards", "README.md", "manifest.json"}
-    for split, count in (("train", 9), ("test", 3)):
+    assert {path.name for path in corpus.iterdir()} == {"base", "train", "test", "shards", "README.md", "manifest.json"}
+    for split, count, reader in (("base", 4, BASE), ("train", 9, READER), ("test", 3, READER.test)):
         assert len(list((corpus / split / "video").glob("*.mp4"))) == count
         assert len(list((corpus / split / "audio").glob("*.wav"))) == count
-        clips = list((READER if split == "train" else READER.test).clips(Root(corpus)))
+        clips = list(reader.clips(Root(corpus)))
         assert [clip.name for clip in clips] == [f"{split}_{i:05d}" for i in range(count)]
         assert all(clip.reason and clip.subtitle and clip.labels and not clip.faults for clip in clips)
 
@@ -72,10 +75,12 @@ def test_same_bytes_with_another_number_of_workers(corpus, tmp_path):
 
 
 def test_another_seed_gives_other_clips(corpus, tmp_path):
-    manifest = build(tmp_path / "other", **{**SMALL, "clips": 2, "test_clips": 1, "sft": 1, "seed": 6}, workers=1)
+    manifest = build(
+        tmp_path / "other", **{**SMALL, "clips": 2, "test_clips": 1, "base_clips": 1, "sft": 1, "seed": 6}, workers=1
+    )
     name = "train/audio/train_00000.wav"
     assert (tmp_path / "other" / name).read_bytes() != (corpus / name).read_bytes()
-    assert manifest["made"] == 3
+    assert manifest["made"] == 4
 
 
 def test_a_second_run_does_nothing(corpus):
@@ -114,11 +119,14 @@ def test_a_moved_corpus_gets_new_paths(copy):
 
 def test_another_sft_share_only_rewrites_the_shards(copy):
     before = times_of(copy / "train" / "video")
-    assert build(copy, **{**SMALL, "sft": 2}, workers=1)["rows"] == {"sft": 2, "rl": 7, "test": 3, "align": 6}
+    assert build(copy, **{**SMALL, "sft": 2}, workers=1)["rows"] == {"sft": 2, "rl": 7, "test": 3, "base": 16}
     assert times_of(copy / "train" / "video") == before
 
 
-@pytest.mark.parametrize("change", [{"seed": 6}, {"clips": 10}, {"test_clips": 2, "voice": "tones"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 6}, {"clips": 10}, {"test_clips": 2, "voice": "tones"}, {"reasons": "perfect"}, {"base_clips": 5}],
+)
 def test_another_corpus_is_never_overwritten(corpus, change):
     with pytest.raises(CorpusError, match=f"{next(iter(change))} .*choose another --out"):
         build(corpus, **{**SMALL, **change}, workers=1)
@@ -138,7 +146,7 @@ def test_a_finished_corpus_outlives_a_library_update(copy):
 
 
 def test_auto_keeps_the_voice_that_was_begun_with(tmp_path):
-    small = {**SMALL, "clips": 1, "test_clips": 1, "sft": 1}
+    small = {**SMALL, "clips": 1, "test_clips": 1, "base_clips": 1, "sft": 1}
     build(tmp_path / "out", **{**small, "voice": "tones"}, workers=1)
     assert build(tmp_path / "out", **small, workers=1)["voice"].startswith("tones")
     assert "tones" in (tmp_path / "out" / "README.md").read_text()
@@ -155,9 +163,18 @@ def test_foreign_folders_are_left_alone(tmp_path):
         build(tmp_path, **SMALL, workers=1)
 
 
-def test_too_large_an_sft_share_is_named(tmp_path):
-    with pytest.raises(CorpusError, match="--sft 10: must be between 0 and --clips 9"):
-        build(tmp_path, **{**SMALL, "sft": 10}, workers=1)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sft": 10}, "--sft 10: must be between 0 and --clips 9"),
+        ({"generator": 1}, "--base-clips 4: generator 1 has no base clips; use --generator 2"),
+        ({"base_clips": 0}, "--base-clips 0: generator 2 needs at least 1 base clip"),
+        ({"generator": 1, "base_clips": 0, "reasons": "imperfect"}, "--reasons imperfect: generator 1 has perfect"),
+    ],
+)
+def test_arguments_that_do_not_fit_together(tmp_path, change, message):
+    with pytest.raises(CorpusError, match=message):
+        build(tmp_path, **{**SMALL, **change}, workers=1)
 
 
 def test_shards(corpus):
@@ -175,18 +192,65 @@ def test_shards(corpus):
             assert row["reward_model"]["style"] == "rule"
 
 
-def test_align_asks_for_one_cue_at_a_time(corpus):
-    cues = pd.read_csv(corpus / "train" / "cues.csv").set_index("name")
-    rows = pq.read_table(corpus / "shards" / "align.parquet").to_pylist()
-    sft = pq.read_table(corpus / "shards" / "sft.parquet").to_pylist()
-    assert [row["extra_info"]["name"] for row in rows[::3]] == [row["extra_info"]["name"] for row in sft]
-    for row, channel in zip(rows, ["face", "voice", "words"] * len(sft), strict=True):
+def rows_of(corpus, shard):
+    return pq.read_table(corpus / "shards" / f"{shard}.parquet").to_pylist()
+
+
+def test_base_asks_for_the_labels_and_for_one_cue_at_a_time(corpus):
+    plans = [draw_plan(5, "base", index, IMPERFECT) for index in range(4)]
+    rows = rows_of(corpus, "base")
+    assert [row["extra_info"]["name"] for row in rows] == [plan.name for plan in plans for _ in range(4)]
+    assert [row["extra_info"]["index"] for row in rows] == list(range(16))
+    assert {(row["extra_info"]["split"], row["extra_info"]["reason"]) for row in rows} == {("base", "")}
+    for plan, direct in zip(plans, rows[::4], strict=True):
+        assert direct["data_source"] == "mer_micro"
+        assert direct["prompt"][0]["content"] == build_prompt(plan.subtitle)
+        assert direct["reward_model"]["ground_truth"] == list(plan.labels)
+        assert (corpus / direct["videos"][0]).is_file()
+    asked_for_cues([row for index, row in enumerate(rows) if index % 4], pd.read_csv(corpus / "base" / "cues.csv"))
+
+
+def asked_for_cues(rows, cues):
+    cues = cues.set_index("name")
+    for row, channel in zip(rows, ["face", "voice", "words"] * (len(rows) // 3), strict=True):
         content = row["prompt"][0]["content"]
+        assert row["data_source"] == "mer_micro_align"
         assert content.startswith("<video><audio>Subtitle: ")
         assert f"the {channel} show?" in content
         truth = row["reward_model"]["ground_truth"]
         assert truth == [cues.loc[row["extra_info"]["name"], channel]]
         assert truth[0] in CUE_STATES
+
+
+def test_cues_say_how_the_reasons_describe_them(corpus):
+    cues = pd.read_csv(corpus / "train" / "cues.csv").set_index("name")
+    assert [*cues.columns] == ["scenario", *CHANNELS, *(f"reason_{channel}" for channel in CHANNELS)]
+    for index in range(9):
+        plan = draw_plan(5, "train", index, IMPERFECT)
+        assert [*cues.loc[plan.name]] == [plan.scenario, *plan.cues.values(), *plan.described.values()]
+
+
+@pytest.fixture(scope="module")
+def first_generator(tmp_path_factory):
+    """The first clips of the same seed, by generator 1."""
+    out = tmp_path_factory.mktemp("micro") / "first"
+    build(out, **{**SMALL, "clips": 1, "test_clips": 1, "base_clips": 0, "sft": 1}, generator=1, workers=1)
+    return out
+
+
+def test_both_generators_make_the_same_clips(corpus, first_generator):
+    for name in ("train/video/train_00000.mp4", "train/audio/train_00000.wav", "test/video/test_00000.mp4"):
+        assert (first_generator / name).read_bytes() == (corpus / name).read_bytes()
+
+
+def test_generator_1_has_align_and_reasons_that_end_in_the_labels(first_generator):
+    assert {path.stem for path in (first_generator / "shards").glob("*.parquet")} == {"sft", "rl", "test", "align"}
+    cues = pd.read_csv(first_generator / "train" / "cues.csv")
+    assert [*cues.columns] == ["name", "scenario", *CHANNELS]
+    asked_for_cues(rows_of(first_generator, "align"), cues)
+    (row,) = rows_of(first_generator, "sft")
+    assert all(label in row["extra_info"]["reason"] for label in row["reward_model"]["ground_truth"])
+    assert "So the feeling is" in row["extra_info"]["reason"]
 
 
 def test_the_readme_says_that_it_is_made(corpus):
@@ -198,10 +262,11 @@ def test_the_readme_says_that_it_is_made(corpus):
 
 def test_command_line(tmp_path):
     run = CliRunner().invoke
-    asked = ["micro", "--out", str(tmp_path / "m"), "--clips", "2", "--test-clips", "1", "--voice", "tones"]
+    asked = ["micro", "--out", str(tmp_path / "m"), "--clips", "2", "--test-clips", "1", "--base-clips", "1"]
+    asked += ["--voice", "tones"]
     first = run(app, [*asked, "--workers", "1"])
     assert first.exit_code == 0, first.output
-    assert "3 clips made" in first.output
+    assert "4 clips made" in first.output
     assert "no clips to make" in run(app, asked).output
     wrong = run(app, [*asked, "--seed", "3"])
     assert wrong.exit_code == 2

@@ -19,6 +19,7 @@ from data_prep.micro import voice
 from data_prep.micro.cues import CUE_STATES, SENTENCES
 from data_prep.micro.face import SIZE, Look, draw_face
 from data_prep.micro.plan import draw_plan
+from data_prep.micro.reasons import Annotator
 from data_prep.micro.render import FPS, SECONDS, render
 from data_prep.micro.voice import RATE, STYLES, VoiceError, pick_engine, speak
 from verl_ext.data.media import MediaError, read_audio, read_video
@@ -122,7 +123,7 @@ def test_pick_engine(monkeypatch):
 
 
 def test_a_rendered_clip_has_what_a_model_expects():
-    video, audio = render(draw_plan(0, "train", 0), "tones")
+    video, audio = render(draw_plan(0, "train", 0, Annotator()), "tones")
     with av.open(io.BytesIO(video)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -11,10 +11,19 @@ from hypothesis import strategies as st
 
 from data_prep.micro import card
 from data_prep.micro.cues import CHANNELS, CUE_STATES, EMOTION_OF, EMOTIONS, NEUTRAL, SENTENCES, SYNONYMS
-from data_prep.micro.plan import SCENARIOS, cue_distribution, draw_plan, emotions_of, write_reason
+from data_prep.micro import plan as plan_module
+from data_prep.micro.plan import SCENARIOS, cue_distribution, emotions_of
+from data_prep.micro.reasons import GENERATORS, Annotator, conclude, describe, write_reason
 
+PERFECT, IMPERFECT = GENERATORS[1]["perfect"], GENERATORS[2]["imperfect"]
 DOCS = Path(__file__).parents[2] / "docs" / "MER-Micro.md"
-plans = st.builds(draw_plan, st.integers(0, 99), st.sampled_from(["train", "test"]), st.integers(0, 9999))
+
+
+def draw_plan(seed, split, index, annotator=PERFECT):
+    return plan_module.draw_plan(seed, split, index, annotator)
+
+
+plans = st.builds(draw_plan, st.integers(0, 99), st.sampled_from(["train", "test", "base"]), st.integers(0, 9999))
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +64,54 @@ def test_the_subtitle_is_a_sentence_of_the_words_state(plan):
     assert any(text.endswith(sentence.lower()) for sentence in SENTENCES[plan.cues["words"]])
 
 
-def test_reasons_differ_only_by_the_cues():
+def test_a_reason_says_the_cues_and_its_conclusion():
     cues = {"face": "angry", "voice": NEUTRAL, "words": "happy"}
-    reason = write_reason(cues, ("furious", "joyful"), random.Random(3))
+    reason = write_reason(cues, random.Random(3), conclude(("angry", "happy"), ("furious", "joyful")))
     assert "looks angry" in reason
     assert "sounds flat" in reason
     assert "happy." in reason
-    assert reason.endswith("So the feeling is furious and joyful.")
+    assert reason.endswith("The cues differ. So the feeling is furious and joyful.")
+    assert write_reason(cues, random.Random(3)) == reason.partition(" The cues differ")[0]
+    assert conclude(("angry",), ("angry", "annoyed", "furious")) == "So the feeling is angry, annoyed and furious."
+
+
+@given(st.integers(0, 99), st.sampled_from(["train", "test", "base"]), st.integers(0, 9999))
+def test_generators_differ_by_the_reason_alone(seed, split, index):
+    first, second = (draw_plan(seed, split, index, annotator) for annotator in (PERFECT, IMPERFECT))
+    for name in ("name", "scenario", "cues", "subtitle", "labels", "look_seed"):
+        assert getattr(first, name) == getattr(second, name)
+    clean = draw_plan(seed, split, index, GENERATORS[2]["perfect"])
+    assert first.reason.startswith(clean.reason)
+    assert clean.described == first.cues
+    if second.described == second.cues:
+        assert second.reason == clean.reason, "the wording is the same where nothing was missed"
+    assert "feeling" not in second.reason
+    assert "differ" not in second.reason
+
+
+def test_how_often_the_annotator_errs():
+    """What the card says: of the cues with an emotion; a neutral cue is always described as such."""
+    drawn = [draw_plan(0, "train", index, IMPERFECT) for index in range(3000)]
+    pairs = [(plan.cues[c], plan.described[c]) for plan in drawn for c in CHANNELS]
+    assert all(told == NEUTRAL for state, told in pairs if state == NEUTRAL)
+    carrying = [(state, told) for state, told in pairs if state != NEUTRAL]
+    missed = sum(told == NEUTRAL for _, told in carrying) / len(carrying)
+    misread = sum(told not in (state, NEUTRAL) for state, told in carrying) / len(carrying)
+    assert missed == pytest.approx(IMPERFECT.missed, abs=0.015)
+    assert misread == pytest.approx(IMPERFECT.misread, abs=0.01)
+    assert card.measure({"test": drawn})["cues_described"] == {
+        "as they are": pytest.approx(1 - missed - misread, abs=1e-3),
+        "as neutral": pytest.approx(missed, abs=1e-3),
+        "as another emotion": pytest.approx(misread, abs=1e-3),
+    }
+
+
+def test_certain_annotators():
+    cues = {"face": "angry", "voice": NEUTRAL, "words": "happy"}
+    assert describe(cues, Annotator(missed=1.0), random.Random(0)) == dict.fromkeys(CHANNELS, NEUTRAL)
+    read = [describe(cues, Annotator(misread=1.0), random.Random(seed)) for seed in range(200)]
+    assert {told["face"] for told in read} == set(EMOTIONS) - {"angry"}
+    assert {told["voice"] for told in read} == {NEUTRAL}
 
 
 def test_a_plan_depends_on_seed_split_and_index_alone():

@@ -29,7 +29,7 @@ SINGLE = ("text", "audio", "video")
 def corpus(tmp_path_factory):
     """A corpus that tests must not change."""
     out = tmp_path_factory.mktemp("probes") / "corpus"
-    build(out, clips=120, test_clips=40, seed=3, sft=80, voice="auto", workers=2)
+    build(out, clips=120, test_clips=40, generator=1, seed=3, sft=80, voice="auto", workers=2)
     return out
 
 
@@ -153,23 +153,25 @@ def built(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], (1600, 160, 1200)),
-        (["--size", "benchmark"], (4000, 800, 3000)),
-        (["--size", "benchmark", "--clips", "8", "--test-clips", "2"], (8, 2, 6)),
-        (["--size", "benchmark", "--sft", "0"], (4000, 800, 0)),
+        ([], (1000, 320, 1200, 600)),
+        (["--size", "benchmark"], (4000, 800, 4000, 2400)),
+        (["--generator", "1"], (1600, 160, 0, 1200)),
+        (["--generator", "1", "--size", "benchmark"], (4000, 800, 0, 3000)),
+        (["--size", "benchmark", "--clips", "10", "--test-clips", "2", "--base-clips", "3"], (10, 2, 3, 6)),
+        (["--size", "benchmark", "--sft", "0"], (4000, 800, 4000, 0)),
     ],
 )
 def test_a_size_is_what_explicit_options_do_not_say(built, tmp_path, options, expected):
     run = CliRunner().invoke(app, ["micro", "--out", str(tmp_path / "out"), *options])
     assert run.exit_code == 0, run.output
-    assert (built[0]["clips"], built[0]["test_clips"], built[0]["sft"]) == expected
+    assert tuple(built[0][name] for name in ("clips", "test_clips", "base_clips", "sft")) == expected
 
 
 def test_the_documented_probes_are_those_of_the_benchmark():
     measured = json.loads((DOCS / "results" / "micro_probes.json").read_text(encoding="utf-8"))
     card = (DOCS / "MER-Micro.md").read_text(encoding="utf-8")
     arguments = measured["corpus"]["arguments"]
-    assert (arguments["clips"], arguments["test_clips"]) == SIZES["benchmark"]
+    assert (arguments["clips"], arguments["test_clips"]) == SIZES[1]["benchmark"][:2]
     assert arguments["seed"] == 0
     assert all(row in card for row in table(measured))
     assert all(digest in card for digest in measured["corpus"]["sha256"].values())

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -27,18 +28,20 @@ def test_the_demo_runs_through_and_is_kept(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "$ python -m recipe.mer_r1.main_ppo" in done.stdout
     summary = json.loads((out / "summary.json").read_text())
-    assert [len(summary["rl"][score]) for score in ("f1", "recall", "precision", "format")] == [4] * 4
-    assert summary["vllm_actor_logprob_max_abs_diff"] < 1e-4
+    for run in summary["runs"].values():
+        assert [len(run[score]) for score in ("f1", "recall", "precision", "format")] == [3] * 4
+        assert run["vllm_actor_logprob_max_abs_diff"] < 1e-4
     assert 0 < summary["seconds"]["rl_startup"] < summary["seconds"]["total"]
-    for mode in ("slow", "fast"):
-        assert summary["eval"][mode]["n"] == 8
+    for row, mode in product(("baseline", "mer_r1"), ("slow", "fast")):
+        found = summary["models"][row][mode]
+        assert found["n"] == 8
         # RL's own validation decodes, encodes and samples as the evaluation does.
-        assert summary["eval"][mode]["f1"] == pytest.approx(summary["validation"][mode]["f1"][-1], abs=1e-6)
+        assert found["f1"] == pytest.approx(summary["runs"][row]["validation"][mode]["f1"][-1], abs=1e-6)
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
-    assert "| RL | slow |" in (out / "results.md").read_text()
+    assert "| MER-R1 | slow |" in (out / "results.md").read_text()
 
     start = time.monotonic()
     again = demo(out)
     assert again.returncode == 0
-    assert again.stdout.count("kept") == 6
+    assert again.stdout.count("kept") == 9
     assert time.monotonic() - start < 60

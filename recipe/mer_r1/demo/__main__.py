@@ -1,4 +1,4 @@
-"""Run the whole pipeline on a laptop: corpus, SFT, RL and evaluation, with a figure and a table of the results.
+"""Run the whole pipeline on a laptop: corpus, base model, SFT, RL with the baseline and with MER-R1, evaluation.
 
 A finished stage with the same settings is kept; an interrupted stage continues. Everything is written to --out:
 logs/STAGE.log, summary.json, results.png, results.md.
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(out: Path, stamps: dict, console: Console) -> None:
-    """Write summary.json, results.png and results.md; print the table and whether the model learnt."""
+    """Write summary.json, results.png and results.md; print the tables and what was found."""
     from recipe.mer_r1.demo import figure, summary
 
     found = summary.build(out, stamps)
@@ -74,8 +74,9 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
     console.print(_table("Greedy answers to the test clips", summary.table(found)))
-    console.print(_table("One sampled answer per clip (temperature 1)", summary.table(found, sampled=True)))
-    console.print(summary.statement(found["learnt"]), markup=False, highlight=False)
+    console.print(_table("Sampled answers (temperature 1)", summary.table(found, sampled=True)))
+    for finding in found["findings"]:
+        console.print(f"- {finding}", markup=False, highlight=False)
     console.print(f"{out}/results.png, results.md, summary.json", markup=False, highlight=False)
 
 

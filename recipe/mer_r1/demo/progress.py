@@ -52,7 +52,7 @@ def clips(corpus: Path, total: int) -> Watch:
     """Counts the clips made."""
 
     def watch(_log: Path) -> Status:
-        done = sum(1 for split in ("train", "test") for _ in (corpus / split / "audio").glob("*.wav"))
+        done = sum(1 for split in ("base", "train", "test") for _ in (corpus / split / "audio").glob("*.wav"))
         return Status(done, total, f"{done}/{total} clips")
 
     return watch

@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
+from data_prep.micro.sizes import SIZES
 from recipe.mer_r1.demo import progress
 from recipe.mer_r1.run.launch import CONF
 
 DEFAULT_OUT = Path("outputs/demo")
 """Where conf/preset/tiny.yaml expects the demo's files; for another folder the commands name every path."""
-_SFT_CONF = (CONF / "sft.yaml", CONF / "preset" / "tiny.yaml")
-_RL_CONF = (CONF / "ppo.yaml", CONF / "preset" / "tiny.yaml", CONF / "experiment" / "baseline.yaml")
-_PRESET = _SFT_CONF[1]
+ROWS = ("baseline", "mer_r1")
+"""The experiments: RL from the same model and the same prompts."""
+MODELS = ("sft", *ROWS)
+"""What is evaluated."""
+_PRESET = CONF / "preset" / "tiny.yaml"
 _FORMS = ("slow", "fast", "slow_sampled", "fast_sampled")
-"""What is evaluated: greedy answers, and one sampled as RL samples, which is what it trains."""
+"""How: greedy answers, and answers that are sampled as RL samples them."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a demo is; None leaves a number to the command's or preset's own default."""
+    """How large a demo is; None leaves a number to the command's or preset's own default.
 
-    clips: int = 1600
-    test_clips: int = 160
+    Attributes:
+        samples: sampled answers per test clip and form.
+    """
+
+    clips: int | None = None
+    test_clips: int = SIZES[2]["demo"].test_clips
+    base_clips: int | None = None
+    samples: int = 4
+    base_steps: int | None = None
     sft_steps: int | None = None
     rl_steps: int | None = None
     rl_prompts: int | None = None
 
+    @property
+    def all_clips(self) -> int:
+        """Clips that are rendered."""
+        size = SIZES[2]["demo"]
+        return (self.clips or size.clips) + self.test_clips + (self.base_clips or size.base_clips)
 
-SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4, rl_prompts=8)}
-"""`small` shows that everything runs together, in some minutes; nothing is learnt there."""
+    @property
+    def answers(self) -> int:
+        """Answers to the test clips by one model."""
+        return 2 * self.test_clips * (1 + self.samples)
+
+
+SCALES = {
+    "full": Scale(),
+    # Shows that everything runs together, in some minutes; nothing is learnt there.
+    "small": Scale(clips=48, test_clips=8, base_clips=16, samples=2, base_steps=10, sft_steps=10, rl_steps=3, rl_prompts=8),
+}
 
 
 @dataclass(frozen=True)
@@ -64,18 +87,15 @@ class Stage:
 def plan(out: Path, scale: Scale) -> list[Stage]:
     """The stages in order."""
     corpus, init = out / "corpus", out / "init"
-    sft, rl = out / "sft", out / "rl"
-    sft_steps = [] if scale.sft_steps is None else [f"preset.sft.steps={scale.sft_steps}"]
-    rl_sizes = {"steps": scale.rl_steps, "prompts_per_step": scale.rl_prompts}
-    rl_sizes = [f"preset.{key}={value}" for key, value in rl_sizes.items() if value is not None]
+    sizes = {"clips": scale.clips, "test_clips": scale.test_clips, "base_clips": scale.base_clips}
     return [
         Stage(
             "data",
             "MER-Micro, synthetic corpus",
-            ("-m", "data_prep", "micro", *_options(out=corpus, clips=scale.clips, test_clips=scale.test_clips)),
+            ("-m", "data_prep", "micro", *_options(out=corpus, **{k: v for k, v in sizes.items() if v is not None})),
             folder=corpus,
             result=corpus / "shards" / "test.parquet",
-            watch=progress.clips(corpus, scale.clips + scale.test_clips),
+            watch=progress.clips(corpus, scale.all_clips),
         ),
         Stage(
             "init",
@@ -85,45 +105,65 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
             result=init / "config.json",
             after=("data",),
         ),
-        Stage(
-            "sft",
-            "supervised fine-tuning",
-            ("-m", "recipe.mer_r1.main_sft", *sft_steps, *_paths(out, sft, ("sft",))),
-            folder=sft,
-            result=sft / "model" / "config.json",
-            after=("init",),
-            conf=_SFT_CONF,
-            watch=progress.sft(sft),
-        ),
-        _evaluation("eval_sft", "evaluation before RL", out, sft, "sft", scale),
-        Stage(
-            "rl",
-            "reinforcement learning",
-            # The evaluation before RL has just done what verl's first validation would do.
-            ("-m", "recipe.mer_r1.main_ppo", *rl_sizes, *_paths(out, rl, ()), "trainer.val_before_train=false"),
-            folder=rl,
-            result=rl / "model" / "config.json",
-            after=("sft",),
-            conf=_RL_CONF,
-            watch=progress.rl(rl, OmegaConf.load(_PRESET).steps if scale.rl_steps is None else scale.rl_steps),
-        ),
-        _evaluation("eval_rl", "evaluation after RL", out, rl, "rl", scale),
+        _supervised("base", "base model: direct answers", out, scale.base_steps, after="init"),
+        _supervised("sft", "supervised fine-tuning", out, scale.sft_steps, after="base"),
+        _evaluation("sft", out, scale),
+        *(stage for row in ROWS for stage in (_reinforcement(row, out, scale), _evaluation(row, out, scale))),
     ]
 
 
-def _evaluation(name: str, title: str, out: Path, trained: Path, after: str, scale: Scale) -> Stage:
-    folder = out / name
-    answers = folder / "mer_micro"
-    options = _options(model=trained / "model", data=out / "corpus" / "shards" / "test.parquet", out=folder)
+def _supervised(name: str, title: str, out: Path, steps: int | None, after: str) -> Stage:
+    folder, start = out / name, out / after / ("model" if after != "init" else "")
+    paths = {"model_path": start, "train_files": out / "corpus" / "shards" / f"{name}.parquet"}
+    moved = [f"preset.sft.{key}={path}" for key, path in paths.items()] if out != DEFAULT_OUT else []
+    stage = [f"stage={name}"] if name != "sft" else []
+    sizes = [] if steps is None else [f"preset.sft.steps={steps}"]
     return Stage(
         name,
         title,
-        ("-m", "recipe.mer_r1.main_eval", "run", *options, "--mode", ",".join(_FORMS)),
+        ("-m", "recipe.mer_r1.main_sft", *stage, f"run_dir={folder}", *sizes, *moved),
+        folder=folder,
+        result=folder / "model" / "config.json",
+        after=(after,),
+        conf=(CONF / "sft.yaml", _PRESET, CONF / "stage" / f"{name}.yaml"),
+        watch=progress.sft(folder),
+    )
+
+
+def _reinforcement(row: str, out: Path, scale: Scale) -> Stage:
+    folder, shards = out / row, out / "corpus" / "shards"
+    paths = {"model_path": out / "sft" / "model", "train_files": shards / "rl.parquet"}
+    paths["val_files"] = shards / "test.parquet"
+    moved = [f"preset.{key}={path}" for key, path in paths.items()] if out != DEFAULT_OUT else []
+    sizes = {"steps": scale.rl_steps, "prompts_per_step": scale.rl_prompts}
+    sizes = [f"preset.{key}={value}" for key, value in sizes.items() if value is not None]
+    # The evaluation before RL has just done what verl's first validation would do.
+    command = [f"experiment={row}", f"run_dir={folder}", *sizes, *moved, "trainer.val_before_train=false"]
+    return Stage(
+        row,
+        f"reinforcement learning: {row}",
+        ("-m", "recipe.mer_r1.main_ppo", *command),
+        folder=folder,
+        result=folder / "model" / "config.json",
+        after=("sft",),
+        conf=(CONF / "ppo.yaml", _PRESET, CONF / "experiment" / f"{row}.yaml"),
+        watch=progress.rl(folder, scale.rl_steps or OmegaConf.load(_PRESET).steps),
+    )
+
+
+def _evaluation(model: str, out: Path, scale: Scale) -> Stage:
+    folder = out / f"eval_{model}"
+    answers = folder / "mer_micro"
+    options = _options(model=out / model / "model", data=out / "corpus" / "shards" / "test.parquet", out=folder)
+    return Stage(
+        f"eval_{model}",
+        f"evaluation: {model}",
+        ("-m", "recipe.mer_r1.main_eval", "run", *options, "--mode", ",".join(_FORMS), "--samples", str(scale.samples)),
         folder=folder,
         result=answers / "scores.json",
-        after=(after,),
+        after=(model,),
         conf=(_PRESET,),
-        watch=progress.answers(answers, len(_FORMS) * scale.test_clips),
+        watch=progress.answers(answers, scale.answers),
     )
 
 
@@ -131,32 +171,3 @@ def _options(**options: object) -> Iterator[str]:
     for name, value in options.items():
         yield f"--{name.replace('_', '-')}"
         yield str(value)
-
-
-def _paths(out: Path, run_dir: Path, node: Sequence[str]) -> list[str]:
-    """Overrides for a run: its folder, and the preset's paths where they are not those of `out`."""
-    overrides = [f"run_dir={run_dir}"]
-    if out != DEFAULT_OUT:
-        preset = OmegaConf.to_container(OmegaConf.load(_PRESET), resolve=False)
-        sft = preset.pop("sft")
-        overrides += _moved({"sft": sft} if node else preset, "preset", out)
-    return overrides
-
-
-def _moved(value: Any, key: str, out: Path) -> Iterator[str]:
-    """An override for every path below the default folder."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _moved(item, f"{key}.{name}", out)
-    elif isinstance(value, list) and any(_is_path(item) for item in value):
-        yield f"{key}=[{','.join(_move(item, out) for item in value)}]"
-    elif _is_path(value):
-        yield f"{key}={_move(value, out)}"
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(f"{DEFAULT_OUT}/")
-
-
-def _move(value: Any, out: Path) -> str:
-    return str(out / Path(value).relative_to(DEFAULT_OUT)) if _is_path(value) else str(value)

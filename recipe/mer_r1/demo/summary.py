@@ -12,15 +12,16 @@ from typing import Any
 
 import psutil
 
-from recipe.mer_r1.demo import progress
+from recipe.mer_r1.demo import differences, progress
+from recipe.mer_r1.demo.findings import findings
+from recipe.mer_r1.demo.stages import MODELS, ROWS
 from recipe.mer_r1.demo.stamps import Stamp
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.run import steps
 
 SCORES = ("f1", "recall", "precision", "format")
-MODES = ("slow", "fast")
-_WINDOW = 5  # steps at either end that are compared
-_FORMAT_WANTED = 0.9
+MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
+NAMES = {"sft": "SFT", "baseline": "baseline", "mer_r1": "MER-R1"}
 _LIBRARIES = ("mer-r1", "verl", "vllm", "torch", "transformers", "ray", "TransferQueue", "numpy")
 _VALIDATION = "val-aux/mer_micro/{mode}/{score}/mean@1"
 
@@ -28,42 +29,70 @@ _VALIDATION = "val-aux/mer_micro/{mode}/{score}/mean@1"
 def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     """The summary of a finished demo in `out`.
 
-    `seconds.setup` is what `make setup` took, null where it has left no note; `seconds.rl_startup` runs from the
-    start of the RL command to the beginning of its first training step.
+    `models` has the means of the answers by model and mode, `differences` the paired differences (`mer_r1 - baseline`
+    and so on) by mode and score, `runs` the steps of each RL run. `seconds.setup` is what `make setup` took, null where
+    it has left no note; `seconds.rl_startup` runs from the start of the baseline's command to its first training step.
     """
-    metrics = steps.read(out / "rl" / "metrics.jsonl")
-    taken = progress.read_steps(out / "rl" / "metrics.jsonl")
-    rl = {score: [data[f"reward/{score}"] for data in taken.values()] for score in SCORES}
-    after, before = (
-        json.loads((out / name / "mer_micro" / "scores.json").read_text()) for name in ("eval_rl", "eval_sft")
-    )
+    scores = {model: json.loads((_answers(out, model) / "scores.json").read_text()) for model in MODELS}
     corpus = json.loads((out / "corpus" / "manifest.json").read_text())
-    return {
-        "rl": rl,
-        "eval": {mode: after["modes"][mode] for mode in MODES},
-        "vllm_actor_logprob_max_abs_diff": max(data["rollout_actor_log_prob_diff/max"] for data in taken.values()),
-        "seconds": {
-            "setup": setup_seconds(),
-            "data": stamps["data"].seconds,
-            "sft": stamps["init"].seconds + stamps["sft"].seconds,
-            "rl_startup": stamps["rl"].first_step_seconds,
-            "rl_step_median": statistics.median(data["timing_s/step"] for data in taken.values()),
-            "eval": stamps["eval_sft"].seconds + stamps["eval_rl"].seconds,
-            "total": sum(stamp.seconds for stamp in stamps.values()),
-        },
+    summary = {
+        "models": {model: {mode: found["modes"][mode] for mode in MODES} for model, found in scores.items()},
+        "differences": _differences(out),
+        "runs": {row: _run(out / row) for row in ROWS},
+        "seconds": _seconds(out, stamps),
         "peak_rss_gb": max(stamp.peak_rss_gb for stamp in stamps.values()),
-        "versions": versions(*_LIBRARIES),
-        # What follows is more than the table of results asks for.
-        "eval_sft": {mode: before["modes"][mode] for mode in MODES},
-        "eval_sampled": {mode: after["modes"][f"{mode}_sampled"] for mode in MODES},
-        "eval_sft_sampled": {mode: before["modes"][f"{mode}_sampled"] for mode in MODES},
-        "validation": validation(metrics),
-        "learnt": verdict(rl),
         "stage_seconds": {name: stamp.seconds for name, stamp in stamps.items()},
-        "corpus": {key: corpus[key] for key in ("voice", "rows")},
-        "wheels": after["settings"]["wheels"],
+        "corpus": {key: corpus[key] for key in ("generator", "voice", "rows")},
+        "wheels": scores["sft"]["settings"]["wheels"],
         "machine": {"cores": os.cpu_count(), "memory_gb": psutil.virtual_memory().total / 1e9},
+        "versions": versions(*_LIBRARIES),
         "git": git_state(),
+    }
+    return {**summary, "findings": findings(summary)}
+
+
+def _answers(out: Path, model: str) -> Path:
+    return out / f"eval_{model}" / "mer_micro"
+
+
+def _differences(out: Path) -> dict[str, dict[str, Any]]:
+    """Between models, by mode; and fast − slow of each model, greedy and sampled."""
+    clips = {
+        model: {mode: differences.read(_answers(out, model) / f"{mode}.jsonl") for mode in MODES} for model in MODELS
+    }
+    pairs = (*((row, "sft") for row in ROWS), ("mer_r1", "baseline"))
+    found = {
+        f"{first} - {second}": {mode: differences.difference(clips[first][mode], clips[second][mode]) for mode in MODES}
+        for first, second in pairs
+    }
+    for model, by_mode in clips.items():
+        found[f"{model}: fast - slow"] = {
+            kind: differences.difference(by_mode[f"fast{ending}"], by_mode[f"slow{ending}"])
+            for kind, ending in (("greedy", ""), ("sampled", "_sampled"))
+        }
+    return found
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """Curves of an RL run, its validations, its speed, and the largest gap between vLLM's log-probs and the actor's."""
+    taken = progress.read_steps(folder / "metrics.jsonl")
+    return {
+        **{score: [data[f"reward/{score}"] for data in taken.values()] for score in SCORES},
+        "step_seconds": statistics.median(data["timing_s/step"] for data in taken.values()),
+        "vllm_actor_logprob_max_abs_diff": max(data["rollout_actor_log_prob_diff/max"] for data in taken.values()),
+        "validation": validation(steps.read(folder / "metrics.jsonl")),
+    }
+
+
+def _seconds(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, float | None]:
+    return {
+        "setup": setup_seconds(),
+        "data": stamps["data"].seconds,
+        "sft": sum(stamps[name].seconds for name in ("init", "base", "sft")),
+        "rl": sum(stamps[row].seconds for row in ROWS),
+        "rl_startup": stamps[ROWS[0]].first_step_seconds,
+        "eval": sum(stamps[f"eval_{model}"].seconds for model in MODELS),
+        "total": sum(stamp.seconds for stamp in stamps.values()),
     }
 
 
@@ -86,40 +115,16 @@ def validation(metrics: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str
     return found
 
 
-def verdict(rl: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Whether the model learnt: F1 of the last five steps above that of the first five, and format kept."""
-    first, last = (statistics.fmean(part) for part in (rl["f1"][:_WINDOW], rl["f1"][-_WINDOW:]))
-    well_formed = statistics.fmean(rl["format"][-_WINDOW:])
-    enough = len(rl["f1"]) >= 2 * _WINDOW
-    return {
-        "yes": enough and last > first and well_formed >= _FORMAT_WANTED,
-        "enough_steps": enough,
-        "f1_first": first,
-        "f1_last": last,
-        "format_last": well_formed,
-    }
-
-
-def statement(learnt: Mapping[str, Any]) -> str:
-    """The verdict in a sentence."""
-    numbers = (
-        f"F1 of sampled answers {learnt['f1_first']:.3f} in the first {_WINDOW} steps, {learnt['f1_last']:.3f} in the "
-        f"last {_WINDOW}; format {learnt['format_last']:.2f} (goal: {_FORMAT_WANTED})"
-    )
-    if not learnt["enough_steps"]:
-        return f"Too few steps to tell whether the model learnt (at least {2 * _WINDOW} are needed): {numbers}."
-    return f"The model {'learnt' if learnt['yes'] else 'did NOT learn'} in RL: {numbers}."
-
-
 def table(summary: Mapping[str, Any], sampled: bool = False) -> list[list[str]]:
     """The results on the test clips as rows of cells, the first the header; of greedy answers, or of sampled ones."""
     names = ("recall", "precision", "f1", "format", "num_words", "categories")
     rows = [["model", "thinking", "recall", "precision", "F1", "± F1", "format", "words", "cats", "clips"]]
-    for model, key in (("SFT", "eval_sft"), ("RL", "eval")):
-        for mode, mean in summary[f"{key}_sampled" if sampled else key].items():
+    for model, by_mode in summary["models"].items():
+        for mode in ("slow", "fast"):
+            mean = by_mode[f"{mode}_sampled" if sampled else mode]
             cells = [_number(mean[name], 3 if name in SCORES[:3] else 2) for name in names]
             cells.insert(3, _number(mean["f1_stderr"], 3))
-            rows.append([model, mode, *cells, str(mean["n"])])
+            rows.append([NAMES[model], mode, *cells, str(mean["n"])])
     return rows
 
 
@@ -135,35 +140,37 @@ def _markdown(rows: list[list[str]]) -> list[str]:
 def page(summary: Mapping[str, Any]) -> str:
     """results.md."""
     greedy, sampled = (_markdown(table(summary, sampled)) for sampled in (False, True))
-    seconds, memory = summary["seconds"], summary["peak_rss_gb"]
-    gap = summary["vllm_actor_logprob_max_abs_diff"]
+    seconds, memory, runs = summary["seconds"], summary["peak_rss_gb"], summary["runs"]
+    gap = max(run["vllm_actor_logprob_max_abs_diff"] for run in runs.values())
     startup = "–" if seconds["rl_startup"] is None else f"{seconds['rl_startup']:.0f} s"
+    speed = ", ".join(f"{NAMES[row]} {run['step_seconds']:.1f} s" for row, run in runs.items())
     return "\n".join(
         [
-            "# Demo: MER-Micro, tiny Thinker, baseline reward",
+            "# Demo: does MER-R1 work on MER-Micro?",
             "",
-            statement(summary["learnt"]),
+            *(f"- {finding}" for finding in summary["findings"]),
             "",
-            "![rewards over steps, slow and fast answers](results.png)",
+            "![F1 of sampled answers during RL; F1 of slow and fast answers to the test clips](results.png)",
+            "",
+            "Differences are paired, clip by clip. The intervals are over test clips; they do not cover another seed.",
             "",
             "Greedy answers to the test clips, scored on the emotion wheels "
             f"({summary['wheels']['name']} {summary['wheels']['version']}):",
             "",
             *greedy,
             "",
-            "One answer per clip, sampled at temperature 1 as in RL (RL trains only slow answers):",
+            "Answers sampled at temperature 1 as in RL (RL trains only slow answers); means over the samples of a clip:",
             "",
             *sampled,
             "",
             "words: words per answer; cats: categories per answer and wheel; ± F1: standard error over clips.",
             "",
-            f"- {len(summary['rl']['f1'])} RL steps, {seconds['rl_step_median']:.1f} s each (median), "
-            f"first step after {startup}; all stages took {seconds['total'] / 60:.1f} min; "
-            f"at most {memory:.1f} GB resident memory (sum over processes; shared pages count in each process).",
+            f"- {len(runs['baseline']['f1'])} RL steps. Median time of a step: {speed}. First step after {startup}. All "
+            f"stages took {seconds['total'] / 60:.1f} min. At most {memory:.1f} GB resident memory (sum over processes; "
+            "shared pages count in each process).",
             f"- Log-probs of vLLM and of the actor differ by at most {gap:.1e}.",
-            "- A synthetic corpus, a model of a million parameters, one seed: this shows that the pipeline works, "
-            "not how real models behave. The card of the corpus, corpus/README.md, says what is built into the "
-            "corpus.",
+            "- A synthetic corpus, a model of a million parameters, one seed. corpus/README.md says what is built into "
+            "the corpus.",
             "",
         ]
     )

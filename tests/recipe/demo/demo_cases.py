@@ -5,7 +5,17 @@ import json
 from recipe.mer_r1.demo.stages import SCALES, plan
 from recipe.mer_r1.demo.stamps import Stamp
 
-STAGES = ("data", "init", "sft", "eval_sft", "rl", "eval_rl")
+STAGES = (
+    "data",
+    "init",
+    "base",
+    "sft",
+    "eval_sft",
+    "baseline",
+    "eval_baseline",
+    "mer_r1",
+    "eval_mer_r1",
+)
 
 
 def step(number, f1=0.6, form=1.0, seconds=4.0, gap=1e-6):
@@ -33,19 +43,46 @@ MEANS = {"recall": 0.7, "precision": 0.6, "f1": 0.65, "format": 1.0, "f1_stderr"
 MEANS |= {"num_words": 1.8, "categories": 1.6, "tokens": 30.0, "finished": 1.0, "n": 160, "n_unmapped": 0}
 
 
-def finished(out, f1):
-    """A finished demo in `out` whose RL steps had these F1; returns its stamps."""
-    (out / "rl").mkdir(parents=True)
-    lines = [step(number, value, gap=number * 1e-7) for number, value in enumerate(f1, start=1)]
-    (out / "rl" / "metrics.jsonl").write_text(validation(0, 0.5) + "".join(lines) + validation(len(f1), 0.7))
+CLIPS = 40
+
+
+def answers(f1, samples=1):
+    """Lines of answers: clip by clip the F1 alternates around the mean by ±.2; recall .1 above, precision .1 below."""
+    lines = []
+    for clip in range(CLIPS):
+        for sample in range(samples):
+            value = f1 + (0.2 if clip % 2 else -0.2) + 0.01 * (sample - (samples - 1) / 2)
+            scores = {"recall": value + 0.1, "precision": value - 0.1, "f1": value}
+            lines.append(json.dumps({"name": f"test_{clip:05d}", "sample": sample, **scores}) + "\n")
+    return "".join(lines)
+
+
+def finished(out, f1, models=None):
+    """A finished demo in `out` whose RL steps had these F1; returns its stamps.
+
+    `models` are F1 of the answers to test clips by model and mode, .65 where nothing is said.
+    """
+    for number, row in enumerate(("baseline", "mer_r1")):
+        (out / row).mkdir(parents=True)
+        lines = [step(place, value, gap=place * 1e-7, seconds=4.0 + number) for place, value in enumerate(f1, start=1)]
+        (out / row / "metrics.jsonl").write_text(validation(0, 0.5) + "".join(lines) + validation(len(f1), 0.7))
     (out / "corpus").mkdir()
-    (out / "corpus" / "manifest.json").write_text('{"voice": "tones", "rows": {"test": 160}}')
-    for name in ("eval_sft", "eval_rl"):
-        (out / name / "mer_micro").mkdir(parents=True)
-        scores = {"modes": dict.fromkeys(FORMS, MEANS), "settings": {"wheels": {"name": "x", "version": "1"}}}
-        (out / name / "mer_micro" / "scores.json").write_text(json.dumps(scores))
+    (out / "corpus" / "manifest.json").write_text('{"generator": 2, "voice": "tones", "rows": {"test": 160}}')
+    for model in ("sft", "baseline", "mer_r1"):
+        write_model(out, model, (models or {}).get(model, {}))
     stages = {stage.name: stage for stage in plan(out, SCALES["full"])}
     return {
-        name: Stamp("k", " ".join(stages[name].command), True, 10.0, 3.0, 60.0 if name == "rl" else None)
+        name: Stamp("k", " ".join(stages[name].command), True, 10.0, 3.0, 60.0 if name == "baseline" else None)
         for name in STAGES
     }
+
+
+def write_model(out, model, f1_of):
+    """The answers of a model and their means."""
+    folder = out / f"eval_{model}" / "mer_micro"
+    folder.mkdir(parents=True, exist_ok=True)
+    means = {mode: MEANS | {"f1": f1_of.get(mode, 0.65)} for mode in FORMS}
+    scores = {"modes": means, "settings": {"wheels": {"name": "x", "version": "1"}}}
+    (folder / "scores.json").write_text(json.dumps(scores))
+    for mode in FORMS:
+        (folder / f"{mode}.jsonl").write_text(answers(f1_of.get(mode, 0.65), 4 if "sampled" in mode else 1))

@@ -1,7 +1,6 @@
 """summary.json, results.md and the picture, from made results."""
 
 import json
-import statistics
 
 import pytest
 from demo_cases import STAGES, finished
@@ -18,14 +17,17 @@ def found(tmp_path):
     return summary.build(tmp_path, finished(tmp_path, RISING))
 
 
-def test_the_summary_has_the_shape_that_others_read(found):
-    assert set(found["rl"]) == {"f1", "recall", "precision", "format"}
-    assert all(len(values) == 30 for values in found["rl"].values())
-    assert found["rl"]["f1"] == RISING
-    for mode in ("slow", "fast"):
-        assert {"f1", "recall", "precision"} <= set(found["eval"][mode])
-    assert set(found["seconds"]) == {"setup", "data", "sft", "rl_startup", "rl_step_median", "eval", "total"}
-    assert found["vllm_actor_logprob_max_abs_diff"] == pytest.approx(30e-7)
+def test_the_summary_has_all_that_the_page_shows(found):
+    assert set(found["runs"]) == {"baseline", "mer_r1"}
+    for run in found["runs"].values():
+        assert run["f1"] == RISING
+        assert len(run["recall"]) == len(run["precision"]) == len(run["format"]) == 30
+        assert run["vllm_actor_logprob_max_abs_diff"] == pytest.approx(30e-7)
+    assert [found["runs"][row]["step_seconds"] for row in ("baseline", "mer_r1")] == [4.0, 5.0]
+    assert set(found["models"]) == {"sft", "baseline", "mer_r1"}
+    for by_mode in found["models"].values():
+        assert set(by_mode) == {"slow", "fast", "slow_sampled", "fast_sampled"}
+    assert set(found["seconds"]) == {"setup", "data", "sft", "rl", "rl_startup", "eval", "total"}
     assert isinstance(found["peak_rss_gb"], float)
     assert {"python", "verl", "torch"} <= set(found["versions"])
     json.dumps(found, allow_nan=False)
@@ -34,13 +36,13 @@ def test_the_summary_has_the_shape_that_others_read(found):
 def test_times_add_up(found):
     seconds = found["seconds"]
     assert seconds["total"] == 10.0 * len(STAGES)
-    assert (seconds["data"], seconds["sft"], seconds["eval"]) == (10.0, 20.0, 20.0)
-    assert (seconds["rl_startup"], seconds["rl_step_median"]) == (60.0, 4.0)
+    assert (seconds["data"], seconds["sft"], seconds["rl"], seconds["eval"]) == (10.0, 30.0, 20.0, 30.0)
+    assert seconds["rl_startup"] == 60.0
 
 
 def test_validations_stand_beside_the_steps(found):
-    assert found["validation"]["fast"]["step"] == [0, 30]
-    assert found["validation"]["slow"]["f1"] == [0.5, 0.7]
+    assert found["runs"]["mer_r1"]["validation"]["fast"]["step"] == [0, 30]
+    assert found["runs"]["baseline"]["validation"]["slow"]["f1"] == [0.5, 0.7]
 
 
 def test_the_time_of_setup_is_read_where_it_was_noted(tmp_path, monkeypatch):
@@ -50,27 +52,61 @@ def test_the_time_of_setup_is_read_where_it_was_noted(tmp_path, monkeypatch):
     assert summary.setup_seconds() == 83.0
 
 
-def verdict(f1, form=1.0):
-    return summary.verdict({"f1": f1, "format": [form] * len(f1)})
+def test_differences_are_paired(tmp_path):
+    """Clips differ by .4, but each by the same: the interval is a point."""
+    models = {"baseline": {"slow_sampled": 0.75}, "mer_r1": {"slow_sampled": 0.8, "fast": 0.6}}
+    found = summary.build(tmp_path, finished(tmp_path, RISING, models))["differences"]
+    gain = found["baseline - sft"]["slow_sampled"]
+    assert gain["f1"]["mean"] == pytest.approx(0.1)
+    assert gain["f1"]["ci95"] == pytest.approx([0.1, 0.1])
+    assert gain["recall"]["mean"] == gain["precision"]["mean"] == pytest.approx(0.1)
+    assert found["mer_r1 - baseline"]["slow_sampled"]["f1"]["mean"] == pytest.approx(0.05)
+    assert found["mer_r1 - baseline"]["fast"]["f1"]["mean"] == pytest.approx(-0.05)
+    assert found["mer_r1: fast - slow"]["greedy"]["f1"]["mean"] == pytest.approx(-0.05)
+    assert found["mer_r1: fast - slow"]["sampled"]["f1"]["mean"] == pytest.approx(-0.15)
+    assert found["sft: fast - slow"]["greedy"]["f1"]["ci95"] == [0, 0]
 
 
-def test_learning_is_said_plainly():
-    assert verdict(RISING)["yes"]
-    assert summary.statement(verdict(RISING)).startswith("The model learnt in RL: F1 of sampled answers 0.510")
+def test_other_clips_are_not_compared(tmp_path):
+    stamps = finished(tmp_path, RISING)
+    path = tmp_path / "eval_sft" / "mer_micro" / "slow.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ValueError, match="not to the same clips"):
+        summary.build(tmp_path, stamps)
 
 
-@pytest.mark.parametrize(
-    "learnt", [verdict(RISING[::-1]), verdict([0.5] * 30), verdict(RISING, form=0.89)], ids=["worse", "same", "format"]
-)
-def test_not_learning_is_said_plainly(learnt):
-    assert not learnt["yes"]
-    assert "did NOT learn" in summary.statement(learnt)
+def test_the_page_shows_tables_picture_and_findings(found):
+    text = summary.page(found)
+    assert "results.png" in text
+    assert all(f"- {finding}" in text for finding in found["findings"])
+    assert text.count("| SFT |") == text.count("| baseline |") == text.count("| MER-R1 |") == 4
+    assert "baseline 4.0 s, MER-R1 5.0 s" in text
 
 
-def test_too_few_steps_say_nothing():
-    learnt = verdict(RISING[:4])
-    assert not learnt["yes"]
-    assert summary.statement(learnt).startswith("Too few steps")
+def test_sampled_answers_stand_apart_from_greedy_ones(tmp_path):
+    found = summary.build(tmp_path, finished(tmp_path, RISING, {"baseline": {"slow_sampled": 0.123}}))
+    assert summary.table(found)[3][:2] == ["baseline", "slow"]
+    assert summary.table(found)[3][5] == "0.650"
+    assert summary.table(found, sampled=True)[3][4] == "0.123"
+
+
+def test_a_mode_without_scored_clips_has_dashes(found):
+    found["models"]["baseline"]["slow"] = dict.fromkeys(found["models"]["baseline"]["slow"]) | {"n": 0}
+    assert summary.table(found)[3].count("–") == 7
+
+
+def test_the_picture_is_drawn(found, tmp_path):
+    path = tmp_path / "results.png"
+    figure.draw(found, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size > 20_000
+
+
+def test_the_picture_stands_a_single_step_and_missing_scores(found, tmp_path):
+    for run in found["runs"].values():
+        run["f1"] = run["f1"][:1]
+    found["models"]["mer_r1"]["fast"] = dict.fromkeys(found["models"]["mer_r1"]["fast"]) | {"n": 0}
+    figure.draw(found, tmp_path / "results.png")
 
 
 @given(st.lists(st.floats(0, 1), min_size=10, max_size=60))
