@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipe.mer_r1.eval.answers import Answer
+from recipe.mer_r1.eval.answers import Answer, by_sample
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path, read_confidences
 from recipe.mer_r1.eval.corpora import Task
 from recipe.mer_r1.eval.results import Metric, Reading
@@ -22,7 +22,7 @@ from recipe.mer_r1.method.wheel import EmotionWheels
 
 @dataclass(frozen=True)
 class PerClip:
-    """A mode's values clip by clip, NaN where undefined, in the order of its answers.
+    """A mode's values clip by clip, NaN where undefined, in the order of the clips; means over a clip's answers.
 
     Attributes:
         values: `categories`, the mean number of an answer's categories on a wheel (Figure 3 b); where they were read,
@@ -51,8 +51,11 @@ def per_clip(mode: str, lines: Sequence[Answer], path: Path, wheels: EmotionWhee
         InputError: the confidences cannot be used.
     """
     masks = wheels.wheel_masks()
-    counts = [sum((wheels.mask(line.words) & mask).bit_count() for mask in masks) / len(masks) for line in lines]
-    values = {"categories": np.array(counts)}
+    counts = [
+        [sum((wheels.mask(line.words) & mask).bit_count() for mask in masks) / len(masks) for line in part]
+        for part in by_sample(lines, path)
+    ]
+    values = {"categories": np.mean(counts, axis=0)}
     if task not in ("ew", "hit") or mode not in FORMS:
         return PerClip(values)
     command = f"`main_eval confidence {path.parent}`"

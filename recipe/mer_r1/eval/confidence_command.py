@@ -129,7 +129,7 @@ def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_toke
     for form, lines in forms.items():
         path = folder / f"{form}.jsonl"
         claim(path, meta)
-        there = {index: Line(**found) for index, found in records.read(confidence_path(path)).items()}
+        there = {index: Line(**found) for (index, _), found in records.read(confidence_path(path)).items()}
         done += len(check(there, lines, confidence_path(path)))
         todo += [(form, answer) for answer in lines if answer.index not in there and answer.failed is None]
     # Both forms of a clip one after the other: it is decoded once.

@@ -26,6 +26,9 @@ PREFIXES = {"slow": "", "fast": FAST_PREFIX}
 SAMPLED = "_sampled"
 """Ending of the modes that are sampled at temperature 1, as RL samples, whatever `--temperature` says."""
 MODES = (*PREFIXES, *(f"{mode}{SAMPLED}" for mode in PREFIXES))
+_STRIDE = 15_485_863
+"""Between the seeds of two samples of a clip: larger than 4 seeds for each clip of any shard, and odd, so that the
+lowest 32 bits differ too (random numbers on a CPU depend on these bits only)."""
 _LIBRARIES = ("mer-r1", "verl", "vllm", "transformers", "torch")
 
 
@@ -86,31 +89,58 @@ def settings(
     }
 
 
+class FewerSamplesError(ValueError):
+    """The folder holds more answers per clip than were asked for."""
+
+
 class Generation:
-    """The answers of one shard's clips in some modes, in a folder: FOLDER/slow.jsonl and the like, a line a clip.
+    """The answers of one shard's clips in some modes, in a folder: FOLDER/slow.jsonl and the like, a line an answer.
 
     Args:
         folder: claimed for these settings (`records.claim`).
         modes: of MODES.
         temperature: of slow and fast.
         seed: of the run; every answer has one of its own, whatever is asked beside it.
+        samples: answers per clip in the modes that end in `_sampled`; the other modes have one.
+
+    Raises:
+        FewerSamplesError: the folder holds more answers per clip.
     """
 
     def __init__(
-        self, folder: Path, clips: ClipSet, modes: Sequence[str], temperature: float, seed: int, wheels: EmotionWheels
+        self,
+        folder: Path,
+        clips: ClipSet,
+        modes: Sequence[str],
+        temperature: float,
+        seed: int,
+        wheels: EmotionWheels,
+        samples: int = 1,
     ):
         self.folder, self.clips, self.modes, self.wheels = folder, clips, tuple(modes), wheels
         self.temperature, self.seed = temperature, seed
         self.files = {mode: folder / f"{mode}.jsonl" for mode in self.modes}
-        self.total = len(clips.rows) * len(self.modes)
+        self.samples = {mode: samples if mode.endswith(SAMPLED) else 1 for mode in self.modes}
+        self.total = len(clips.rows) * sum(self.samples.values())
         self.made = 0
         """Answers that this process has written."""
+        for mode, file in self.files.items():
+            there = 1 + max((sample for _, sample in records.read(file)), default=0)
+            if there > self.samples[mode]:
+                raise FewerSamplesError(
+                    f"{file} holds {there} answers per clip, more than --samples {samples}. Use --samples {there} or "
+                    "more, or choose another --out."
+                )
 
-    def missing(self) -> list[tuple[str, int]]:
-        """Modes and row numbers without an answer, all modes of a clip together."""
+    def missing(self) -> list[tuple[str, int, int]]:
+        """Mode, row number and sample number of each answer that is not there, all answers to a clip together."""
         done = {mode: records.read(file).keys() for mode, file in self.files.items()}
         return [
-            (mode, index) for index in range(len(self.clips.rows)) for mode in self.modes if index not in done[mode]
+            (mode, index, sample)
+            for index in range(len(self.clips.rows))
+            for mode in self.modes
+            for sample in range(self.samples[mode])
+            if (index, sample) not in done[mode]
         ]
 
     def forget_failures(self) -> int:
@@ -126,29 +156,29 @@ class Generation:
 
     def __call__(self, rollout: Rollout, tell: Callable[[], None]) -> None:
         """Write each answer as it comes, a failed one with its reason; `tell` is called for each."""
-        for request, reply in rollout.stream(self._request(mode, index) for mode, index in self.missing()):
-            mode, index = request.key
-            records.append(self.files[mode], [self._line(index, request, reply)])
+        for request, reply in rollout.stream(self._request(*answer) for answer in self.missing()):
+            records.append(self.files[request.key[0]], [self._line(request, reply)])
             self.made += 1
             tell()
 
-    def _request(self, mode: str, index: int) -> Request:
+    def _request(self, mode: str, index: int, sample: int = 0) -> Request:
         from recipe.mer_r1.eval.rollout import Request
 
         return Request(
             self.clips.rows[index],
             PREFIXES[mode.removesuffix(SAMPLED)],
             1.0 if mode.endswith(SAMPLED) else self.temperature,
-            self.seed + len(MODES) * index + MODES.index(mode),
-            key=(mode, index),
+            self.seed + len(MODES) * index + MODES.index(mode) + _STRIDE * sample,
+            key=(mode, index, sample),
         )
 
-    def _line(self, index: int, request: Request, reply: Reply | Failure) -> dict[str, Any]:
+    def _line(self, request: Request, reply: Reply | Failure) -> dict[str, Any]:
         from recipe.mer_r1.eval.rollout import Failure
 
+        _, index, sample = request.key
         if isinstance(reply, Failure):
-            return records.failure(request.row, index, reply.reason, self.wheels)
-        return records.record(request.row, index, reply.text, self.wheels) | {
+            return records.failure(request.row, index, reply.reason, self.wheels, sample)
+        return records.record(request.row, index, reply.text, self.wheels, sample) | {
             "tokens": reply.tokens,
             "finished": reply.finished,
             "prompt_tokens": reply.prompt_tokens,
@@ -156,10 +186,10 @@ class Generation:
         }
 
     def lines(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """The answers so far, mode by mode, in the shard's order."""
+        """The answers so far, mode by mode, in the shard's order, the samples of a clip together."""
         for mode, file in self.files.items():
             found = records.read(file)
-            yield mode, [found[index] for index in sorted(found) if index < len(self.clips.rows)]
+            yield mode, [found[key] for key in sorted(found) if key[0] < len(self.clips.rows)]
 
     def write_scores(self, chosen: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
         """Write FOLDER/scores.json; the means by mode.

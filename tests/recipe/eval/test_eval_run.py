@@ -51,10 +51,10 @@ def rollout():
 def made(tmp_path, builtin):
     """Answers of some rows in a folder."""
 
-    def make(count, modes=("slow", "fast"), temperature=0.0):
+    def make(count, modes=("slow", "fast"), temperature=0.0, samples=1):
         rows = [row(f"clip_{i}") for i in range(count)]
         clips = clip_sets.ClipSet(tmp_path / "x.parquet", "mer_micro", "test", count, "0", rows)
-        return generate.Generation(tmp_path, clips, modes, temperature, 0, builtin)
+        return generate.Generation(tmp_path, clips, modes, temperature, 0, builtin, samples)
 
     return make
 
@@ -94,6 +94,81 @@ def test_sampled_modes_are_asked_at_temperature_one_beside_greedy_ones(rollout, 
     assert [request.temperature for request in rollout.asked] == [0.0, 0.0, 1.0, 1.0]
     assert [request.prefix for request in rollout.asked] == ["", FAST_PREFIX] * 2
     assert len({request.seed for request in rollout.asked}) == 4
+
+
+def test_sampled_modes_have_several_answers_per_clip_each_with_its_own_seed(rollout, made):
+    ask(made(2, generate.MODES), rollout)
+    first = {request.key: request.seed for request in rollout.asked}
+    rollout.asked.clear()
+    generation = made(2, generate.MODES, samples=3)
+    assert generation.total == 2 * (1 + 1 + 3 + 3)
+    _, told = ask(generation, rollout)
+    added = [(mode, i, s) for i in range(2) for mode in ("slow_sampled", "fast_sampled") for s in (1, 2)]
+    assert [request.key for request in rollout.asked] == added  # what was there is kept; a clip's answers together
+    assert told == 8
+    seeds = first | {request.key: request.seed for request in rollout.asked}
+    assert len({seed % 2**32 for seed in seeds.values()}) == len(seeds) == 16
+    assert seeds["slow_sampled", 1, 0] == 4 + 2  # as before there were several
+    assert seeds["slow_sampled", 1, 2] == 4 + 2 + 2 * 15_485_863
+
+
+def test_every_sample_of_a_clip_is_a_line(rollout, made, tmp_path):
+    generation = made(2, ["slow", "slow_sampled"], samples=2)
+    ask(generation, rollout)
+    lines = dict(generation.lines())
+    assert [(line["index"], line["sample"]) for line in lines["slow_sampled"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(line["index"], line["sample"]) for line in lines["slow"]] == [(0, 0), (1, 0)]
+    assert [(answer.index, answer.sample) for answer in made_answers(tmp_path / "slow_sampled.jsonl")] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
+
+
+def made_answers(path):
+    from recipe.mer_r1.eval import answers
+
+    return answers._lines(path)
+
+
+def test_an_answer_that_is_missing_is_made_again_and_no_other(rollout, made, tmp_path):
+    ask(made(2, ["fast_sampled"], samples=3), rollout)
+    path = tmp_path / "fast_sampled.jsonl"
+    kept = path.read_text().splitlines(keepends=True)  # last request first: clip 1 with samples 2, 1, 0, then clip 0
+    path.write_text("".join([*kept[:4], kept[5], kept[4][:20]]))
+    assert made(2, ["fast_sampled"], samples=3).missing() == [("fast_sampled", 0, 1)]
+    assert made(2, ["fast_sampled"], samples=4).missing() == [
+        ("fast_sampled", 0, 1),
+        ("fast_sampled", 0, 3),
+        ("fast_sampled", 1, 3),
+    ]
+
+
+def test_fewer_samples_than_a_folder_holds_are_refused(rollout, made):
+    ask(made(1, ["slow", "slow_sampled"], samples=3), rollout)
+    message = r"slow_sampled\.jsonl holds 3 answers per clip, more than --samples 2\. Use --samples 3 or more"
+    with pytest.raises(generate.FewerSamplesError, match=message):
+        made(1, ["slow_sampled"], samples=2)
+    made(1, ["slow", "fast_sampled"])  # these have one
+
+
+def test_scores_are_means_over_clips_of_the_means_over_samples(builtin):
+    extra = {"tokens": 5, "finished": True}
+
+    def line(index, sample, words):
+        return records.record(row(), index, f"<think>a</think><answer>{words}</answer>", builtin, sample) | extra
+
+    # F1 is 1 for both labels, 2/3 for one of two, 0 for another emotion.
+    lines = [line(0, 0, "happy, sad"), line(0, 1, "happy"), line(1, 0, "angry"), line(1, 1, "happy")]
+    lines += [line(2, 0, "angry"), line(2, 1, "angry") | {"failed": "x"}]
+    mean = records.means(lines)
+    assert (mean["n"], mean["samples"], mean["n_failed"], mean["n_unmapped"]) == (3, 2, 1, 0)
+    clips = [5 / 6, 1 / 3, 0]
+    assert mean["f1"] == pytest.approx(sum(clips) / 3)
+    spread = sum((f1 - sum(clips) / 3) ** 2 for f1 in clips)
+    assert mean["f1_stderr"] == pytest.approx((spread / 2 / 3) ** 0.5)
+    assert mean["num_words"] == pytest.approx((1.5 + 1 + 1) / 3)
 
 
 def test_a_resumed_run_asks_for_what_is_missing(rollout, made, tmp_path):
@@ -170,7 +245,7 @@ def test_a_clip_that_was_mended_can_be_asked_for_again(rollout, made):
     ask(made(3), rollout)
     again = made(3)
     assert again.forget_failures() == 4
-    assert again.missing() == [(mode, index) for index in (0, 2) for mode in ("slow", "fast")]
+    assert again.missing() == [(mode, index, 0) for index in (0, 2) for mode in ("slow", "fast")]
     rollout.failing = set()
     found, _ = ask(again, rollout)
     assert not any("failed" in line for line in found["slow"].values())
@@ -210,7 +285,7 @@ def test_means_leave_out_clips_whose_labels_map_nowhere(builtin):
 
 def test_means_of_nothing_are_none():
     mean = records.means([])
-    assert mean["n"] == 0
+    assert mean["n"] == mean["samples"] == 0
     assert mean["f1"] is None
     assert mean["f1_stderr"] is None
 
@@ -220,9 +295,9 @@ def test_a_line_cut_off_by_a_kill_is_made_again(tmp_path):
     records.append(path, [{"index": 0}, {"index": 1}])
     with path.open("a") as file:
         file.write('{"index": 2, "resp')
-    assert list(records.read(path)) == [0, 1]
+    assert list(records.read(path)) == [(0, 0), (1, 0)]
     records.append(path, [{"index": 2}])
-    assert list(records.read(path)) == [0, 1, 2]
+    assert list(records.read(path)) == [(0, 0), (1, 0), (2, 0)]
 
 
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\r", "\n", "高兴", "🙂"])
@@ -232,7 +307,7 @@ def test_what_python_takes_for_a_line_end_is_text(odd, tmp_path):
     records.append(path, lines)
     assert [*records.read(path).values()] == lines
     records.append(path, [{"index": 2, "response": odd}])
-    assert records.read(path)[2]["response"] == odd
+    assert records.read(path)[2, 0]["response"] == odd
 
 
 def test_a_character_cut_in_two_by_a_kill_is_made_again(tmp_path):
@@ -240,7 +315,7 @@ def test_a_character_cut_in_two_by_a_kill_is_made_again(tmp_path):
     records.append(path, [{"index": 0, "response": "高兴"}, {"index": 1, "response": "高兴"}])
     whole = path.read_bytes()
     path.write_bytes(whole[: whole.rindex("兴".encode()) + 1])
-    assert records.read(path) == {0: {"index": 0, "response": "高兴"}}
+    assert records.read(path) == {(0, 0): {"index": 0, "response": "高兴"}}
     assert path.read_bytes() == whole[: whole.index(b"\n") + 1]
 
 
@@ -252,11 +327,11 @@ def test_lines_are_read_as_utf_8_whatever_the_machine_says(tmp_path):
     code = (
         "import sys; from pathlib import Path; from recipe.mer_r1.eval import records; path = Path(sys.argv[1]);"
         "records.append(path, [{'index': 0, 'response': '\\u9ad8'}]);"
-        "assert records.read(path)[0]['response'] == '\\u9ad8'"
+        "assert records.read(path)[0, 0]['response'] == '\\u9ad8'"
     )
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jsonl")], check=True, env=environment)
-    assert records.read(tmp_path / "a.jsonl")[0]["response"] == "高"
+    assert records.read(tmp_path / "a.jsonl")[0, 0]["response"] == "高"
 
 
 def test_a_folder_takes_one_set_of_settings_wherever_things_lie(tmp_path):
@@ -293,6 +368,8 @@ def test_the_dispatcher_names_its_commands(capsys):
         (["--preset", "nothing"], "no such preset"),
         ([], "no such file"),
         (["--mode", "slow,quick"], "unknown mode 'quick'; use slow, fast"),
+        (["--samples", "4"], "--samples 4 needs a mode that ends in _sampled"),
+        (["--mode", "slow_sampled", "--samples", "0"], "invalid positive value: '0'"),
     ],
 )
 def test_bad_input_ends_with_two_and_a_message(arguments, message, tiny_model, tmp_path, capsys):
