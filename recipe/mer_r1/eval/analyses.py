@@ -15,6 +15,7 @@ from recipe.mer_r1.eval.answers import Answer, by_sample
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path, read_confidences
 from recipe.mer_r1.eval.corpora import Task
 from recipe.mer_r1.eval.results import Metric, Reading
+from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.method.metrics import intervals
 from recipe.mer_r1.method.retained import retained_hit_rate
 from recipe.mer_r1.method.wheel import EmotionWheels
@@ -40,12 +41,15 @@ class PerClip:
         return {key: mean(values, bootstrap, seed) for key, values in self.values.items()}
 
 
-def per_clip(mode: str, lines: Sequence[Answer], path: Path, wheels: EmotionWheels, task: Task) -> PerClip:
+def per_clip(
+    mode: str, lines: Sequence[Answer], path: Path, wheels: EmotionWheels, task: Task, form: str = ONE_ANSWER
+) -> PerClip:
     """The values of a file of answers.
 
     Args:
         path: the file, beside which its confidences lie.
         task: of the corpus; where its labels are no emotion words there is nothing to be sure of.
+        form: of a response; confidences are read in the default form only.
 
     Raises:
         InputError: the confidences cannot be used.
@@ -58,6 +62,8 @@ def per_clip(mode: str, lines: Sequence[Answer], path: Path, wheels: EmotionWhee
     values = {"categories": np.mean(counts, axis=0)}
     if task not in ("ew", "hit") or mode not in FORMS:
         return PerClip(values)
+    if form != ONE_ANSWER:
+        return PerClip(values, unread=f"confidences are not defined for the form {form}")
     command = f"`main_eval confidence {path.parent}`"
     found = read_confidences(path, lines)
     if found is None:

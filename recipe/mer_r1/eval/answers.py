@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from recipe.mer_r1.eval.records import SETTINGS
 from recipe.mer_r1.eval.results import RESULTS, Origin
 from recipe.mer_r1.files.errors import InputError, first_fault
+from recipe.mer_r1.method.answer import ONE_ANSWER
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
@@ -52,6 +53,7 @@ class RunSettings(BaseModel):
     split: str
     n_shard: int
     clips_sha256: str
+    form: str = ONE_ANSWER
     temperature: float
     max_tokens: int
     max_prompt_length: int

@@ -34,7 +34,7 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
         )
     task = task_of(answers.settings.corpus)
     clips = {
-        mode: analyses.per_clip(mode, lines, folder / f"{mode}.jsonl", wheels, task)
+        mode: analyses.per_clip(mode, lines, folder / f"{mode}.jsonl", wheels, task, answers.settings.form)
         for mode, lines in answers.modes.items()
     }
     results = tuple(_result(answers, mode, clips[mode], wheels, bootstrap, seed) for mode in answers.modes)
@@ -72,6 +72,7 @@ def _result(answers: Answers, mode: str, clips: PerClip, wheels: EmotionWheels, 
         labels_sha256=sha256([[line.name, line.labels] for line in by_name]),
         media=settings.media,
         sampling=_sampling(settings, mode),
+        form=settings.form,
         samples=len(parts),
         wheels=Wheels(**wheels.identity, rules=wheels.rules),
         n=len(by_name),

@@ -13,8 +13,8 @@ from typing import Any
 
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.files.whole import write_whole
-from recipe.mer_r1.method.answer import parse
-from recipe.mer_r1.method.reward import score_response
+from recipe.mer_r1.method.answer import ONE_ANSWER, Answer, early_part, parse
+from recipe.mer_r1.method.reward import score_answer
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 SETTINGS = "settings.json"
@@ -36,17 +36,20 @@ Key = tuple[int, int]
 """Which answer of a file: the row of the shard, and the number of the sample, from 0."""
 
 
-def record(row: Mapping[str, Any], index: int, response: str, wheels: EmotionWheels, sample: int = 0) -> dict[str, Any]:
-    """A response as a line of the file: the clip, the answer's words and their scores.
+def record(
+    row: Mapping[str, Any],
+    index: int,
+    response: str,
+    wheels: EmotionWheels,
+    sample: int = 0,
+    form: str = ONE_ANSWER,
+) -> dict[str, Any]:
+    """A response as a line of the file: the clip, the words of the (last) answer and their scores.
 
     `sample` numbers the answers to a clip from 0, `wheels` is the number of wheels on which the labels map,
     `categories` the mean number of the answer's categories on a wheel.
     """
     labels = list(row["reward_model"]["ground_truth"])
-    words = parse(response).words
-    scores = score_response(response, labels, wheels)
-    bits = wheels.mask(words)
-    counts = [(bits & mask).bit_count() for mask in wheels.wheel_masks()]
     return {
         "index": index,
         "sample": sample,
@@ -55,20 +58,46 @@ def record(row: Mapping[str, Any], index: int, response: str, wheels: EmotionWhe
         "prompt_sha256": sha256(row["prompt"]),
         "labels": labels,
         "response": response,
-        "words": words,
+        **_scores(parse(response, form), labels, wheels),
+    }
+
+
+def _scores(answer: Answer, labels: list[str], wheels: EmotionWheels) -> dict[str, Any]:
+    scores, bits = score_answer(answer, labels, wheels), wheels.mask(answer.words)
+    counts = [(bits & mask).bit_count() for mask in wheels.wheel_masks()]
+    return {
+        "words": answer.words,
         "recall": scores.recall,
         "precision": scores.precision,
         "f1": scores.f1,
         "format": scores.format,
         "wheels": scores.wheels,
-        "num_words": len(words),
+        "num_words": len(answer.words),
         "categories": sum(counts) / len(counts),
     }
 
 
-def failure(row: Mapping[str, Any], index: int, reason: str, wheels: EmotionWheels, sample: int = 0) -> dict[str, Any]:
+def first_answer(line: Mapping[str, Any], wheels: EmotionWheels) -> dict[str, Any]:
+    """The fast line of an answer_think_answer response, made of its slow line: its first answer is the fast answer.
+
+    `response` is the part up to the end of the first answer. All else that is not about the answer's words is of the
+    complete response: `format`, `tokens`, `finished`, `failed`.
+    """
+    early = early_part(line["response"])
+    scores = _scores(parse(early), line["labels"], wheels)
+    return {**line, "response": early, **scores, "format": line["format"]}
+
+
+def failure(
+    row: Mapping[str, Any],
+    index: int,
+    reason: str,
+    wheels: EmotionWheels,
+    sample: int = 0,
+    form: str = ONE_ANSWER,
+) -> dict[str, Any]:
     """A clip without a response as a line of the file: it counts as a wrong answer, and says why."""
-    return record(row, index, "", wheels, sample) | {"tokens": 0, "finished": False, "failed": reason}
+    return record(row, index, "", wheels, sample, form) | {"tokens": 0, "finished": False, "failed": reason}
 
 
 @contextmanager
@@ -99,6 +128,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / SETTINGS
     if path.exists():
         previous = json.loads(path.read_text(encoding="utf-8"))
+        previous = {"form": ONE_ANSWER, **previous}  # folders of version 0.1.0 do not name it
         keys = sorted({*previous, *settings} - {*PLACES})
         differing = [key for key in keys if previous.get(key) != settings.get(key)]
         if differing:
@@ -127,7 +157,7 @@ def read(path: Path) -> dict[Key, dict[str, Any]]:
     return {(record["index"], record.get("sample", 0)): record for record in records}
 
 
-def replace(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def rewrite(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write the whole file anew; a kill leaves the old one or the new one."""
     write_whole(path, "".join(map(_line, records)).encode())
 

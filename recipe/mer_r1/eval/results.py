@@ -79,6 +79,7 @@ class Result(_Model):
         names_sha256: of the sorted names of the clips.
         prompt_sha256: of names and hashes of the clips' prompts, in the order of their names.
         labels_sha256: of names and true labels, in the same order.
+        form: of a response; of answer_think_answer, fast is the first answer of the slow response.
         samples: answers per clip; a clip counts with the mean over its answers.
         n: clips that were asked for, failed ones too.
         n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
@@ -107,6 +108,7 @@ class Result(_Model):
     labels_sha256: str
     media: dict[str, Any]
     sampling: Sampling
+    form: str
     samples: int
     wheels: Wheels
     n: int

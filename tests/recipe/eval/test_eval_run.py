@@ -1,6 +1,7 @@
 """`main_eval run`: files, resume, failures, settings and messages; once with a real vLLM."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from recipe.mer_r1 import main_eval
 from recipe.mer_r1.eval import clip_sets, generate, records, run
 from recipe.mer_r1.eval.answers import read_answers
-from recipe.mer_r1.method.answer import FAST_PREFIX
+from recipe.mer_r1.eval.fingerprints import sha256
+from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS, ask_for, build_prompt
 
 
 def row(name="clip_1", labels=("happy", "sad")):
@@ -524,3 +526,120 @@ def test_media_placeholders_and_ids_without_token_are_banned(tiny_model):
     assert len(banned) == 7 + 3
     assert processor.tokenizer.eos_token_id not in banned
     assert set(banned.values()) == {-100.0}
+
+
+# --- a model that answers, thinks and answers again
+
+TWICE = "<answer>happy</answer><think>so</think><answer>happy, sad</answer>"
+
+
+class AnsweringTwice(Answering):
+    def stream(self, requests):
+        for request, reply in super().stream(requests):
+            yield request, replace(reply, text=TWICE) if hasattr(reply, "text") else reply
+
+
+@pytest.fixture
+def twice(tmp_path, builtin):
+    """As `made`, of the form answer_think_answer."""
+
+    def make(count, modes=("slow", "fast"), samples=1):
+        rows = [row(f"clip_{i}") for i in range(count)]
+        clips = clip_sets.ClipSet(tmp_path / "x.parquet", "mer_micro", "test", count, "0", rows)
+        return generate.Generation(tmp_path, clips, modes, 0.0, 0, builtin, samples, TWO_ANSWERS)
+
+    return make
+
+
+def test_one_response_gives_the_fast_and_the_slow_answer(twice, tmp_path):
+    rollout = AnsweringTwice()
+    found, told = ask(twice(2), rollout)
+    assert [(request.prefix, request.key) for request in rollout.asked] == [("", ("slow", i, 0)) for i in range(2)]
+    assert told == twice(2).total == 2
+    slow, fast = found["slow"][0], found["fast"][0]
+    assert (slow["words"], slow["response"]) == (["happy", "sad"], TWICE)
+    assert (fast["words"], fast["response"]) == (["happy"], "<answer>happy</answer>")
+    assert (slow["recall"], slow["precision"], slow["f1"], slow["format"]) == (1, 1, 1, 1)
+    assert (fast["recall"], fast["precision"], fast["f1"]) == (0.5, 1, pytest.approx(2 / 3))
+    assert fast["format"] == 1  # of the complete response
+    assert (fast["num_words"], fast["categories"], fast["tokens"]) == (1, 1, 4)
+    assert read_lines(tmp_path, "fast") == list(found["fast"].values())[::-1]
+    scores = twice(2).write_scores({}, 1.0)
+    assert (scores["slow"]["f1"], scores["fast"]["f1"]) == (1, pytest.approx(2 / 3))
+
+
+def read_lines(folder, mode):
+    return [json.loads(line) for line in (folder / f"{mode}.jsonl").read_text().splitlines()]
+
+
+def test_a_fast_answer_of_two_comes_with_its_slow_one(twice):
+    found, told = ask(twice(1, ["fast_sampled"], samples=2), AnsweringTwice())
+    assert told == 2
+    assert list(found) == ["slow_sampled", "fast_sampled"]
+    lines = dict(twice(1, ["fast_sampled"], samples=2).lines())
+    assert [(line["sample"], line["words"]) for line in lines["fast_sampled"]] == [(0, ["happy"]), (1, ["happy"])]
+
+
+def test_a_kill_between_the_two_lines_of_a_response_loses_none(twice, tmp_path):
+    ask(twice(3), AnsweringTwice())
+    fast = tmp_path / "fast.jsonl"
+    whole = fast.read_bytes()
+    fast.write_bytes(whole[: whole.rindex(b"{") + 9])
+    assert twice(3).missing() == []
+    assert fast.read_bytes() == whole
+    (tmp_path / "slow.jsonl").write_bytes(b"")  # the fast lines without a slow one go
+    assert len(twice(3).missing()) == 3
+    assert fast.read_bytes() == b""
+
+
+def test_failures_of_both_answers_are_forgotten_together(twice):
+    rollout = AnsweringTwice()
+    rollout.failing = {"clip_1"}
+    found, _ = ask(twice(2), rollout)
+    assert found["fast"][1]["failed"] == "clip_1: cannot be decoded"
+    assert found["fast"][1]["f1"] == 0
+    again = twice(2)
+    assert again.forget_failures() == 1
+    assert again.missing() == [("slow", 1, 0)]
+    assert [line["name"] for line in dict(again.lines())["fast"]] == ["clip_0"]
+
+
+def test_the_prompt_asks_for_the_form_and_the_shards_prompt_is_recorded(twice):
+    from recipe.mer_r1.eval.rollout import asked as asked_row
+
+    first = row() | {"prompt": [{"role": "user", "content": build_prompt("Hello.")}]}
+    content = asked_row(first, TWO_ANSWERS)["prompt"][0]["content"]
+    assert content == ask_for(TWO_ANSWERS, build_prompt("Hello.")) != first["prompt"][0]["content"]
+    assert asked_row(first, ONE_ANSWER) is first
+    with pytest.raises(ValueError, match="clip 'clip_1': the prompt does not end with the instruction"):
+        asked_row(row(), TWO_ANSWERS)
+    found, _ = ask(twice(1), AnsweringTwice())
+    assert found["slow"][0]["prompt_sha256"] == sha256(row("clip_0")["prompt"])
+
+
+def test_clips_that_cannot_be_asked_for_the_form_are_refused_before_a_model_is_loaded(twice):
+    clips = twice(1).clips
+    run.check_prompts(clips, ONE_ANSWER)
+    with pytest.raises(ValueError, match="answer_think_answer cannot be used"):
+        run.check_prompts(clips, TWO_ANSWERS)
+
+
+def test_the_form_is_the_models_own_unless_another_is_given(tmp_path, capsys):
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    assert run.choose_form(str(model), None) == ONE_ANSWER
+    assert run.choose_form(str(model), TWO_ANSWERS) == TWO_ANSWERS
+    (tmp_path / "run" / "config.yaml").write_text(f"data: {{form: {TWO_ANSWERS}}}\n")
+    capsys.readouterr()
+    assert run.choose_form(str(model), None) == TWO_ANSWERS
+    assert f"form: {TWO_ANSWERS} ({tmp_path / 'run' / 'config.yaml'})" in capsys.readouterr().out
+    assert run.choose_form(str(model), ONE_ANSWER) == ONE_ANSWER
+    assert f"but the model was trained with {TWO_ANSWERS}" in capsys.readouterr().out
+
+
+def test_a_folder_that_names_no_form_has_the_default(tmp_path):
+    records.claim(tmp_path, {"temperature": 0.0})
+    records.claim(tmp_path, {"temperature": 0.0, "form": ONE_ANSWER})
+    (tmp_path / records.SETTINGS).write_text('{"temperature": 0.0}')
+    with pytest.raises(records.OtherSettingsError, match="form: think_answer there, answer_think_answer here"):
+        records.claim(tmp_path, {"temperature": 0.0, "form": TWO_ANSWERS})

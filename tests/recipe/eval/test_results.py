@@ -195,7 +195,7 @@ def test_a_clip_without_an_answer_is_wrong_for_waf_whatever_its_truth(tmp_path):
     folder = write_answers(tmp_path / "a", "mosi", model=tmp_path / "model", modes=("slow",))
     path, lines = folder / "slow.jsonl", records.read(folder / "slow.jsonl").values()
     assert {"negative", "positive"} <= {line["labels"][0] for line in lines}
-    records.replace(path, [line | {"words": [], "response": "", "failed": "no clip"} for line in lines])
+    records.rewrite(path, [line | {"words": [], "response": "", "failed": "no clip"} for line in lines])
     main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
     found = scored(folder).mode("slow")
     assert (found.metrics["waf"].value, found.n_failed) == (0.0, len(lines))
@@ -208,9 +208,9 @@ def test_sentiments_of_other_clips_are_refused(tmp_path):
     folder = write_answers(tmp_path / "a", "mosi", model=tmp_path / "model", modes=("slow",))
     path = folder / "slow.jsonl"
     lines = [*records.read(path).values()]
-    records.replace(path, lines[:-1])
+    records.rewrite(path, lines[:-1])
     main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
-    records.replace(path, lines)
+    records.rewrite(path, lines)
     with pytest.raises(InputError, match="main_eval sentiment"):
         scored(folder)
 
@@ -306,3 +306,22 @@ def test_sentiment_leaves_out_files_with_several_answers_per_clip(tmp_path, caps
     (folder / "slow.jsonl").unlink()
     with pytest.raises(SystemExit, match="2"):
         main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
+
+
+# --- answers of the form answer_think_answer
+
+
+def test_the_form_is_in_the_results_and_confidences_are_not_asked_for(tmp_path):
+    form = "answer_think_answer"
+    found = scored(write_answers(tmp_path / "a", "micro", model=tmp_path / "model", form=form))
+    assert {result.form for result in found.results} == {form}
+    assert found.mode("slow").unread == f"confidences are not defined for the form {form}"
+    assert found.gaps.keys() == {"F", "P", "R", "categories"}
+
+
+def test_confidences_of_two_answers_are_refused(tmp_path):
+    from recipe.mer_r1.eval.confidence_command import prepare
+
+    folder = write_answers(tmp_path / "a", "micro", model=tmp_path / "model", form="answer_think_answer")
+    with pytest.raises(InputError, match="the answers have the form answer_think_answer"):
+        prepare(folder, None, BUILTIN, "split", -20.0)
