@@ -123,16 +123,8 @@ def run(arguments: argparse.Namespace) -> None:
             chosen = settings(arguments, preset, wheels.identity, weights, clips, form)
             held.enter_context(records.alone(arguments.out / name))
             records.claim(arguments.out / name, chosen)
-            made = Generation(
-                arguments.out / name,
-                clips,
-                arguments.mode,
-                arguments.temperature,
-                preset.seed,
-                wheels,
-                arguments.samples,
-                form,
-            )
+            given = arguments.mode, arguments.temperature, preset.seed, wheels, arguments.samples, form
+            made = Generation(arguments.out / name, clips, *given)
             todo.append((name, made, chosen))
         if arguments.retry_failed:
             print(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")

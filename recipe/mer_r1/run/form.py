@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from recipe.mer_r1.method import experiments
 from recipe.mer_r1.method.answer import FORMS
 from recipe.mer_r1.run import record
 
 LINEAGE = "lineage.json"
 """What ``export`` writes into the folder of a model."""
 _KEY = "data.form"
+
+
+class FormError(ValueError):
+    """A model was trained on another form than a run asks for."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,24 @@ def form_of(model: str) -> Trained | None:
         return _trained(of_lineage(json.loads(lineage.read_text(encoding="utf-8"))), lineage)
     config = record.read_config(run_dir)
     return _trained(OmegaConf.select(config, _KEY), run_dir / record.CONFIG) if config is not None else None
+
+
+def check_model_form(config: DictConfig) -> None:
+    """The model of an RL run was trained on the form that the experiment asks for, or nothing says on which.
+
+    Raises:
+        FormError: names both forms and what to do.
+    """
+    trained, path = form_of(config.preset.model_path), config.preset.model_path
+    if not config.mer_r1.check_form or trained is None or trained.form == config.data.form:
+        return
+    fitting = ", ".join(name for name in experiments.names() if experiments.load_experiment(name).form == trained.form)
+    raise FormError(
+        f"experiment.form={config.data.form} (experiment={config.experiment.name}), but preset.model_path={path} was "
+        f"trained with the form {trained.form} ({trained.source}). Set preset.model_path to a model that `main_sft "
+        f"data.form={config.data.form}` trained, or choose an experiment of the model's form ({fitting}). To start "
+        "anyway, set mer_r1.check_form=false."
+    )
 
 
 def of_lineage(lineage: Mapping[str, Any]) -> str | None:

@@ -17,18 +17,12 @@ from omegaconf import DictConfig
 
 from recipe.mer_r1.method.advantage import TermError
 from recipe.mer_r1.method.answer import FORMS, ask_for
-from recipe.mer_r1.method.experiments import (
-    estimator_of,
-    load_estimators,
-    load_experiment,
-    names,
-    reads_confidence,
-)
+from recipe.mer_r1.method.experiments import estimator_of, load_estimators, reads_confidence
 from recipe.mer_r1.method.reward import Scores
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.run import on_policy, trackers
-from recipe.mer_r1.run.form import form_of
+from recipe.mer_r1.run.form import FormError, check_model_form
 from recipe.mer_r1.run.modes import ModeError, check_mode
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
 from verl_ext.models.settings import TOWERS
@@ -75,20 +69,6 @@ def check_form(form: str, key: str) -> None:
     """The form of a response exists."""
     if form not in FORMS:
         raise PreflightError(f"{key}={form}: unknown response form; use one of {', '.join(FORMS)}.")
-
-
-def check_lineage(config: DictConfig) -> None:
-    """The model was trained on the form that the experiment asks for, or nothing says which form it was."""
-    trained, path = form_of(config.preset.model_path), config.preset.model_path
-    if not config.mer_r1.check_form or trained is None or trained.form == config.data.form:
-        return
-    fitting = [name for name in names() if load_experiment(name).form == trained.form]
-    raise PreflightError(
-        f"experiment.form={config.data.form} (experiment={config.experiment.name}), but preset.model_path={path} was "
-        f"trained with the form {trained.form} ({trained.source}). Set preset.model_path to a model that `main_sft "
-        f"data.form={config.data.form}` trained, or choose an experiment of the model's form "
-        f"({', '.join(fitting)}). To start anyway, set mer_r1.check_form=false."
-    )
 
 
 def check_towers(frozen: Sequence[str]) -> None:
@@ -294,7 +274,6 @@ def check_ppo(config: DictConfig) -> None:
         )
     check_micro_batches(config)
     check_form(config.data.form, "experiment.form")
-    check_lineage(config)
     check_towers(config.preset.frozen_towers)
     check_loggers(config)
     for module in config.mer_r1.plugins:
@@ -306,8 +285,9 @@ def check_ppo(config: DictConfig) -> None:
         check_unsupported(config)
         check_shared_prompt_attention(config)
         check_mode(config)
+        check_model_form(config)
         on_policy.check(config)
-    except (ModeError, UnsupportedError, on_policy.OldLogProbsError) as error:
+    except (FormError, ModeError, UnsupportedError, on_policy.OldLogProbsError) as error:
         raise PreflightError(str(error)) from error
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipe.mer_r1.run import launch, preflight
+from recipe.mer_r1.run.form import check_model_form
 from verl_ext.data.dataset import load_shard
 
 
@@ -197,9 +198,9 @@ def test_a_model_of_another_form_than_the_experiments(config, of_form):
     assert "main_sft data.form=think_answer" in message
     assert "an experiment of the model's form (videoauto_r1)" in message
     assert "mer_r1.check_form=false" in message
-    preflight.check_lineage(config(preset__model_path=str(model), data__form="answer_think_answer"))
-    preflight.check_lineage(config(preset__model_path=str(model), mer_r1__check_form=False))
-    preflight.check_lineage(config(data__form="answer_think_answer"))  # a model of unknown lineage
+    check_model_form(config(preset__model_path=str(model), data__form="answer_think_answer"))
+    check_model_form(config(preset__model_path=str(model), mer_r1__check_form=False))
+    check_model_form(config(data__form="answer_think_answer"))  # a model of unknown lineage
 
 
 def test_a_name_on_a_hub_is_left_to_transformers():
