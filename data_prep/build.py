@@ -141,6 +141,8 @@ def _second_pass(
 
 def _chosen(part: _Part, options: Options) -> set[int]:
     """Which of the clips with a reason are for SFT, by their number among them. Raises CorpusError."""
+    if options.sft == "all":
+        return set(range(part.with_reason))
     if options.sft > part.with_reason:
         raise CorpusError(
             f"--sft {options.sft}: too many; {part.kept} clips are kept and {part.with_reason} of them have a reason"

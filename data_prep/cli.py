@@ -61,6 +61,13 @@ LinksOption = Annotated[list[Path] | None, typer.Option(help="Another folder tha
 HeldOutOption = Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be in the training data.")]
 
 
+def _number_or_all(text: str) -> str:
+    """What --sft of `build` takes."""
+    if text != "all" and not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is neither a number of clips, 0 or more, nor 'all'")
+    return text
+
+
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """Faults of the input end the program with their message and exit code 2, not with a traceback."""
@@ -136,8 +143,13 @@ def build(
     root: RootOption,
     out: Annotated[Path, typer.Option(help="Folder for the shards, their manifest and card.")],
     sft: Annotated[
-        int, typer.Option(min=0, help="Number of random clips with a reason for SFT; the rest is for RL.")
-    ] = 0,
+        str,
+        typer.Option(
+            callback=_number_or_all,
+            metavar="N|all",
+            help="Number of random clips with a reason for SFT, or all; the rest is for RL.",
+        ),
+    ] = "0",
     seed: Annotated[int, typer.Option(help="Seed of the random choice of SFT clips.")] = 0,
     embed: Annotated[
         bool, typer.Option("--embed", help="Store the clips inside the shards; default: relative paths.")
@@ -161,7 +173,8 @@ def build(
 
     with _plain_errors():
         options = builder.Options(
-            sft, seed, embed, on_bad.value, data_source, quarantine, tuple(held_out or ()), load_wheels(wheels),
+            sft if sft == "all" else int(sft), seed, embed, on_bad.value, data_source, quarantine,
+            tuple(held_out or ()), load_wheels(wheels),
             command=shlex.join(["python", "-m", "data_prep", *sys.argv[1:]]),
         )  # fmt: skip
         manifest = builder.build(readers.get(corpus.value), Root(root, tuple(links_to or ())), out, options, _progress)

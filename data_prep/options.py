@@ -13,9 +13,9 @@ OnBad = Literal["error", "skip"]
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose."""
+    """What a user may choose; `sft` is the number of clips for SFT, or all that have a reason."""
 
-    sft: int = 0
+    sft: int | Literal["all"] = 0
     seed: int = 0
     embed: bool = False
     on_bad: OnBad = "error"

@@ -65,6 +65,16 @@ def test_sft_and_rl_part_the_corpus(corpus, tmp_path):
     assert rl == sorted(rl)
 
 
+def test_all_clips_with_a_reason_can_be_for_sft(corpus, tmp_path):
+    out = tmp_path / "out"
+    done = command("build", "--corpus", "mer_caption_plus", "--root", corpus, "--out", out, "--sft", "all")
+    assert done.exit_code == 0, done.output
+    assert f"sft {CLIPS}, rl 0" in done.output
+    assert names(out / "sft.parquet") == [f"clip_{i:02}" for i in range(CLIPS)]
+    assert names(out / "rl.parquet") == []
+    assert json.loads((out / "manifest.json").read_text())["sft"] == "all"
+
+
 def test_a_seed_decides_the_split(corpus, tmp_path):
     splits = []
     for seed in (0, 0, 1):
@@ -276,6 +286,8 @@ def test_command_builds_and_says_what_is_left_out(corpus, tmp_path):
         (("--corpus", "mer_caption_plus", "--root", "/nowhere"), "/nowhere: no such folder"),
         (("--corpus", "mer_caption_plus", "--wheels", "/nowhere"), "/nowhere"),
         (("--corpus", "mosi", "--sft", "5"), "is a test set"),
+        (("--corpus", "mosi", "--sft", "all"), "is a test set"),
+        (("--corpus", "mosi", "--sft", "-1"), "'-1' is neither a number of clips"),
         (("--corpus", "mosi"), "subvideo: no such folder"),
     ],
 )

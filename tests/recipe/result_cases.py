@@ -43,9 +43,20 @@ def write_shard(path: Path, corpus: str, prompt: str = "What does the person fee
 
 
 def write_answers(
-    folder: Path, corpus: str, *, model: Path, clips: int | None = None, modes=("slow", "fast"), prompt="?", **changes
+    folder: Path,
+    corpus: str,
+    *,
+    model: Path,
+    clips: int | None = None,
+    modes=("slow", "fast"),
+    samples: int = 1,
+    prompt="?",
+    **changes,
 ) -> Path:
-    """A folder of answers to the first `clips` rows (None: all); `changes` are of its settings."""
+    """A folder of answers to the first `clips` rows (None: all); `changes` are of its settings.
+
+    A sampled mode's first sample has the words of SLOW or FAST, and each further sample those of the clip after it.
+    """
     shard = write_shard(folder / "shard" / "test.parquet", corpus, prompt)
     model.mkdir(parents=True, exist_ok=True)
     weights = model / "model.safetensors"
@@ -70,17 +81,18 @@ def write_answers(
     }
     records.claim(folder, settings | changes)
     for mode in modes:
-        given = SLOW if mode == "slow" else FAST
+        given = SLOW if mode.startswith("slow") else FAST
         for index, (source, name, labels) in enumerate(rows_of(corpus)[:clips]):
-            words = given[index % len(given)]
             row = {
                 "data_source": source,
                 "prompt": prompt,
                 "reward_model": {"ground_truth": labels},
                 "extra_info": {"name": name},
             }
-            line = records.record(row, index, f"<think>so</think><answer>{words}</answer>", BUILTIN)
-            records.append(folder / f"{mode}.jsonl", [line | {"tokens": 4, "finished": True}])
+            for sample in range(samples if mode.endswith("_sampled") else 1):
+                response = f"<think>so</think><answer>{given[(index + sample) % len(given)]}</answer>"
+                line = records.record(row, index, response, BUILTIN, sample)
+                records.append(folder / f"{mode}.jsonl", [line | {"tokens": 4, "finished": True}])
     (folder / "scores.json").write_text(
         json.dumps({"modes": {}, "starts": [{"git": "abc", "versions": {"vllm": "0"}}]})
     )

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recipe.mer_r1.eval.answers import Answer
+from recipe.mer_r1.eval.answers import Answer, by_sample
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path, read_confidences
 from recipe.mer_r1.eval.corpora import Task
 from recipe.mer_r1.eval.results import Metric, Reading
+from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.method.metrics import intervals
 from recipe.mer_r1.method.retained import retained_hit_rate
 from recipe.mer_r1.method.wheel import EmotionWheels
@@ -22,7 +23,7 @@ from recipe.mer_r1.method.wheel import EmotionWheels
 
 @dataclass(frozen=True)
 class PerClip:
-    """A mode's values clip by clip, NaN where undefined, in the order of its answers.
+    """A mode's values clip by clip, NaN where undefined, in the order of the clips; means over a clip's answers.
 
     Attributes:
         values: `categories`, the mean number of an answer's categories on a wheel (Figure 3 b); where they were read,
@@ -40,21 +41,29 @@ class PerClip:
         return {key: mean(values, bootstrap, seed) for key, values in self.values.items()}
 
 
-def per_clip(mode: str, lines: Sequence[Answer], path: Path, wheels: EmotionWheels, task: Task) -> PerClip:
+def per_clip(
+    mode: str, lines: Sequence[Answer], path: Path, wheels: EmotionWheels, task: Task, form: str = ONE_ANSWER
+) -> PerClip:
     """The values of a file of answers.
 
     Args:
         path: the file, beside which its confidences lie.
         task: of the corpus; where its labels are no emotion words there is nothing to be sure of.
+        form: of a response; confidences are read in the default form only.
 
     Raises:
         InputError: the confidences cannot be used.
     """
     masks = wheels.wheel_masks()
-    counts = [sum((wheels.mask(line.words) & mask).bit_count() for mask in masks) / len(masks) for line in lines]
-    values = {"categories": np.array(counts)}
+    counts = [
+        [sum((wheels.mask(line.words) & mask).bit_count() for mask in masks) / len(masks) for line in part]
+        for part in by_sample(lines, path)
+    ]
+    values = {"categories": np.mean(counts, axis=0)}
     if task not in ("ew", "hit") or mode not in FORMS:
         return PerClip(values)
+    if form != ONE_ANSWER:
+        return PerClip(values, unread=f"confidences are not defined for the form {form}")
     command = f"`main_eval confidence {path.parent}`"
     found = read_confidences(path, lines)
     if found is None:

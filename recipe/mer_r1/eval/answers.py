@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from recipe.mer_r1.eval.records import SETTINGS
 from recipe.mer_r1.eval.results import RESULTS, Origin
 from recipe.mer_r1.files.errors import InputError, first_fault
+from recipe.mer_r1.method.answer import ONE_ANSWER
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
@@ -19,11 +23,14 @@ MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 class Answer(BaseModel):
     """What is read of a line: the clip, its true labels, the response and the words of its answer.
 
+    `sample` numbers the answers to a clip; a line of version 0.1.0 has no such number and is the only answer.
+
     `tokens` were sampled, the one that ends the turn among them where the response is `finished`; `failed` says why
     there is no response.
     """
 
     index: int
+    sample: int = 0
     name: str
     data_source: str
     prompt_sha256: str
@@ -46,6 +53,7 @@ class RunSettings(BaseModel):
     split: str
     n_shard: int
     clips_sha256: str
+    form: str = ONE_ANSWER
     temperature: float
     max_tokens: int
     max_prompt_length: int
@@ -68,7 +76,7 @@ class _Scores(BaseModel):
 
 @dataclass(frozen=True)
 class Answers:
-    """A folder's answers by mode, in the shard's order.
+    """A folder's answers by mode, in the shard's order, the samples of a clip together.
 
     `origins` are what made them, each once; none where scores.json is missing.
     """
@@ -119,12 +127,50 @@ def _lines(path: Path) -> list[Answer]:
     found = [_parse(Answer, line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
     if not found:
         raise InputError(f"{path}: no answers yet; run `main_eval run`")
-    seen: set[int] = set()
+    seen: set[tuple[int, int]] = set()
     for number, answer in enumerate(found, start=1):
-        if answer.index in seen:
-            raise InputError(f"{path}, line {number}: the clip {answer.name!r} appears twice; remove one of the lines")
-        seen.add(answer.index)
-    return sorted(found, key=lambda answer: answer.index)
+        if (answer.index, answer.sample) in seen:
+            again = f" with sample {answer.sample}" if answer.sample else ""
+            raise InputError(
+                f"{path}, line {number}: the clip {answer.name!r} appears twice{again}; remove one of the lines"
+            )
+        seen.add((answer.index, answer.sample))
+    return sorted(found, key=lambda answer: (answer.index, answer.sample))
+
+
+def by_sample(lines: Sequence[Answer], path: Path) -> list[list[Answer]]:
+    """The answers of a file in parts: the first answer to each clip, the second to each clip and so on.
+
+    Args:
+        lines: at least one.
+        path: of the file.
+
+    Raises:
+        InputError: some clips have more answers than others.
+    """
+    counts = Counter(line.index for line in lines)
+    most = max(counts.values())
+    if few := [line for line in lines if counts[line.index] < most]:
+        raise InputError(
+            f"{path}: the clip {few[0].name!r} has {counts[few[0].index]} answers, others have {most}; finish "
+            f"`main_eval run --samples {most}`"
+        )
+    parts = [lines[start::most] for start in range(most)]
+    if any(line.sample != number for number, part in enumerate(parts) for line in part):
+        raise InputError(f"{path}: the samples of each clip must be numbered from 0 to {most - 1}; answer again")
+    return [list(part) for part in parts]
+
+
+def has_samples(path: Path) -> bool:
+    """Whether a file of `main_eval run` holds several answers per clip; lines that are not JSON are passed over."""
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:  # the command that reads the file names the line
+            continue
+        if isinstance(row, dict) and row.get("sample"):
+            return True
+    return False
 
 
 def _parse(kind: type[Parsed], text: bytes, where: str) -> Parsed:

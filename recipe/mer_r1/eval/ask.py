@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from recipe.mer_r1.eval.generate import PREFIXES, load_preset
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.answer import ONE_ANSWER, TWO_ANSWERS, early_part
 from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.form import form_of
 
 if TYPE_CHECKING:
     from recipe.mer_r1.eval.rollout import Reply, Rollout
@@ -36,11 +39,14 @@ def open_model(folder: str, preset: str = "tiny", changes: Sequence[str] = ()) -
         check_model_folder(folder, "folder")
     except PreflightError as error:  # would end the caller's program
         raise InputError(str(error)) from None
-    return Rollout(folder, chosen, chosen.max_response_length)
+    trained = form_of(folder)
+    return Rollout(folder, chosen, chosen.max_response_length, trained.form if trained else ONE_ANSWER)
 
 
 def ask(model: Rollout, row: Mapping[str, Any]) -> dict[str, Reply]:
     """The greedy replies to one clip, ``{"slow": …, "fast": …}``, made as `main_eval run` makes them.
+
+    Of a model of the form answer_think_answer, both are of one response: "fast" is its part up to the first answer.
 
     Args:
         row: of a shard, or of a file (:func:`recipe.mer_r1.eval.demo_page.clips.uploaded`).
@@ -51,5 +57,8 @@ def ask(model: Rollout, row: Mapping[str, Any]) -> dict[str, Reply]:
     """
     from recipe.mer_r1.eval.rollout import Request
 
+    if model.form == TWO_ANSWERS:
+        (reply,) = model([Request(row, "", temperature=0.0, seed=0)])
+        return {"slow": reply, "fast": replace(reply, text=early_part(reply.text))}
     requests = [Request(row, prefix, temperature=0.0, seed=0) for prefix in PREFIXES.values()]
     return dict(zip(PREFIXES, model(requests), strict=True))

@@ -29,6 +29,7 @@ from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.eval.results import Reading
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, load_wheels
 from recipe.mer_r1.run import launch
@@ -99,6 +100,12 @@ def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_toke
     forms = {form: answers.modes[form] for form in FORMS if form in answers.modes}
     if not forms:
         raise InputError(f"{folder}: has no slow.jsonl or fast.jsonl; make them with `main_eval run`")
+    if settings.form != ONE_ANSWER:
+        raise InputError(
+            f"{folder}: the answers have the form {settings.form}. Slow and fast confidence are those of an answer "
+            "behind a thought and behind an emptied thought (Eq. 8), which this form does not have; remove this folder "
+            "from the command"
+        )
     if task_of(settings.corpus) not in ("ew", "hit"):
         raise InputError(
             f"{folder}: clips of {settings.corpus} have no emotion categories; remove this folder from the command"
@@ -129,7 +136,7 @@ def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_toke
     for form, lines in forms.items():
         path = folder / f"{form}.jsonl"
         claim(path, meta)
-        there = {index: Line(**found) for index, found in records.read(confidence_path(path)).items()}
+        there = {index: Line(**found) for (index, _), found in records.read(confidence_path(path)).items()}
         done += len(check(there, lines, confidence_path(path)))
         todo += [(form, answer) for answer in lines if answer.index not in there and answer.failed is None]
     # Both forms of a clip one after the other: it is decoded once.

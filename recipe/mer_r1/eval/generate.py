@@ -15,7 +15,7 @@ from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.clip_sets import ClipSet
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.files.whole import write_whole
-from recipe.mer_r1.method.answer import FAST_PREFIX
+from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS
 from recipe.mer_r1.method.wheel import EmotionWheels
 from recipe.mer_r1.run import launch
 
@@ -26,6 +26,10 @@ PREFIXES = {"slow": "", "fast": FAST_PREFIX}
 SAMPLED = "_sampled"
 """Ending of the modes that are sampled at temperature 1, as RL samples, whatever `--temperature` says."""
 MODES = (*PREFIXES, *(f"{mode}{SAMPLED}" for mode in PREFIXES))
+_PAIRS = {"slow": "fast", f"slow{SAMPLED}": f"fast{SAMPLED}"}
+_STRIDE = 15_485_863
+"""Between the seeds of two samples of a clip: larger than 4 seeds for each clip of any shard, and odd, so that the
+lowest 32 bits differ too (random numbers on a CPU depend on these bits only)."""
 _LIBRARIES = ("mer-r1", "verl", "vllm", "transformers", "torch")
 
 
@@ -54,11 +58,17 @@ def load_preset(name: str, changes: Sequence[str]) -> DictConfig:
 
 
 def settings(
-    arguments: argparse.Namespace, preset: DictConfig, identity: dict[str, str], weights: str, clips: ClipSet
+    arguments: argparse.Namespace,
+    preset: DictConfig,
+    identity: dict[str, str],
+    weights: str,
+    clips: ClipSet,
+    form: str = ONE_ANSWER,
 ) -> dict[str, Any]:
     """What decides the answers and their scores, and where things lie (`records.PLACES`).
 
     Args:
+        form: of a response.
         identity: of the wheels.
         weights: fingerprint of the model's weights.
     """
@@ -71,6 +81,7 @@ def settings(
         "split": clips.split,
         "n_shard": clips.n,
         "clips_sha256": clips.sha256,
+        "form": form,
         "temperature": arguments.temperature,
         "max_tokens": arguments.max_tokens or preset.max_response_length,
         "max_prompt_length": preset.max_prompt_length,
@@ -86,69 +97,118 @@ def settings(
     }
 
 
+class FewerSamplesError(ValueError):
+    """The folder holds more answers per clip than were asked for."""
+
+
 class Generation:
-    """The answers of one shard's clips in some modes, in a folder: FOLDER/slow.jsonl and the like, a line a clip.
+    """The answers of one shard's clips in some modes, in a folder: FOLDER/slow.jsonl and the like, a line an answer.
+
+    A model of the form answer_think_answer is asked once for both modes of a pair: its last answer is the slow one, its
+    first answer the fast one. Such a pair is always complete: the fast file is made of the slow file.
 
     Args:
         folder: claimed for these settings (`records.claim`).
         modes: of MODES.
         temperature: of slow and fast.
         seed: of the run; every answer has one of its own, whatever is asked beside it.
+        samples: answers per clip in the modes that end in `_sampled`; the other modes have one.
+        form: of a response.
+
+    Raises:
+        FewerSamplesError: the folder holds more answers per clip.
     """
 
     def __init__(
-        self, folder: Path, clips: ClipSet, modes: Sequence[str], temperature: float, seed: int, wheels: EmotionWheels
+        self,
+        folder: Path,
+        clips: ClipSet,
+        modes: Sequence[str],
+        temperature: float,
+        seed: int,
+        wheels: EmotionWheels,
+        samples: int = 1,
+        form: str = ONE_ANSWER,
     ):
-        self.folder, self.clips, self.modes, self.wheels = folder, clips, tuple(modes), wheels
+        self.folder, self.clips, self.wheels, self.form = folder, clips, wheels, form
+        twice = form == TWO_ANSWERS
+        self.pairs = {slow: fast for slow, fast in _PAIRS.items() if twice and {slow, fast} & {*modes}}
+        """Of the form with two answers: the modes to ask in, and the mode that each one's first answers belong to."""
+        self.modes = tuple(mode for pair in self.pairs.items() for mode in pair) if twice else tuple(modes)
+        asked = tuple(self.pairs) if twice else self.modes
         self.temperature, self.seed = temperature, seed
         self.files = {mode: folder / f"{mode}.jsonl" for mode in self.modes}
-        self.total = len(clips.rows) * len(self.modes)
+        self.samples = {mode: samples if mode.endswith(SAMPLED) else 1 for mode in asked}
+        self.total = len(clips.rows) * sum(self.samples.values())
         self.made = 0
-        """Answers that this process has written."""
+        """Responses that this process has written."""
+        for mode, number in self.samples.items():
+            file = self.files[mode]
+            there = 1 + max((sample for _, sample in records.read(file)), default=0)
+            if there > number:
+                raise FewerSamplesError(
+                    f"{file} holds {there} answers per clip, more than --samples {samples}. Use --samples {there} or "
+                    "more, or choose another --out."
+                )
 
-    def missing(self) -> list[tuple[str, int]]:
-        """Modes and row numbers without an answer, all modes of a clip together."""
-        done = {mode: records.read(file).keys() for mode, file in self.files.items()}
+    def missing(self) -> list[tuple[str, int, int]]:
+        """Mode, row number and sample number of each response that is not there, all responses to a clip together."""
+        self._complete_pairs()
+        done = {mode: records.read(self.files[mode]).keys() for mode in self.samples}
         return [
-            (mode, index) for index in range(len(self.clips.rows)) for mode in self.modes if index not in done[mode]
+            (mode, index, sample)
+            for index in range(len(self.clips.rows))
+            for mode in self.samples
+            for sample in range(self.samples[mode])
+            if (index, sample) not in done[mode]
         ]
+
+    def _complete_pairs(self) -> None:
+        """Make the fast files anew where they do not have the answers of the slow files, as after a kill."""
+        for slow, fast in self.pairs.items():
+            lines = records.read(self.files[slow])
+            if lines.keys() != records.read(self.files[fast]).keys():
+                records.rewrite(self.files[fast], (records.first_answer(line, self.wheels) for line in lines.values()))
 
     def forget_failures(self) -> int:
         """Take the lines of clips that failed out of the files, so that they are missing; their number."""
         count = 0
-        for file in self.files.values():
+        for file in (self.files[mode] for mode in self.samples):
             lines = records.read(file).values()
             kept = [line for line in lines if "failed" not in line]
             if len(kept) < len(lines):
-                records.replace(file, kept)
+                records.rewrite(file, kept)
                 count += len(lines) - len(kept)
         return count
 
     def __call__(self, rollout: Rollout, tell: Callable[[], None]) -> None:
         """Write each answer as it comes, a failed one with its reason; `tell` is called for each."""
-        for request, reply in rollout.stream(self._request(mode, index) for mode, index in self.missing()):
-            mode, index = request.key
-            records.append(self.files[mode], [self._line(index, request, reply)])
+        for request, reply in rollout.stream(self._request(*answer) for answer in self.missing()):
+            mode, line = request.key[0], self._line(request, reply)
+            records.append(self.files[mode], [line])
+            if mode in self.pairs:
+                records.append(self.files[self.pairs[mode]], [records.first_answer(line, self.wheels)])
             self.made += 1
             tell()
 
-    def _request(self, mode: str, index: int) -> Request:
+    def _request(self, mode: str, index: int, sample: int = 0) -> Request:
         from recipe.mer_r1.eval.rollout import Request
 
         return Request(
             self.clips.rows[index],
             PREFIXES[mode.removesuffix(SAMPLED)],
             1.0 if mode.endswith(SAMPLED) else self.temperature,
-            self.seed + len(MODES) * index + MODES.index(mode),
-            key=(mode, index),
+            self.seed + len(MODES) * index + MODES.index(mode) + _STRIDE * sample,
+            key=(mode, index, sample),
         )
 
-    def _line(self, index: int, request: Request, reply: Reply | Failure) -> dict[str, Any]:
+    def _line(self, request: Request, reply: Reply | Failure) -> dict[str, Any]:
         from recipe.mer_r1.eval.rollout import Failure
 
+        _, index, sample = request.key
         if isinstance(reply, Failure):
-            return records.failure(request.row, index, reply.reason, self.wheels)
-        return records.record(request.row, index, reply.text, self.wheels) | {
+            return records.failure(request.row, index, reply.reason, self.wheels, sample, self.form)
+        return records.record(request.row, index, reply.text, self.wheels, sample, self.form) | {
             "tokens": reply.tokens,
             "finished": reply.finished,
             "prompt_tokens": reply.prompt_tokens,
@@ -156,10 +216,10 @@ class Generation:
         }
 
     def lines(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """The answers so far, mode by mode, in the shard's order."""
+        """The answers so far, mode by mode, in the shard's order, the samples of a clip together."""
         for mode, file in self.files.items():
             found = records.read(file)
-            yield mode, [found[index] for index in sorted(found) if index < len(self.clips.rows)]
+            yield mode, [found[key] for key in sorted(found) if key[0] < len(self.clips.rows)]
 
     def write_scores(self, chosen: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
         """Write FOLDER/scores.json; the means by mode.

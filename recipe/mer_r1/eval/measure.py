@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recipe.mer_r1.eval import analyses, scoring
 from recipe.mer_r1.eval.analyses import PerClip
-from recipe.mer_r1.eval.answers import Answers, RunSettings, read_answers
+from recipe.mer_r1.eval.answers import Answers, RunSettings, by_sample, read_answers
 from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.eval.results import FolderResults, Origin, Result, Sampling, Wheels, why_not_comparable
@@ -34,7 +34,7 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
         )
     task = task_of(answers.settings.corpus)
     clips = {
-        mode: analyses.per_clip(mode, lines, folder / f"{mode}.jsonl", wheels, task)
+        mode: analyses.per_clip(mode, lines, folder / f"{mode}.jsonl", wheels, task, answers.settings.form)
         for mode, lines in answers.modes.items()
     }
     results = tuple(_result(answers, mode, clips[mode], wheels, bootstrap, seed) for mode in answers.modes)
@@ -57,8 +57,9 @@ def measure(folder: Path, wheels: EmotionWheels, *, bootstrap: int, seed: int, w
 
 def _result(answers: Answers, mode: str, clips: PerClip, wheels: EmotionWheels, bootstrap: int, seed: int) -> Result:
     lines, settings = answers.modes[mode], answers.settings
-    by_name = sorted(lines, key=lambda line: (line.name, line.index))
     path = answers.folder / f"{mode}.jsonl"
+    parts = by_sample(lines, path)
+    by_name = sorted(parts[0], key=lambda line: (line.name, line.index))
     found = scoring.score(task_of(settings.corpus), lines, path, wheels, bootstrap, seed)
     return Result(
         corpus=settings.corpus,
@@ -71,10 +72,12 @@ def _result(answers: Answers, mode: str, clips: PerClip, wheels: EmotionWheels, 
         labels_sha256=sha256([[line.name, line.labels] for line in by_name]),
         media=settings.media,
         sampling=_sampling(settings, mode),
+        form=settings.form,
+        samples=len(parts),
         wheels=Wheels(**wheels.identity, rules=wheels.rules),
-        n=len(lines),
+        n=len(by_name),
         n_shard=settings.n_shard,
-        n_failed=sum(line.failed is not None for line in lines),
+        n_failed=len({line.index for line in lines if line.failed is not None}),
         n_empty=sum(not line.words for line in lines),
         metrics=found.metrics | clips.metrics(bootstrap, seed),
         sentiment=found.sentiment,

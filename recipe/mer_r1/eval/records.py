@@ -6,15 +6,15 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.files.whole import write_whole
-from recipe.mer_r1.method.answer import parse
-from recipe.mer_r1.method.reward import score_response
+from recipe.mer_r1.method.answer import ONE_ANSWER, Answer, early_part, parse
+from recipe.mer_r1.method.reward import score_answer
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 SETTINGS = "settings.json"
@@ -32,38 +32,72 @@ class OtherSettingsError(ValueError):
     """The folder holds answers made with other settings."""
 
 
-def record(row: Mapping[str, Any], index: int, response: str, wheels: EmotionWheels) -> dict[str, Any]:
-    """A response as a line of the file: the clip, the answer's words and their scores.
+Key = tuple[int, int]
+"""Which answer of a file: the row of the shard, and the number of the sample, from 0."""
 
-    `wheels` is the number of wheels on which the labels map, `categories` the mean number of the answer's categories
-    on a wheel.
+
+def record(
+    row: Mapping[str, Any],
+    index: int,
+    response: str,
+    wheels: EmotionWheels,
+    sample: int = 0,
+    form: str = ONE_ANSWER,
+) -> dict[str, Any]:
+    """A response as a line of the file: the clip, the words of the (last) answer and their scores.
+
+    `sample` numbers the answers to a clip from 0, `wheels` is the number of wheels on which the labels map,
+    `categories` the mean number of the answer's categories on a wheel.
     """
     labels = list(row["reward_model"]["ground_truth"])
-    words = parse(response).words
-    scores = score_response(response, labels, wheels)
-    bits = wheels.mask(words)
-    counts = [(bits & mask).bit_count() for mask in wheels.wheel_masks()]
     return {
         "index": index,
+        "sample": sample,
         "name": row["extra_info"]["name"],
         "data_source": row["data_source"],
         "prompt_sha256": sha256(row["prompt"]),
         "labels": labels,
         "response": response,
-        "words": words,
+        **_scores(parse(response, form), labels, wheels),
+    }
+
+
+def _scores(answer: Answer, labels: list[str], wheels: EmotionWheels) -> dict[str, Any]:
+    scores, bits = score_answer(answer, labels, wheels), wheels.mask(answer.words)
+    counts = [(bits & mask).bit_count() for mask in wheels.wheel_masks()]
+    return {
+        "words": answer.words,
         "recall": scores.recall,
         "precision": scores.precision,
         "f1": scores.f1,
         "format": scores.format,
         "wheels": scores.wheels,
-        "num_words": len(words),
+        "num_words": len(answer.words),
         "categories": sum(counts) / len(counts),
     }
 
 
-def failure(row: Mapping[str, Any], index: int, reason: str, wheels: EmotionWheels) -> dict[str, Any]:
+def first_answer(line: Mapping[str, Any], wheels: EmotionWheels) -> dict[str, Any]:
+    """The fast line of an answer_think_answer response, made of its slow line: its first answer is the fast answer.
+
+    `response` is the part up to the end of the first answer. All else that is not about the answer's words is of the
+    complete response: `format`, `tokens`, `finished`, `failed`.
+    """
+    early = early_part(line["response"])
+    scores = _scores(parse(early), line["labels"], wheels)
+    return {**line, "response": early, **scores, "format": line["format"]}
+
+
+def failure(
+    row: Mapping[str, Any],
+    index: int,
+    reason: str,
+    wheels: EmotionWheels,
+    sample: int = 0,
+    form: str = ONE_ANSWER,
+) -> dict[str, Any]:
     """A clip without a response as a line of the file: it counts as a wrong answer, and says why."""
-    return record(row, index, "", wheels) | {"tokens": 0, "finished": False, "failed": reason}
+    return record(row, index, "", wheels, sample, form) | {"tokens": 0, "finished": False, "failed": reason}
 
 
 @contextmanager
@@ -94,6 +128,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / SETTINGS
     if path.exists():
         previous = json.loads(path.read_text(encoding="utf-8"))
+        previous = {"form": ONE_ANSWER, **previous}  # folders of version 0.1.0 do not name it
         keys = sorted({*previous, *settings} - {*PLACES})
         differing = [key for key in keys if previous.get(key) != settings.get(key)]
         if differing:
@@ -104,8 +139,10 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(settings, indent=1).encode() + b"\n")
 
 
-def read(path: Path) -> dict[int, dict[str, Any]]:
-    """The lines written so far, by row number; a line cut off by a kill is removed from the file.
+def read(path: Path) -> dict[Key, dict[str, Any]]:
+    """The lines written so far, by row and sample number; a line cut off by a kill is removed from the file.
+
+    A line without `sample`, as version 0.1.0 wrote it, is sample 0.
 
     To be called by the process that has the folder to itself (:func:`alone`).
     """
@@ -117,10 +154,10 @@ def read(path: Path) -> dict[int, dict[str, Any]]:
     if rest:
         os.truncate(path, len(content) - len(rest))
     records = (json.loads(line) for line in lines)
-    return {record["index"]: record for record in records}
+    return {(record["index"], record.get("sample", 0)): record for record in records}
 
 
-def replace(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def rewrite(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write the whole file anew; a kill leaves the old one or the new one."""
     write_whole(path, "".join(map(_line, records)).encode())
 
@@ -138,14 +175,23 @@ def _line(record: Mapping[str, Any]) -> str:
 def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the clips whose labels map on a wheel, their number `n`, and that of the others, `n_unmapped`.
 
-    `n_failed` of the `n` have no response and count as wrong. `f1_stderr` is the standard error of the mean F1 over
-    clips. Without any clip the means are None.
+    A clip with several answers counts once, with the mean over its answers; `samples` is the number of answers per
+    clip. `n_failed` of the `n` miss a response, which counts as wrong. `f1_stderr` is the standard error over clips of
+    the mean F1. Without any clip the means are None.
     """
-    everything = list(records)
-    scored = [record for record in everything if record["wheels"]]
+    clips: dict[int, list[Mapping[str, Any]]] = {}
+    for record in records:
+        clips.setdefault(record["index"], []).append(record)
+    scored = [answers for answers in clips.values() if answers[0]["wheels"]]
     n = len(scored)
-    result: dict[str, Any] = {name: sum(record[name] for record in scored) / n if n else None for name in _MEANS}
-    spread = sum((record["f1"] - result["f1"]) ** 2 for record in scored)
+    values = {name: [_mean(answers, name) for answers in scored] for name in _MEANS}
+    result: dict[str, Any] = {name: sum(found) / n if n else None for name, found in values.items()}
+    spread = sum((f1 - result["f1"]) ** 2 for f1 in values["f1"])
     result["f1_stderr"] = math.sqrt(spread / (n - 1) / n) if n > 1 else None
-    failed = sum("failed" in record for record in scored)
-    return {**result, "n": n, "n_failed": failed, "n_unmapped": len(everything) - n}
+    failed = sum(any("failed" in answer for answer in answers) for answers in scored)
+    samples = max(map(len, clips.values()), default=0)
+    return {**result, "n": n, "n_failed": failed, "n_unmapped": len(clips) - n, "samples": samples}
+
+
+def _mean(answers: Sequence[Mapping[str, Any]], name: str) -> float:
+    return sum(answer[name] for answer in answers) / len(answers)

@@ -13,7 +13,7 @@ from recipe.mer_r1.eval.sentiment.meta import Mapper
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.whole import write_whole
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RESULTS = "results.json"
 
 
@@ -79,10 +79,12 @@ class Result(_Model):
         names_sha256: of the sorted names of the clips.
         prompt_sha256: of names and hashes of the clips' prompts, in the order of their names.
         labels_sha256: of names and true labels, in the same order.
+        form: of a response; of answer_think_answer, fast is the first answer of the slow response.
+        samples: answers per clip; a clip counts with the mean over its answers.
         n: clips that were asked for, failed ones too.
         n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
-        n_failed: clips without an answer, which count as wrong; the lines of the answers say why.
-        n_empty: clips without a word in their answer, failed ones too; they score 0, but for WAF: no word is neutral.
+        n_failed: clips that miss an answer, which counts as wrong; the lines of the answers say why.
+        n_empty: answers without a word, failed ones too; they score 0, but for WAF: no word is neutral.
         metrics: F, P, R, hit, waf, cot, recognition, reasoning in 0..1; categories: mean number of an answer's
             categories on a wheel; truth and margin: confidence on the true categories and Eq. 2's margin in nats,
             absent where not read.
@@ -106,6 +108,8 @@ class Result(_Model):
     labels_sha256: str
     media: dict[str, Any]
     sampling: Sampling
+    form: str
+    samples: int
     wheels: Wheels
     n: int
     n_shard: int
@@ -134,7 +138,7 @@ class FolderResults(_Model):
         retained_hit: share of the fast answers' true categories that the slow answers still name, in 0..1.
     """
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     results: tuple[Result, ...]
     gaps: dict[str, Metric] = {}
     retained_hit: Metric | None = None

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from recipe.mer_r1.method.answer import ONE_ANSWER, ask_for
 from verl_ext.data.encode import MediaConfig, PromptEncoder
 from verl_ext.data.source import MediaError
 
@@ -104,9 +105,11 @@ class Rollout:
         model: full-Omni folder.
         preset: the `preset` node of a configuration: `media`, `rollout`, `max_prompt_length`, `seed` are read.
         max_tokens: of a response.
+        form: of a response; the prompt of each row is changed to ask for it.
     """
 
-    def __init__(self, model: str, preset: DictConfig, max_tokens: int):
+    def __init__(self, model: str, preset: DictConfig, max_tokens: int, form: str = ONE_ANSWER):
+        self.form = form
         if preset.device == "cpu":
             # In this process: half the memory, and nothing is left behind by Ctrl-C.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -211,7 +214,7 @@ class Rollout:
         from verl_ext.data.dataset import build_messages
         from verl_ext.models.processor import collapse_media
 
-        encoded = self.encoder(build_messages(request.row))
+        encoded = self.encoder(build_messages(asked(request.row, self.form)))
         prompt_ids = encoded.prompt_ids + self.tokenizer.encode(request.prefix, add_special_tokens=False)
         if len(prompt_ids) > self.max_prompt:
             raise TooLongError(
@@ -246,6 +249,21 @@ class Rollout:
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens or 0,
         )
+
+
+def asked(row: Mapping[str, Any], form: str) -> Mapping[str, Any]:
+    """The row with a prompt that asks for the form, as RL's dataset asks for it.
+
+    Raises:
+        ValueError: names the clip whose prompt does not end with the instruction of the default form.
+    """
+    if form == ONE_ANSWER:
+        return row
+    *before, last = row["prompt"]
+    try:
+        return {**row, "prompt": [*before, {**last, "content": ask_for(form, last["content"])}]}
+    except ValueError as error:
+        raise ValueError(f"clip {row['extra_info']['name']!r}: {error}") from error
 
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item], depth: int) -> Iterator[Made]:

@@ -2,11 +2,13 @@
 
     python -m recipe.mer_r1.main_eval run --model DIR --data SHARD.parquet … --mode slow,fast --out DIR
 
-Each shard gets a folder, OUT/CORPUS, with one file per mode (slow.jsonl …, one line per clip) and scores.json with the
-means. `main_eval report` makes tables and figures from these folders. Each answer is written at once: run the same
-command again to continue, also with more clips, modes or shards. If a clip cannot be decoded, or its prompt is too
-long, its line has the reason under "failed", and the clip counts as wrong. Clips are decoded, encoded and sampled as
-in RL, with the preset's media settings.
+Each shard gets a folder, OUT/CORPUS, with one file per mode (slow.jsonl …, one line per answer) and scores.json with
+the means. `main_eval report` makes tables and figures from these folders. Each answer is written at once: run the same
+command again to continue, also with more clips, modes, shards or samples. If a clip cannot be decoded, or its prompt
+is too long, its line has the reason under "failed", and the clip counts as wrong. Clips are decoded, encoded and
+sampled as in RL, with the preset's media settings. A model that answers before and after its thought (form
+answer_think_answer, docs/experiments.md) makes one response per clip: its first answer is the fast one, its last answer
+the slow one.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from typing import Any
 
 from data_prep.progress import progress
 from recipe.mer_r1.eval import records
-from recipe.mer_r1.eval.clip_sets import folder_names, load_clip_sets
+from recipe.mer_r1.eval.clip_sets import ClipSet, folder_names, load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
-from recipe.mer_r1.eval.generate import MODES, PREFIXES, Generation, load_preset, settings
+from recipe.mer_r1.eval.generate import MODES, PREFIXES, SAMPLED, Generation, load_preset, settings
+from recipe.mer_r1.eval.judge.endpoint import positive
+from recipe.mer_r1.method.answer import FORMS, ONE_ANSWER, ask_for
 from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.form import form_of
 
 
 def parser(prog_name: str) -> argparse.ArgumentParser:
@@ -47,6 +52,18 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         type=modes,
         default=(*PREFIXES,),
         help=f"one or more of {', '.join(MODES)} (default slow,fast); modes with _sampled use temperature 1",
+    )
+    result.add_argument(
+        "--samples",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="answers per clip in modes with _sampled, each with its own seed (default 1); other modes have one",
+    )
+    result.add_argument(
+        "--form",
+        choices=(*FORMS,),
+        help="form of a response; default: as the model was trained by its lineage, think_answer if that is unknown",
     )
     result.add_argument(
         "--temperature", type=float, default=0.0, help="temperature of slow and fast; 0 (default) is greedy"
@@ -88,30 +105,59 @@ def run(arguments: argparse.Namespace) -> None:
     from recipe.mer_r1.method.wheel import load_wheels
     from recipe.mer_r1.run.preflight import check_model_folder
 
+    if arguments.samples > 1 and not any(mode.endswith(SAMPLED) for mode in arguments.mode):
+        raise ValueError(
+            f"--samples {arguments.samples} needs a mode that ends in {SAMPLED}: add --mode slow{SAMPLED},fast{SAMPLED}"
+        )
     preset = load_preset(arguments.preset, arguments.set)
     check_model_folder(arguments.model, "--model")
     launch.prepare_environment(preset.device, arguments.model)
     wheels = load_wheels(arguments.wheels)
+    form = choose_form(arguments.model, arguments.form)
     sets = load_clip_sets(arguments.data, arguments.media_root, preset.media.use_audio_in_video, arguments.limit)
     weights = weights_sha256(Path(arguments.model))
     todo = []
     with ExitStack() as held:
         for name, clips in zip(folder_names(sets), sets, strict=True):
-            chosen = settings(arguments, preset, wheels.identity, weights, clips)
+            check_prompts(clips, form)
+            chosen = settings(arguments, preset, wheels.identity, weights, clips, form)
             held.enter_context(records.alone(arguments.out / name))
             records.claim(arguments.out / name, chosen)
-            made = Generation(arguments.out / name, clips, arguments.mode, arguments.temperature, preset.seed, wheels)
+            given = arguments.mode, arguments.temperature, preset.seed, wheels, arguments.samples, form
+            made = Generation(arguments.out / name, clips, *given)
             todo.append((name, made, chosen))
         if arguments.retry_failed:
-            print(f"answering {sum(made.forget_failures() for _, made, _ in todo)} failed clips again")
-        seconds = _generate(arguments, preset, [made for _, made, _ in todo])
+            print(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")
+        seconds = _generate(arguments, preset, form, [made for _, made, _ in todo])
         for name, made, chosen in todo:
             scores = made.write_scores(chosen, seconds)
             print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
             _say_failed(made)
 
 
-def _generate(arguments: argparse.Namespace, preset: Any, todo: Sequence[Generation]) -> float:
+def choose_form(model: str, given: str | None) -> str:
+    """The form that was given, or else that of the model's lineage, or else the default; says which if not the default.
+
+    Args:
+        model: its folder.
+        given: by the user.
+    """
+    trained = form_of(model)
+    form = given or (trained.form if trained else ONE_ANSWER)
+    if trained and form != trained.form:
+        print(f"form: {form} (--form), but the model was trained with {trained.form} ({trained.source})")
+    elif form != ONE_ANSWER:
+        print(f"form: {form} ({'--form' if given else trained.source}): first answer fast, last answer slow")
+    return form
+
+
+def check_prompts(clips: ClipSet, form: str) -> None:
+    """The clips can be asked for the form. The first one tells, before a model is loaded; ValueError otherwise."""
+    if form != ONE_ANSWER and len(clips.rows):
+        ask_for(form, clips.rows[0]["prompt"][-1]["content"])
+
+
+def _generate(arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation]) -> float:
     """Seconds that it took, the model's start included; no model is started where nothing is missing."""
     total, missing = sum(made.total for made in todo), sum(len(made.missing()) for made in todo)
     print(f"answers {total - missing}/{total}", flush=True)
@@ -120,7 +166,7 @@ def _generate(arguments: argparse.Namespace, preset: Any, todo: Sequence[Generat
     from recipe.mer_r1.eval.rollout import Rollout
 
     start = time.perf_counter()
-    rollout = Rollout(arguments.model, preset, arguments.max_tokens or preset.max_response_length)
+    rollout = Rollout(arguments.model, preset, arguments.max_tokens or preset.max_response_length, form)
     with progress("answers", total, total - missing) as tell:
         for made in todo:
             made(rollout, tell)
@@ -131,9 +177,9 @@ def _say_failed(made: Generation) -> None:
     for mode, lines in made.lines():
         failed = [line for line in lines if "failed" in line]
         if failed:
-            first = failed[0]
+            first, (count, total) = failed[0], (len({line["index"] for line in found}) for found in (failed, lines))
             print(
-                f"{mode}: {len(failed)} of {len(lines)} clips failed and count as wrong. The first is "
+                f"{mode}: {count} of {total} clips failed and count as wrong. The first is "
                 f"{first['name']!r}: {first['failed']}. Fix them, then run again with --retry-failed.",
                 file=sys.stderr,
             )
@@ -142,8 +188,8 @@ def _say_failed(made: Generation) -> None:
 def table(scores: dict[str, dict[str, Any]]) -> str:
     """The means as text, a line a mode."""
     names = ("recall", "precision", "f1", "format", "num_words", "categories")
-    lines = [f"{'':13}" + "".join(f"{name:>12}" for name in (*names, "clips"))]
+    lines = [f"{'':13}" + "".join(f"{name:>12}" for name in (*names, "clips", "samples"))]
     for mode, mean in scores.items():
         cells = "".join(f"{mean[name]:12.3f}" if mean[name] is not None else f"{'-':>12}" for name in names)
-        lines.append(f"{mode:13}{cells}{mean['n']:12d}")
+        lines.append(f"{mode:13}{cells}{mean['n']:12d}{mean['samples']:12d}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipe.mer_r1.eval.answers import Answer
+from recipe.mer_r1.eval.answers import Answer, by_sample
 from recipe.mer_r1.eval.corpora import Task
 from recipe.mer_r1.eval.judge.files import read_judged, read_verdicts
 from recipe.mer_r1.eval.judge.results import Results as Judged
@@ -38,21 +38,28 @@ class Scored:
 
 
 def score(task: Task, lines: Sequence[Answer], path: Path, wheels: EmotionWheels, bootstrap: int, seed: int) -> Scored:
-    """Score a file of answers.
+    """Score a file of answers; a clip with several answers counts with the mean over them.
 
     Args:
         path: the file, beside which its sentiments or verdicts lie.
 
     Raises:
-        InputError: labels are not those of the task, or what lies beside the file cannot be used.
+        InputError: labels are not those of the task, what lies beside the file cannot be used, or some clips have more
+            answers than others.
     """
+    parts = by_sample(lines, path)
+    if len(parts) > 1 and task in ("judge", "waf"):
+        note = f"no {'CoT' if task == 'judge' else 'WAF'}: the file has {len(parts)} answers per clip, but "
+        note += "`main_eval judge`" if task == "judge" else "`main_eval sentiment`"
+        keys = _JUDGED if task == "judge" else ("waf",)
+        return Scored(dict.fromkeys(keys, Metric(value=None)), notes=(f"{note} takes one (--samples 1)",))
     if task == "judge":
         return _judged(path, bootstrap, seed)
-    gold = _by_name(lines, "labels", path)
+    gold = _by_name(parts[0], "labels", path)
     if task == "waf":
         failed = {line.name for line in lines if line.failed is not None}
         return _waf(gold, failed, path, bootstrap, seed)
-    words = _by_name(lines, "words", path)
+    words = [_by_name(part, "words", path) for part in parts]
     metrics = _metrics(ew_scores(gold, words, wheels, bootstrap=bootstrap, seed=seed), ("F", "P", "R"))
     if task == "hit":
         try:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from recipe.mer_r1.eval.answers import MODES
+from recipe.mer_r1.eval.answers import MODES, has_samples
 from recipe.mer_r1.eval.judge import client
 from recipe.mer_r1.eval.judge.cache import ReplyCache
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key
@@ -32,7 +32,7 @@ from recipe.mer_r1.eval.sentiment.mapped import Mapped
 from recipe.mer_r1.eval.sentiment.meta import Mapper, Meta, ModelMapper, counts, lexicon_mapper
 from recipe.mer_r1.eval.sentiment.model import Model
 from recipe.mer_r1.eval.sentiment.prompts import WORDINGS, wording_hash
-from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.errors import SEVERAL_ANSWERS, InputError
 from recipe.mer_r1.files.labels import Source, read
 from recipe.mer_r1.files.provenance import git_state, versions
 
@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> dict[Path, Meta]:
 
 
 def _answers(given: Path) -> list[Path]:
-    """The files to map: the one given, or all modes of a folder."""
+    """The files to map: the one given, or all modes of a folder, without those with several answers per clip."""
     if not given.is_dir():
         return [given]
     found = [path for mode in MODES if (path := given / f"{mode}.jsonl").is_file()]
@@ -136,7 +136,12 @@ def _answers(given: Path) -> list[Path]:
         raise InputError(
             f"--answers {given}: no answers in this folder ({', '.join(f'{mode}.jsonl' for mode in MODES)})"
         )
-    return found
+    several = [path for path in found if has_samples(path)]
+    if len(several) == len(found):
+        raise InputError(f"{several[0]} {SEVERAL_ANSWERS}")
+    for path in several:
+        print(f"{path} is left out: it {SEVERAL_ANSWERS}", file=sys.stderr)
+    return [path for path in found if path not in several]
 
 
 def _read(answers: Path) -> tuple[str, Words]:

@@ -7,6 +7,9 @@ from typing import Any
 
 import yaml
 
+from recipe.mer_r1.method.answer import FORMS, ONE_ANSWER
+from recipe.mer_r1.run.form import of_lineage
+
 BASE_CARD = "README.base.md"
 """Where the card of the complete Omni is kept."""
 _MISSING = "not found in the run folder"
@@ -51,7 +54,7 @@ def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
         _FULL if full else _THINKER,
         "",
         f"Weights of the Thinker: {dtype}. The model names a person's emotions in open vocabulary from video, sound "
-        "and subtitle, as `<think>reason</think><answer>words</answer>`.",
+        f"and subtitle, as `{_response(of_lineage(lineage) or ONE_ANSWER)}`.",
         "",
         "**License**: the licenses of the base model and of the data apply. Check them before you publish: a program "
         "wrote this card and does not know them.",
@@ -66,6 +69,12 @@ def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
     exported = lineage["exported_with"]
     used = ", ".join(f"{name} {number}" for name, number in exported["versions"].items())
     return "\n".join([*lines, "", f"Exported with {used}; code {exported['git'] or 'not in a git checkout'}.", ""])
+
+
+def _response(form: str) -> str:
+    """What a response of the form looks like."""
+    inside = {"<think>": "reason", "<answer>": "words"}
+    return "".join(f"{tag}{inside.get(tag, '')}" for tag in FORMS[form].tags)
 
 
 def _stage(stage: dict[str, Any]) -> list[str]:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+SEVERAL_ANSWERS = (
+    "holds several answers per clip (`main_eval run --samples N`), but this command takes one; give a file with one "
+    "answer per clip, such as slow.jsonl"
+)
+"""What is said of a file that a command cannot use."""
+
 
 class InputError(ValueError):
     """A file or option that can't be used; the message names the file, the row or key, and the way out."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.errors import SEVERAL_ANSWERS, InputError
 from recipe.mer_r1.files.npz import read_npz
 from recipe.mer_r1.method.answer import split_list
 
@@ -155,6 +155,8 @@ def _jsonl_rows(source: Source) -> Iterator[tuple[str, str, Any]]:
             raise InputError(f"{where}: is not a JSON object")
         # Files of `main_eval run` hold both: taking the truth for the answer would score 100 %.
         generated = source.predictions and source.kind == "words" and {"words", "response"} <= row.keys()
+        if generated and row.get("sample"):
+            raise InputError(f"{source.path} {SEVERAL_ANSWERS}")
         column = "words" if generated else _column(source.kind, list(row), where)
         yield where, _name(row["name"], where), _checked_brackets(row[column], where)
 

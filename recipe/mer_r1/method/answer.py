@@ -27,13 +27,14 @@ class Form:
     """The tags of a well-formed response, in order; nothing but blanks around them outside the thought and answers."""
 
 
+ONE_ANSWER, TWO_ANSWERS = "think_answer", "answer_think_answer"
 FORMS = {
-    "think_answer": Form(
+    ONE_ANSWER: Form(
         "What does the person feel? "
         "Reason inside <think> </think>, then list the emotion words inside <answer> </answer>.",
         _THINK_TAGS + _ANSWER_TAGS,
     ),
-    "answer_think_answer": Form(
+    TWO_ANSWERS: Form(
         "What does the person feel? List the emotion words you think of first inside <answer> </answer>, reason "
         "inside <think> </think>, then list the final emotion words inside <answer> </answer>.",
         _ANSWER_TAGS + _THINK_TAGS + _ANSWER_TAGS,
@@ -132,6 +133,16 @@ def parse(response: str, form: str = "think_answer") -> Answer:
     spans = _word_spans(response, *answer)
     words = [response[start:end] for start, end in spans]
     return Answer(think_text, response[answer[0] : answer[1]].strip(), words, well_formed, spans, first_words)
+
+
+def early_part(response: str) -> str:
+    """What an answer_think_answer response says before it thinks: up to the end of its first answer.
+
+    A response whose first answer is missing or not closed is taken up to its thought, or whole without one.
+    """
+    before = response.split("<think>", 1)[0]
+    answer, closing, _ = before.partition("</answer>")
+    return answer + closing
 
 
 def split_list(text: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 Each takes dicts from sample name to words (a list, or text that the list rule splits) and returns a mapping with the
 keys of the result files, numbers in 0..1. Undefined scores are NaN or 0, as `wheels.rules` says. With `bootstrap=N`
-there is a `ci95` too: the percentile interval over N resamplings of the samples.
+there is a `ci95` too: the percentile interval over N resamplings of the samples. EW and HIT also take several
+predictions per sample, as a list of such dicts: recall and precision of a sample are then means over its predictions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from recipe.mer_r1.method.reward import sample_scores, wheel_scores
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 Words = str | Iterable[str]
+Predictions = Mapping[str, Words] | Sequence[Mapping[str, Words]]
 Missing = Literal["error", "zero"]
 
 __all__ = ["ew_gaps", "ew_scores", "hit_rate", "sample_scores", "waf", "wheel_scores"]
@@ -29,7 +31,7 @@ _CHUNK = 4_000_000  # resampled counts held at once, to bound the memory of a bo
 
 def ew_scores(
     gold: Mapping[str, Words],
-    pred: Mapping[str, Words],
+    pred: Predictions,
     wheels: EmotionWheels,
     level: int = 1,
     *,
@@ -46,8 +48,7 @@ def ew_scores(
     Raises ValueError where the names differ, unless `missing="zero"`: then a sample without a prediction earns 0 and a
     prediction without truth is left out.
     """
-    names = check_names(gold, pred, missing)
-    per_wheel = _per_wheel(names, gold, pred, wheels, level)
+    names, per_wheel = _mean_per_wheel(gold, pred, wheels, level, missing)
     totals = partial(_ew_totals, per_wheel=per_wheel, wheels=wheels)
     return _result("ew", names, per_wheel[0], totals, wheels, level, bootstrap, seed)
 
@@ -82,7 +83,7 @@ def ew_gaps(
 
 def hit_rate(
     gold: Mapping[str, Words],
-    pred: Mapping[str, Words],
+    pred: Predictions,
     wheels: EmotionWheels,
     *,
     missing: Missing = "error",
@@ -94,11 +95,10 @@ def hit_rate(
     Samples whose label maps on no wheel ("neutral") take no part. Returns `hit` and else what `ew_scores` returns.
     Raises ValueError for a sample with several labels, and where the names differ, unless `missing="zero"`.
     """
-    names = check_names(gold, pred, missing)
+    names, (kept, recall, _) = _mean_per_wheel(gold, pred, wheels, 1, missing)
     for name in names:
         if len(labels := as_words(gold[name])) > 1:
             raise ValueError(f"the hit rate needs one label per sample, but {name!r} has {labels}; use task ew")
-    kept, recall, _ = _per_wheel(names, gold, pred, wheels, 1)
 
     def totals(counts: np.ndarray) -> dict[str, np.ndarray]:
         return {"hit": _divide(counts @ recall, counts @ kept, wheels)}
@@ -183,6 +183,20 @@ def check_names(gold: Mapping[str, Any], pred: Mapping[str, Any], missing: Missi
 def _some(names: Iterable[str], most: int = 5) -> str:
     listed = sorted(map(str, names))
     return ", ".join(listed[:most]) + (", …" if len(listed) > most else "")
+
+
+def _mean_per_wheel(
+    gold: Mapping[str, Words], pred: Predictions, wheels: EmotionWheels, level: int, missing: Missing
+) -> tuple[list[str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The names of `gold`, and what `_per_wheel` gives, as the mean over the predictions of a sample."""
+    every = [pred] if isinstance(pred, Mapping) else list(pred)
+    if not every:
+        raise ValueError("there are no predictions: the list is empty")
+    for one in every:
+        check_names(gold, one, missing)
+    names = list(gold)
+    kept, recall, precision = zip(*(_per_wheel(names, gold, one, wheels, level) for one in every), strict=True)
+    return names, (kept[0], np.mean(recall, axis=0), np.mean(precision, axis=0))
 
 
 def _per_wheel(

@@ -22,6 +22,7 @@ from recipe.mer_r1.method.reward import Scores
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
 from recipe.mer_r1.run import on_policy, trackers
+from recipe.mer_r1.run.form import FormError, check_model_form
 from recipe.mer_r1.run.modes import ModeError, check_mode
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
 from verl_ext.models.settings import TOWERS
@@ -284,8 +285,9 @@ def check_ppo(config: DictConfig) -> None:
         check_unsupported(config)
         check_shared_prompt_attention(config)
         check_mode(config)
+        check_model_form(config)
         on_policy.check(config)
-    except (ModeError, UnsupportedError, on_policy.OldLogProbsError) as error:
+    except (FormError, ModeError, UnsupportedError, on_policy.OldLogProbsError) as error:
         raise PreflightError(str(error)) from error
     wheels = check_reward(config)
     check_model_folder(config.preset.model_path, "preset.model_path")

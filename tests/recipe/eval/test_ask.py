@@ -5,17 +5,21 @@ import pytest
 from recipe.mer_r1.eval.ask import ask, open_model
 from recipe.mer_r1.eval.rollout import Reply
 from recipe.mer_r1.files.errors import InputError
-from recipe.mer_r1.method.answer import FAST_PREFIX
+from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS
 from recipe.mer_r1.run import launch
 
 
 def test_a_clip_is_asked_for_both_forms_at_once_and_greedily():
     asked = []
 
-    def model(requests):
-        asked.append(requests)
-        return [Reply(f"reply to {request.prefix!r}", 1, True) for request in requests]
+    class Model:
+        form = ONE_ANSWER
 
+        def __call__(self, requests):
+            asked.append(requests)
+            return [Reply(f"reply to {request.prefix!r}", 1, True) for request in requests]
+
+    model = Model()
     row = {"prompt": "…"}
     replies = ask(model, row)
     assert {mode: reply.text for mode, reply in replies.items()} == {
@@ -24,6 +28,22 @@ def test_a_clip_is_asked_for_both_forms_at_once_and_greedily():
     }
     (requests,) = asked
     assert all(request.row is row and request.temperature == 0 for request in requests)
+
+
+def test_a_model_that_answers_twice_is_asked_once():
+    asked = []
+
+    class Model:
+        form = TWO_ANSWERS
+
+        def __call__(self, requests):
+            asked.extend(requests)
+            return [Reply("<answer>sad</answer><think>so</think><answer>happy</answer>", 9, True)]
+
+    replies = ask(Model(), {"prompt": "…"})
+    assert [request.prefix for request in asked] == [""]
+    assert replies["slow"].text == "<answer>sad</answer><think>so</think><answer>happy</answer>"
+    assert replies["fast"].text == "<answer>sad</answer>"
 
 
 def test_a_wrong_name_is_an_error_and_not_the_end_of_the_program(tmp_path, monkeypatch):

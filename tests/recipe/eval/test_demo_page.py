@@ -255,3 +255,15 @@ def test_bad_input_ends_with_two_before_a_model_is_loaded(tiny_model, tmp_path, 
     code, message = ends("--shard", str(tmp_path / "no.parquet"))
     assert code == 2
     assert "no such file" in message
+
+
+def test_a_model_that_answers_before_it_thinks_is_refused(tmp_path):
+    from recipe.mer_r1.eval.demo_page.command import check_one_answer
+    from recipe.mer_r1.files.errors import InputError
+
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    check_one_answer(str(model))
+    (model.parent / "config.yaml").write_text("data: {form: answer_think_answer}\n")
+    with pytest.raises(InputError, match=r"trained with the form answer_think_answer \(.*config\.yaml\)"):
+        check_one_answer(str(model))

@@ -140,3 +140,25 @@ def test_bad_input_ends_with_code_2(report, answers, tmp_path):
     (tmp_path / "b" / "results.json").write_text('{"schema_version": 1, "results": []}')
     done = report(tmp_path / "b")
     assert (done.exit_code, "schema version 1, but 3 is needed" in done.stderr) == (2, True)
+
+
+def test_a_model_of_another_form_stands_beside_the_others_in_table_3(report, answers, tmp_path):
+    """VideoAuto-R1 has a fast and a slow row; its prompt differs from the others' by its form alone."""
+    one = answers("a", "ov_merd_plus")
+    other = answers("b", "ov_merd_plus", model="other", form="answer_think_answer")
+    done = report(f"baseline={one}", f"videoauto_r1={other}", "--paper")
+    assert done.exit_code == 0, done.output
+    found = {
+        (line["model"], line["thinking"]): line
+        for line in csv.DictReader((tmp_path / "out" / "table_3.csv").open(encoding="utf-8"))
+    }
+    for mode in ("slow", "fast"):
+        ours = found["videoauto_r1", mode]["ov_merd_plus"]
+        assert float(ours) == pytest.approx(float(found["baseline", mode]["ov_merd_plus"])) != 0
+        assert f"VideoAuto-R1 (videoauto_r1), {mode}: missing MER23" in done.output
+    assert float(found["paper: VideoAuto-R1", "fast"]["ov_merd_plus"]) == 69.67
+
+
+def test_a_row_is_of_one_form(report, answers):
+    one, other = answers("a", "meld"), answers("b", "iemocap", form="answer_think_answer")
+    assert "form: think_answer and answer_think_answer" in report(f"x={one}", f"x={other}").stderr

@@ -1,6 +1,7 @@
 """`main_eval run`: files, resume, failures, settings and messages; once with a real vLLM."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from recipe.mer_r1 import main_eval
 from recipe.mer_r1.eval import clip_sets, generate, records, run
 from recipe.mer_r1.eval.answers import read_answers
-from recipe.mer_r1.method.answer import FAST_PREFIX
+from recipe.mer_r1.eval.fingerprints import sha256
+from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS, ask_for, build_prompt
 
 
 def row(name="clip_1", labels=("happy", "sad")):
@@ -51,10 +53,10 @@ def rollout():
 def made(tmp_path, builtin):
     """Answers of some rows in a folder."""
 
-    def make(count, modes=("slow", "fast"), temperature=0.0):
+    def make(count, modes=("slow", "fast"), temperature=0.0, samples=1):
         rows = [row(f"clip_{i}") for i in range(count)]
         clips = clip_sets.ClipSet(tmp_path / "x.parquet", "mer_micro", "test", count, "0", rows)
-        return generate.Generation(tmp_path, clips, modes, temperature, 0, builtin)
+        return generate.Generation(tmp_path, clips, modes, temperature, 0, builtin, samples)
 
     return make
 
@@ -94,6 +96,81 @@ def test_sampled_modes_are_asked_at_temperature_one_beside_greedy_ones(rollout, 
     assert [request.temperature for request in rollout.asked] == [0.0, 0.0, 1.0, 1.0]
     assert [request.prefix for request in rollout.asked] == ["", FAST_PREFIX] * 2
     assert len({request.seed for request in rollout.asked}) == 4
+
+
+def test_sampled_modes_have_several_answers_per_clip_each_with_its_own_seed(rollout, made):
+    ask(made(2, generate.MODES), rollout)
+    first = {request.key: request.seed for request in rollout.asked}
+    rollout.asked.clear()
+    generation = made(2, generate.MODES, samples=3)
+    assert generation.total == 2 * (1 + 1 + 3 + 3)
+    _, told = ask(generation, rollout)
+    added = [(mode, i, s) for i in range(2) for mode in ("slow_sampled", "fast_sampled") for s in (1, 2)]
+    assert [request.key for request in rollout.asked] == added  # what was there is kept; a clip's answers together
+    assert told == 8
+    seeds = first | {request.key: request.seed for request in rollout.asked}
+    assert len({seed % 2**32 for seed in seeds.values()}) == len(seeds) == 16
+    assert seeds["slow_sampled", 1, 0] == 4 + 2  # as before there were several
+    assert seeds["slow_sampled", 1, 2] == 4 + 2 + 2 * 15_485_863
+
+
+def test_every_sample_of_a_clip_is_a_line(rollout, made, tmp_path):
+    generation = made(2, ["slow", "slow_sampled"], samples=2)
+    ask(generation, rollout)
+    lines = dict(generation.lines())
+    assert [(line["index"], line["sample"]) for line in lines["slow_sampled"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(line["index"], line["sample"]) for line in lines["slow"]] == [(0, 0), (1, 0)]
+    assert [(answer.index, answer.sample) for answer in made_answers(tmp_path / "slow_sampled.jsonl")] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
+
+
+def made_answers(path):
+    from recipe.mer_r1.eval import answers
+
+    return answers._lines(path)
+
+
+def test_an_answer_that_is_missing_is_made_again_and_no_other(rollout, made, tmp_path):
+    ask(made(2, ["fast_sampled"], samples=3), rollout)
+    path = tmp_path / "fast_sampled.jsonl"
+    kept = path.read_text().splitlines(keepends=True)  # last request first: clip 1 with samples 2, 1, 0, then clip 0
+    path.write_text("".join([*kept[:4], kept[5], kept[4][:20]]))
+    assert made(2, ["fast_sampled"], samples=3).missing() == [("fast_sampled", 0, 1)]
+    assert made(2, ["fast_sampled"], samples=4).missing() == [
+        ("fast_sampled", 0, 1),
+        ("fast_sampled", 0, 3),
+        ("fast_sampled", 1, 3),
+    ]
+
+
+def test_fewer_samples_than_a_folder_holds_are_refused(rollout, made):
+    ask(made(1, ["slow", "slow_sampled"], samples=3), rollout)
+    message = r"slow_sampled\.jsonl holds 3 answers per clip, more than --samples 2\. Use --samples 3 or more"
+    with pytest.raises(generate.FewerSamplesError, match=message):
+        made(1, ["slow_sampled"], samples=2)
+    made(1, ["slow", "fast_sampled"])  # these have one
+
+
+def test_scores_are_means_over_clips_of_the_means_over_samples(builtin):
+    extra = {"tokens": 5, "finished": True}
+
+    def line(index, sample, words):
+        return records.record(row(), index, f"<think>a</think><answer>{words}</answer>", builtin, sample) | extra
+
+    # F1 is 1 for both labels, 2/3 for one of two, 0 for another emotion.
+    lines = [line(0, 0, "happy, sad"), line(0, 1, "happy"), line(1, 0, "angry"), line(1, 1, "happy")]
+    lines += [line(2, 0, "angry"), line(2, 1, "angry") | {"failed": "x"}]
+    mean = records.means(lines)
+    assert (mean["n"], mean["samples"], mean["n_failed"], mean["n_unmapped"]) == (3, 2, 1, 0)
+    clips = [5 / 6, 1 / 3, 0]
+    assert mean["f1"] == pytest.approx(sum(clips) / 3)
+    spread = sum((f1 - sum(clips) / 3) ** 2 for f1 in clips)
+    assert mean["f1_stderr"] == pytest.approx((spread / 2 / 3) ** 0.5)
+    assert mean["num_words"] == pytest.approx((1.5 + 1 + 1) / 3)
 
 
 def test_a_resumed_run_asks_for_what_is_missing(rollout, made, tmp_path):
@@ -170,7 +247,7 @@ def test_a_clip_that_was_mended_can_be_asked_for_again(rollout, made):
     ask(made(3), rollout)
     again = made(3)
     assert again.forget_failures() == 4
-    assert again.missing() == [(mode, index) for index in (0, 2) for mode in ("slow", "fast")]
+    assert again.missing() == [(mode, index, 0) for index in (0, 2) for mode in ("slow", "fast")]
     rollout.failing = set()
     found, _ = ask(again, rollout)
     assert not any("failed" in line for line in found["slow"].values())
@@ -210,7 +287,7 @@ def test_means_leave_out_clips_whose_labels_map_nowhere(builtin):
 
 def test_means_of_nothing_are_none():
     mean = records.means([])
-    assert mean["n"] == 0
+    assert mean["n"] == mean["samples"] == 0
     assert mean["f1"] is None
     assert mean["f1_stderr"] is None
 
@@ -220,9 +297,9 @@ def test_a_line_cut_off_by_a_kill_is_made_again(tmp_path):
     records.append(path, [{"index": 0}, {"index": 1}])
     with path.open("a") as file:
         file.write('{"index": 2, "resp')
-    assert list(records.read(path)) == [0, 1]
+    assert list(records.read(path)) == [(0, 0), (1, 0)]
     records.append(path, [{"index": 2}])
-    assert list(records.read(path)) == [0, 1, 2]
+    assert list(records.read(path)) == [(0, 0), (1, 0), (2, 0)]
 
 
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\r", "\n", "高兴", "🙂"])
@@ -232,7 +309,7 @@ def test_what_python_takes_for_a_line_end_is_text(odd, tmp_path):
     records.append(path, lines)
     assert [*records.read(path).values()] == lines
     records.append(path, [{"index": 2, "response": odd}])
-    assert records.read(path)[2]["response"] == odd
+    assert records.read(path)[2, 0]["response"] == odd
 
 
 def test_a_character_cut_in_two_by_a_kill_is_made_again(tmp_path):
@@ -240,7 +317,7 @@ def test_a_character_cut_in_two_by_a_kill_is_made_again(tmp_path):
     records.append(path, [{"index": 0, "response": "高兴"}, {"index": 1, "response": "高兴"}])
     whole = path.read_bytes()
     path.write_bytes(whole[: whole.rindex("兴".encode()) + 1])
-    assert records.read(path) == {0: {"index": 0, "response": "高兴"}}
+    assert records.read(path) == {(0, 0): {"index": 0, "response": "高兴"}}
     assert path.read_bytes() == whole[: whole.index(b"\n") + 1]
 
 
@@ -252,11 +329,11 @@ def test_lines_are_read_as_utf_8_whatever_the_machine_says(tmp_path):
     code = (
         "import sys; from pathlib import Path; from recipe.mer_r1.eval import records; path = Path(sys.argv[1]);"
         "records.append(path, [{'index': 0, 'response': '\\u9ad8'}]);"
-        "assert records.read(path)[0]['response'] == '\\u9ad8'"
+        "assert records.read(path)[0, 0]['response'] == '\\u9ad8'"
     )
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jsonl")], check=True, env=environment)
-    assert records.read(tmp_path / "a.jsonl")[0]["response"] == "高"
+    assert records.read(tmp_path / "a.jsonl")[0, 0]["response"] == "高"
 
 
 def test_a_folder_takes_one_set_of_settings_wherever_things_lie(tmp_path):
@@ -293,6 +370,8 @@ def test_the_dispatcher_names_its_commands(capsys):
         (["--preset", "nothing"], "no such preset"),
         ([], "no such file"),
         (["--mode", "slow,quick"], "unknown mode 'quick'; use slow, fast"),
+        (["--samples", "4"], "--samples 4 needs a mode that ends in _sampled"),
+        (["--mode", "slow_sampled", "--samples", "0"], "invalid positive value: '0'"),
     ],
 )
 def test_bad_input_ends_with_two_and_a_message(arguments, message, tiny_model, tmp_path, capsys):
@@ -447,3 +526,120 @@ def test_media_placeholders_and_ids_without_token_are_banned(tiny_model):
     assert len(banned) == 7 + 3
     assert processor.tokenizer.eos_token_id not in banned
     assert set(banned.values()) == {-100.0}
+
+
+# --- a model that answers, thinks and answers again
+
+TWICE = "<answer>happy</answer><think>so</think><answer>happy, sad</answer>"
+
+
+class AnsweringTwice(Answering):
+    def stream(self, requests):
+        for request, reply in super().stream(requests):
+            yield request, replace(reply, text=TWICE) if hasattr(reply, "text") else reply
+
+
+@pytest.fixture
+def twice(tmp_path, builtin):
+    """As `made`, of the form answer_think_answer."""
+
+    def make(count, modes=("slow", "fast"), samples=1):
+        rows = [row(f"clip_{i}") for i in range(count)]
+        clips = clip_sets.ClipSet(tmp_path / "x.parquet", "mer_micro", "test", count, "0", rows)
+        return generate.Generation(tmp_path, clips, modes, 0.0, 0, builtin, samples, TWO_ANSWERS)
+
+    return make
+
+
+def test_one_response_gives_the_fast_and_the_slow_answer(twice, tmp_path):
+    rollout = AnsweringTwice()
+    found, told = ask(twice(2), rollout)
+    assert [(request.prefix, request.key) for request in rollout.asked] == [("", ("slow", i, 0)) for i in range(2)]
+    assert told == twice(2).total == 2
+    slow, fast = found["slow"][0], found["fast"][0]
+    assert (slow["words"], slow["response"]) == (["happy", "sad"], TWICE)
+    assert (fast["words"], fast["response"]) == (["happy"], "<answer>happy</answer>")
+    assert (slow["recall"], slow["precision"], slow["f1"], slow["format"]) == (1, 1, 1, 1)
+    assert (fast["recall"], fast["precision"], fast["f1"]) == (0.5, 1, pytest.approx(2 / 3))
+    assert fast["format"] == 1  # of the complete response
+    assert (fast["num_words"], fast["categories"], fast["tokens"]) == (1, 1, 4)
+    assert read_lines(tmp_path, "fast") == list(found["fast"].values())[::-1]
+    scores = twice(2).write_scores({}, 1.0)
+    assert (scores["slow"]["f1"], scores["fast"]["f1"]) == (1, pytest.approx(2 / 3))
+
+
+def read_lines(folder, mode):
+    return [json.loads(line) for line in (folder / f"{mode}.jsonl").read_text().splitlines()]
+
+
+def test_a_fast_answer_of_two_comes_with_its_slow_one(twice):
+    found, told = ask(twice(1, ["fast_sampled"], samples=2), AnsweringTwice())
+    assert told == 2
+    assert list(found) == ["slow_sampled", "fast_sampled"]
+    lines = dict(twice(1, ["fast_sampled"], samples=2).lines())
+    assert [(line["sample"], line["words"]) for line in lines["fast_sampled"]] == [(0, ["happy"]), (1, ["happy"])]
+
+
+def test_a_kill_between_the_two_lines_of_a_response_loses_none(twice, tmp_path):
+    ask(twice(3), AnsweringTwice())
+    fast = tmp_path / "fast.jsonl"
+    whole = fast.read_bytes()
+    fast.write_bytes(whole[: whole.rindex(b"{") + 9])
+    assert twice(3).missing() == []
+    assert fast.read_bytes() == whole
+    (tmp_path / "slow.jsonl").write_bytes(b"")  # the fast lines without a slow one go
+    assert len(twice(3).missing()) == 3
+    assert fast.read_bytes() == b""
+
+
+def test_failures_of_both_answers_are_forgotten_together(twice):
+    rollout = AnsweringTwice()
+    rollout.failing = {"clip_1"}
+    found, _ = ask(twice(2), rollout)
+    assert found["fast"][1]["failed"] == "clip_1: cannot be decoded"
+    assert found["fast"][1]["f1"] == 0
+    again = twice(2)
+    assert again.forget_failures() == 1
+    assert again.missing() == [("slow", 1, 0)]
+    assert [line["name"] for line in dict(again.lines())["fast"]] == ["clip_0"]
+
+
+def test_the_prompt_asks_for_the_form_and_the_shards_prompt_is_recorded(twice):
+    from recipe.mer_r1.eval.rollout import asked as asked_row
+
+    first = row() | {"prompt": [{"role": "user", "content": build_prompt("Hello.")}]}
+    content = asked_row(first, TWO_ANSWERS)["prompt"][0]["content"]
+    assert content == ask_for(TWO_ANSWERS, build_prompt("Hello.")) != first["prompt"][0]["content"]
+    assert asked_row(first, ONE_ANSWER) is first
+    with pytest.raises(ValueError, match="clip 'clip_1': the prompt does not end with the instruction"):
+        asked_row(row(), TWO_ANSWERS)
+    found, _ = ask(twice(1), AnsweringTwice())
+    assert found["slow"][0]["prompt_sha256"] == sha256(row("clip_0")["prompt"])
+
+
+def test_clips_that_cannot_be_asked_for_the_form_are_refused_before_a_model_is_loaded(twice):
+    clips = twice(1).clips
+    run.check_prompts(clips, ONE_ANSWER)
+    with pytest.raises(ValueError, match="answer_think_answer cannot be used"):
+        run.check_prompts(clips, TWO_ANSWERS)
+
+
+def test_the_form_is_the_models_own_unless_another_is_given(tmp_path, capsys):
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    assert run.choose_form(str(model), None) == ONE_ANSWER
+    assert run.choose_form(str(model), TWO_ANSWERS) == TWO_ANSWERS
+    (tmp_path / "run" / "config.yaml").write_text(f"data: {{form: {TWO_ANSWERS}}}\n")
+    capsys.readouterr()
+    assert run.choose_form(str(model), None) == TWO_ANSWERS
+    assert f"form: {TWO_ANSWERS} ({tmp_path / 'run' / 'config.yaml'})" in capsys.readouterr().out
+    assert run.choose_form(str(model), ONE_ANSWER) == ONE_ANSWER
+    assert f"but the model was trained with {TWO_ANSWERS}" in capsys.readouterr().out
+
+
+def test_a_folder_that_names_no_form_has_the_default(tmp_path):
+    records.claim(tmp_path, {"temperature": 0.0})
+    records.claim(tmp_path, {"temperature": 0.0, "form": ONE_ANSWER})
+    (tmp_path / records.SETTINGS).write_text('{"temperature": 0.0}')
+    with pytest.raises(records.OtherSettingsError, match="form: think_answer there, answer_think_answer here"):
+        records.claim(tmp_path, {"temperature": 0.0, "form": TWO_ANSWERS})

@@ -183,7 +183,7 @@ def test_another_schema_version_is_refused(made, tmp_path):
     write_results(tmp_path, made)
     path = tmp_path / "results.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 9}))
-    with pytest.raises(InputError, match="schema version 9, but 3 is needed"):
+    with pytest.raises(InputError, match="schema version 9, but 4 is needed"):
         read_results(tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_a_clip_without_an_answer_is_wrong_for_waf_whatever_its_truth(tmp_path):
     folder = write_answers(tmp_path / "a", "mosi", model=tmp_path / "model", modes=("slow",))
     path, lines = folder / "slow.jsonl", records.read(folder / "slow.jsonl").values()
     assert {"negative", "positive"} <= {line["labels"][0] for line in lines}
-    records.replace(path, [line | {"words": [], "response": "", "failed": "no clip"} for line in lines])
+    records.rewrite(path, [line | {"words": [], "response": "", "failed": "no clip"} for line in lines])
     main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
     found = scored(folder).mode("slow")
     assert (found.metrics["waf"].value, found.n_failed) == (0.0, len(lines))
@@ -208,9 +208,9 @@ def test_sentiments_of_other_clips_are_refused(tmp_path):
     folder = write_answers(tmp_path / "a", "mosi", model=tmp_path / "model", modes=("slow",))
     path = folder / "slow.jsonl"
     lines = [*records.read(path).values()]
-    records.replace(path, lines[:-1])
+    records.rewrite(path, lines[:-1])
     main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
-    records.replace(path, lines)
+    records.rewrite(path, lines)
     with pytest.raises(InputError, match="main_eval sentiment"):
         scored(folder)
 
@@ -221,3 +221,107 @@ def test_the_judges_means_have_intervals(tmp_path):
     folder = write_answers(tmp_path / "a", "mme_emotion", model=tmp_path / "model", modes=("slow",))
     found = scored(judge(folder, "slow", statuses=("unparseable",)), bootstrap=50).mode("slow").metrics
     assert all(found[name].low < found[name].value < found[name].high for name in ("recognition", "reasoning", "cot"))
+
+
+# --- several answers per clip
+
+
+def sampled(tmp_path, corpus="mer2023", samples=3, bootstrap=0, **options):
+    folder = write_answers(
+        tmp_path / "a", corpus, model=tmp_path / "model", modes=("slow_sampled",), samples=samples, **options
+    )
+    return scored(folder, bootstrap=bootstrap).mode("slow_sampled")
+
+
+def test_a_clip_with_several_answers_counts_with_their_mean(tmp_path):
+    found = sampled(tmp_path)
+    answers = [{f"clip_{index}": split_list(SLOW[(index + sample) % 6]) for index in range(6)} for sample in range(3)]
+    each = [ew_scores(GOLD, one, BUILTIN) for one in answers]
+    for key in ("P", "R"):
+        assert found.metrics[key].value == pytest.approx(sum(one[key] for one in each) / 3)
+    assert found.metrics["hit"].value == pytest.approx(sum(hit_rate(GOLD, one, BUILTIN)["hit"] for one in answers) / 3)
+    assert (found.n, found.samples, found.n_empty, found.n_failed) == (6, 3, 3, 0)
+    # SLOW has 6 answers: 4 emotion words on the wheels of 1 category, "calm" of 1 and an empty one.
+    assert found.metrics["categories"].value == pytest.approx(5 / 6)
+
+
+def test_more_answers_per_clip_are_no_more_clips(tmp_path):
+    """The interval is over clips: the same answers three times are as uncertain as once."""
+    once = sampled(tmp_path / "once", samples=1, bootstrap=200)
+    folder = write_answers(
+        tmp_path / "a", "mer2023", model=tmp_path / "once" / "model", modes=("slow_sampled",), samples=1
+    )
+    path = folder / "slow_sampled.jsonl"
+    lines = [json.loads(line) | {"sample": sample} for line in path.read_text().splitlines() for sample in range(3)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    thrice = scored(folder, bootstrap=200).mode("slow_sampled")
+    assert thrice.metrics == once.metrics
+    assert thrice.names_sha256 == once.names_sha256
+    assert why_not_comparable(once, thrice) == []
+
+
+def test_clips_with_unequal_numbers_of_answers_are_refused(tmp_path):
+    folder = write_answers(tmp_path / "a", "micro", model=tmp_path / "model", modes=("fast_sampled",), samples=2)
+    path = folder / "fast_sampled.jsonl"
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole[:-1]))
+    with pytest.raises(InputError, match=r"the clip 'clip_5' has 1 answers, others have 2; finish .*--samples 2"):
+        scored(folder)
+    path.write_bytes(b"".join(whole).replace(b'"sample": 1', b'"sample": 2'))
+    with pytest.raises(InputError, match="numbered from 0 to 1"):
+        scored(folder)
+
+
+def test_a_line_without_a_sample_number_is_the_only_answer(tmp_path):
+    folder = write_answers(tmp_path / "a", "micro", model=tmp_path / "model", modes=("slow",))
+    before, path = scored(folder).mode("slow"), folder / "slow.jsonl"
+    path.write_text(path.read_text().replace('"sample": 0, ', ""))
+    assert "sample" not in path.read_text()
+    assert scored(folder).mode("slow") == before
+
+
+def test_sentiment_and_the_judge_say_that_they_take_one_answer_per_clip(tmp_path):
+    found = sampled(tmp_path / "waf", "mosi", samples=2)
+    assert found.metrics["waf"].value is None
+    assert found.notes == (
+        "no WAF: the file has 2 answers per clip, but `main_eval sentiment` takes one (--samples 1)",
+    )
+    found = sampled(tmp_path / "judge", "mme_emotion", samples=2)
+    assert found.metrics["cot"].value is None
+    assert "`main_eval judge` takes one" in found.notes[0]
+
+
+def test_sentiment_leaves_out_files_with_several_answers_per_clip(tmp_path, capsys):
+    from recipe.mer_r1 import main_eval
+
+    modes = ("slow", "slow_sampled")
+    folder = write_answers(tmp_path / "a", "mosi", model=tmp_path / "model", modes=modes, samples=2)
+    main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
+    assert (folder / "slow.sentiment.jsonl").is_file()
+    assert not (folder / "slow_sampled.sentiment.jsonl").exists()
+    assert "slow_sampled.jsonl is left out: it holds several answers per clip" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main_eval.main(["sentiment", "--answers", str(folder / "slow_sampled.jsonl"), "--mapper", "lexicon"])
+    assert "holds several answers per clip" in capsys.readouterr().err
+    (folder / "slow.jsonl").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        main_eval.main(["sentiment", "--answers", str(folder), "--mapper", "lexicon"])
+
+
+# --- answers of the form answer_think_answer
+
+
+def test_the_form_is_in_the_results_and_confidences_are_not_asked_for(tmp_path):
+    form = "answer_think_answer"
+    found = scored(write_answers(tmp_path / "a", "micro", model=tmp_path / "model", form=form))
+    assert {result.form for result in found.results} == {form}
+    assert found.mode("slow").unread == f"confidences are not defined for the form {form}"
+    assert found.gaps.keys() == {"F", "P", "R", "categories"}
+
+
+def test_confidences_of_two_answers_are_refused(tmp_path):
+    from recipe.mer_r1.eval.confidence_command import prepare
+
+    folder = write_answers(tmp_path / "a", "micro", model=tmp_path / "model", form="answer_think_answer")
+    with pytest.raises(InputError, match="the answers have the form answer_think_answer"):
+        prepare(folder, None, BUILTIN, "split", -20.0)

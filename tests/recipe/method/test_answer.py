@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from recipe.mer_r1.method.answer import (
     FAST_PREFIX,
     FORMS,
+    TWO_ANSWERS,
     ask_for,
     build_prompt,
+    early_part,
     fast_response,
     parse,
     slow_response,
@@ -171,3 +173,23 @@ def test_list_rule_equals_its_plain_statement(text):
     plain = plain[:-1] if plain.endswith("]") else plain
     plain = plain.replace("'", ",").replace('"', ",")
     assert split_list(text) == [item.strip() for item in plain.split(",") if item.strip()]
+
+
+@pytest.mark.parametrize(
+    ("response", "early"),
+    [
+        ("<answer>happy</answer><think>so</think><answer>sad</answer>", "<answer>happy</answer>"),
+        ("<answer>happy</answer>\n<think>so", "<answer>happy</answer>"),
+        ("<answer>happy<think>so</think><answer>sad</answer>", "<answer>happy"),  # never closed: no words
+        ("<think>so</think><answer>sad</answer>", ""),
+        ("<answer>hap", "<answer>hap"),
+        ("", ""),
+    ],
+)
+def test_the_early_part_ends_with_the_first_answer(response, early):
+    assert early_part(response) == early
+    assert parse(response, TWO_ANSWERS).first_words == parse(early).words
+
+
+def test_one_answer_without_a_thought_is_the_first_and_the_last():
+    assert early_part("<answer>happy</answer>") == "<answer>happy</answer>"

@@ -384,3 +384,36 @@ def test_a_negative_number_of_draws_is_refused():
 def test_per_sample_rewards_are_at_hand_here():
     assert sample_scores(["sad"], ["sad"], BUILTIN).f1 == 1.0
     assert wheel_scores(["sad"], ["sad"], BUILTIN)["w1"].recall == 1.0
+
+
+# --- several predictions per sample
+
+
+@given(labelled(), labelled())
+def test_recall_and_precision_of_several_predictions_are_their_means(one, other):
+    gold, first = one
+    second = {name: other[1].get(name, []) for name in gold}
+    several = ew_scores(gold, [first, second], BUILTIN)
+    single = [ew_scores(gold, pred, BUILTIN) for pred in (first, second)]
+    for wheel in BUILTIN.ids:
+        p, r = (sum(found["per_wheel"][wheel][key] for found in single) / 2 for key in "PR")
+        row = several["per_wheel"][wheel]
+        assert [row["P"], row["R"]] == pytest.approx([p, r])
+        assert row["F"] == pytest.approx(2 * p * r / (p + r) if p + r else 0)
+    assert several["n_scored_per_wheel"] == single[0]["n_scored_per_wheel"]
+
+
+def test_several_predictions_are_resampled_with_their_sample():
+    gold = {f"s{i}": ["happy"] for i in range(8)}
+    pred = {f"s{i}": ["happy" if i % 2 else "sad"] for i in range(8)}
+    one, three = (ew_scores(gold, given, BUILTIN, bootstrap=200) for given in (pred, [pred, pred, pred]))
+    assert three["ci95"] == one["ci95"]
+    assert hit_rate(gold, [pred, dict.fromkeys(gold, "happy")], BUILTIN)["hit"] == pytest.approx(0.75)
+
+
+def test_every_set_of_predictions_has_all_samples():
+    gold = {"a": ["happy"], "b": ["sad"]}
+    with pytest.raises(ValueError, match=r"samples without a prediction: 1 \(b\)"):
+        ew_scores(gold, [gold, {"a": ["happy"]}], BUILTIN)
+    with pytest.raises(ValueError, match="no predictions"):
+        ew_scores(gold, [], BUILTIN)

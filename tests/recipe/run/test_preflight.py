@@ -14,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipe.mer_r1.run import launch, preflight
+from recipe.mer_r1.run.form import check_model_form
 from verl_ext.data.dataset import load_shard
 
 
@@ -172,6 +173,34 @@ def test_a_model_folder_that_lacks_something(gone, named, config, tiny_model, tm
     assert f"preset.model_path={folder}" in message
     assert f"has no {named}" in message
     assert "verl_ext.models.export" in message
+
+
+@pytest.fixture
+def of_form(tiny_model, tmp_path):
+    """The tiny model as a run that was trained on a form wrote it."""
+
+    def make(form):
+        run_dir = tmp_path / form
+        (run_dir / "model").mkdir(parents=True)
+        for file in tiny_model.iterdir():
+            (run_dir / "model" / file.name).symlink_to(file)
+        (run_dir / "config.yaml").write_text(f"data: {{form: {form}}}\n")
+        return run_dir / "model"
+
+    return make
+
+
+def test_a_model_of_another_form_than_the_experiments(config, of_form):
+    model = of_form("answer_think_answer")
+    message = complaint(config(preset__model_path=str(model)))
+    assert "experiment.form=think_answer (experiment=baseline)" in message
+    assert f"{model} was trained with the form answer_think_answer ({model.parent / 'config.yaml'})" in message
+    assert "main_sft data.form=think_answer" in message
+    assert "an experiment of the model's form (videoauto_r1)" in message
+    assert "mer_r1.check_form=false" in message
+    check_model_form(config(preset__model_path=str(model), data__form="answer_think_answer"))
+    check_model_form(config(preset__model_path=str(model), mer_r1__check_form=False))
+    check_model_form(config(data__form="answer_think_answer"))  # a model of unknown lineage
 
 
 def test_a_name_on_a_hub_is_left_to_transformers():

@@ -12,7 +12,7 @@ from recipe.mer_r1.eval.cases.inputs import Comparison, Pair
 from recipe.mer_r1.eval.cases.kinds import RANKING, Case, Kind
 from recipe.mer_r1.eval.cases.marks import SIGNS, marks
 from recipe.mer_r1.eval.corpora import TITLES
-from recipe.mer_r1.method.answer import parse
+from recipe.mer_r1.method.answer import FORMS, parse
 from recipe.mer_r1.method.wheel import EmotionWheels
 from recipe.mer_r1.pages.html_page import document, table
 from recipe.mer_r1.pages.visible import visible
@@ -197,7 +197,8 @@ def _picture(picture: Picture, name: str) -> str:
 
 
 def _answer(title: str, answer: Answer, labels: Sequence[str], used: bool, wheels: EmotionWheels) -> str:
-    parsed = parse(answer.response)
+    parsed = next((found for form in FORMS if (found := parse(answer.response, form)).well_formed), None)
+    parsed = parsed or parse(answer.response)
     # An ill-formed response is shown whole: what stands outside the tags may be the reason.
     thought = parsed.think if parsed.well_formed else answer.response
     note = "" if parsed.well_formed else ' <span class="mixed">≈ ill-formed, shown whole</span>'

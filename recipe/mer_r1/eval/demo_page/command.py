@@ -23,8 +23,10 @@ from omegaconf import DictConfig
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.method.wheel import EmotionWheels, load_wheels
 from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.form import form_of
 
 TITLE = "MER-R1: slow and fast answers"
 PRIVATE = {
@@ -71,6 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     preset = load_preset(arguments.preset, arguments.set)
     check_model_folder(arguments.model, "--model")
+    check_one_answer(arguments.model)
     wheels = load_wheels(arguments.wheels)
     check_gradio()
     check_port(arguments.host, arguments.port)
@@ -146,6 +149,16 @@ def reach_itself(host: str) -> None:
     names = ("no_proxy", "NO_PROXY")
     known = [os.environ[name] for name in names if os.environ.get(name)]
     os.environ.update(dict.fromkeys(names, ",".join([*known, "127.0.0.1", "localhost", host])))
+
+
+def check_one_answer(model: str) -> None:
+    """Raises InputError for a model that answers twice: the page compares answers with and without a thought."""
+    trained = form_of(model)
+    if trained and trained.form != ONE_ANSWER:
+        raise InputError(
+            f"--model {model}: was trained with the form {trained.form} ({trained.source}), but the page asks for a "
+            "thought first; use `main_eval run`, or ask() from Python"
+        )
 
 
 def check_gradio() -> None:

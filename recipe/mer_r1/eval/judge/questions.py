@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.readers.mme_emotion import TASKS
-from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.errors import SEVERAL_ANSWERS, InputError
 
 _MEDIA_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv", ".wav", ".mp3", ".flac", ".m4a")
 _SHOWN = 5
@@ -36,7 +36,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     """The lines of slow.jsonl or fast.jsonl, in the shard's order.
 
     Raises:
-        InputError: no such file, a line of another form, or a row that is answered twice.
+        InputError: no such file, a line of another form, several answers per clip, or a row that is answered twice.
     """
     answers: dict[int, dict[str, Any]] = {}
     # Not splitlines: a response may hold U+2028.
@@ -51,6 +51,8 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
         wanted = {"index": int, "name": str, "labels": list, "response": str}
         if not isinstance(answer, dict) or any(type(answer.get(key)) is not kind for key, kind in wanted.items()):
             raise InputError(f"{where}: needs the keys {', '.join(wanted)}, as `main_eval run` writes them")
+        if answer.get("sample"):
+            raise InputError(f"{path} {SEVERAL_ANSWERS}")
         if answer["index"] in answers:
             raise InputError(f"{where}: row {answer['index']} is answered twice; remove one of the lines")
         answers[answer["index"]] = answer

@@ -51,6 +51,8 @@ def _faults(one: Entry, other: Entry) -> list[str]:
         reasons = why_not_comparable(here, there, same_clips=same_corpus)
         if same_row and here.weights_sha256 != there.weights_sha256:
             reasons.append(f"weights: {here.model} and {there.model} differ")
+        if same_row and here.form != there.form:
+            reasons.append(f"form: {here.form} and {there.form}")
         faults += [f"{where}, {here.mode}: {reason}" for reason in reasons]
     return faults
 

@@ -31,6 +31,7 @@ def test_answers_are_read_in_the_shards_order(tmp_path):
     [
         ([], "no answers in this file"),
         ([ANSWER, ANSWER], "answered twice"),
+        ([ANSWER, {**ANSWER, "sample": 1}], r"slow\.jsonl holds several answers per clip .*this command takes one"),
         ([{**ANSWER, "index": True}], "needs the keys index"),
         ([{**ANSWER, "response": None}], "needs the keys index"),
         ([[]], "needs the keys index"),
