@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from recipe.mer_r1.demo import progress
+from recipe.mer_r1.pipeline import progress
+from recipe.mer_r1.pipeline.stage import Stage
 from recipe.mer_r1.run.launch import CONF
 
 DEFAULT_OUT = Path("outputs/demo")
@@ -34,31 +35,6 @@ class Scale:
 
 SCALES = {"full": Scale(), "small": Scale(clips=96, test_clips=8, sft_steps=20, rl_steps=4, rl_prompts=8)}
 """`small` shows that everything runs together, in some minutes; nothing is learnt there."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command.
-
-    Attributes:
-        name: of its stamp and log.
-        title: on the screen.
-        command: what follows `python`.
-        folder: everything it writes; removed when it starts anew.
-        result: exists once it has ended well.
-        after: names of the stages whose results it reads.
-        conf: configuration files that it reads.
-        watch: tells how far it is.
-    """
-
-    name: str
-    title: str
-    command: tuple[str, ...]
-    folder: Path
-    result: Path
-    after: tuple[str, ...] = ()
-    conf: tuple[Path, ...] = ()
-    watch: progress.Watch = progress.nothing
 
 
 def plan(out: Path, scale: Scale) -> list[Stage]:

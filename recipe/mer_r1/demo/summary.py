@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-from recipe.mer_r1.demo import progress
-from recipe.mer_r1.demo.stamps import Stamp
 from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.pipeline import progress
+from recipe.mer_r1.pipeline.stamps import Stamp
 from recipe.mer_r1.run import steps
 
 SCORES = ("f1", "recall", "precision", "format")

@@ -3,12 +3,12 @@
 import io
 
 import pytest
-from demo_cases import step, validation
+from metrics_lines import step, validation
 from rich.console import Console
 
-from recipe.mer_r1.demo import logs, progress
-from recipe.mer_r1.demo.progress import Status
-from recipe.mer_r1.demo.screen import Screen, clock
+from recipe.mer_r1.pipeline import logs, progress
+from recipe.mer_r1.pipeline.progress import Status
+from recipe.mer_r1.pipeline.screen import Screen, clock
 
 
 def test_rl_tells_what_it_is_busy_with_before_the_first_step(tmp_path):

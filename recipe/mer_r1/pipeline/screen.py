@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from recipe.mer_r1.demo.progress import Status
+from recipe.mer_r1.pipeline.progress import Status
 
 _PLAIN_EVERY_SECONDS = 30.0
 _BAR = 10  # characters

@@ -22,7 +22,7 @@ def run(body, *arguments, timeout=60):
     program = textwrap.dedent(
         """
         import sys, time, pathlib
-        from recipe.mer_r1.demo import process
+        from recipe.mer_r1.pipeline import process
         process.POLL_SECONDS, process.GRACE_SECONDS = 0.05, 1.0
         process.adopt_orphans()
         log = pathlib.Path(sys.argv[1])

@@ -1,7 +1,8 @@
 """A command and all its descendants: started, watched, measured, and gone when we are.
 
-Ray and vLLM start processes that outlive their parent for a while. This process adopts such orphans (Linux'
-"child subreaper"), so that everything a command ever started stays below us in the process tree and can be ended.
+Ray and vLLM start processes that outlive their parent for a while. A supervisor per command (:mod:`.supervise`) adopts
+such orphans, so that everything a command ever started stays below its supervisor in the process tree. So several
+commands can run at a time, and each can be measured and ended alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +21,8 @@ import psutil
 GRACE_SECONDS = 30.0
 """Between the request to stop and the kill: time for a run to shut Ray down."""
 POLL_SECONDS = 1.0
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
+_SUPERVISOR = Path(__file__).with_name("supervise.py")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,10 +42,18 @@ def listen_to_signals() -> None:
         signal.signal(number, interrupt)
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process and its descendants. Pages that processes share are counted in each."""
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process (default: this one) and its descendants. Shared pages are counted in each.
+
+    0 where there is no such process any more.
+    """
     total = 0
-    for process in [psutil.Process(), *_descendants()]:
+    try:
+        root = psutil.Process(pid)
+        everything = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in everything:
         try:
             total += process.memory_info().rss
         except psutil.NoSuchProcess:
@@ -51,7 +62,7 @@ def resident_bytes() -> int:
 
 
 class Command:
-    """A running command in a process group of its own. One at a time: what starts below us meanwhile counts as its.
+    """A running command in a process group of its own, below a supervisor of its own; several may run at a time.
 
     Args:
         arguments: the command line.
@@ -59,10 +70,9 @@ class Command:
     """
 
     def __init__(self, arguments: Sequence[str], log: Path):
-        self._not_ours = {process.pid for process in _descendants()}
         with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                list(arguments),
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_SUPERVISOR), str(GRACE_SECONDS), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -71,56 +81,49 @@ class Command:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
+    def poll(self) -> int | None:
+        """The exit status (negative: the signal that killed it) once no process of it is left; None before."""
+        return self._supervisor.poll()
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the command and its descendants."""
+        return resident_bytes(self._supervisor.pid)
+
     def wait(self, every_second: Callable[[], None]) -> int:
         """Call `every_second` until the command ends; its exit status. No process of it is left on return.
 
         Whatever is raised meanwhile, Ctrl-C above all, ends the command first.
         """
         try:
-            while self._process.poll() is None:
+            while self.poll() is None:
                 every_second()
                 time.sleep(POLL_SECONDS)
         except BaseException:
             self.stop()
             raise
-        self._end_descendants(GRACE_SECONDS)
-        return self._process.returncode
+        return self._supervisor.returncode
+
+    def ask_to_stop(self) -> None:
+        """SIGINT, as a terminal sends it; returns at once. The second time: SIGKILL."""
+        if self.poll() is None:
+            self._supervisor.send_signal(signal.SIGINT)
 
     def stop(self) -> None:
         """SIGINT, as a terminal sends it; SIGKILL for what is left after the grace, or at a second Ctrl-C."""
         try:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGINT)
-                self._process.wait(GRACE_SECONDS)
-            self._end_descendants(GRACE_SECONDS / 4)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            self._end_descendants(0)
+            self.ask_to_stop()
+            self.join()
+        except KeyboardInterrupt:
+            self.ask_to_stop()
+            self.join()
 
-    def _end_descendants(self, patience: float) -> None:
-        """Give descendants `patience` seconds to end by themselves, then kill them."""
-        deadline = time.monotonic() + patience
-        while self._alive() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        while alive := self._alive():
-            for process in alive:
-                process.kill()
-            time.sleep(0.1)
-
-    def _alive(self) -> list[psutil.Process]:
-        """Processes of the command that run; dead ones that we adopted are reaped."""
-        self._process.poll()
-        alive = []
-        for process in _descendants():
-            try:
-                if process.pid in self._not_ours:
-                    continue
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    alive.append(process)
-                elif process.pid != self._process.pid and process.ppid() == os.getpid():
-                    os.waitpid(process.pid, os.WNOHANG)
-            except (psutil.NoSuchProcess, ChildProcessError):
-                continue
-        return alive
+    def join(self) -> None:
+        """Wait for the end of a command that was asked to stop."""
+        try:
+            self._supervisor.wait(GRACE_SECONDS * 1.25 + 10)
+        except subprocess.TimeoutExpired:
+            self.ask_to_stop()
+            self._supervisor.wait()
 
 
 def _descendants() -> list[psutil.Process]:
@@ -128,6 +131,5 @@ def _descendants() -> list[psutil.Process]:
 
 
 def _in_child() -> None:
-    """Between fork and exec: listen to SIGINT even where a shell had us ignore it, and don't outlive our parent."""
+    """Between fork and exec: the supervisor must receive SIGINT, even where a shell had us ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
