@@ -110,12 +110,7 @@ class Command:
 
     def stop(self) -> None:
         """SIGINT, as a terminal sends it; SIGKILL for what is left after the grace, or at a second Ctrl-C."""
-        try:
-            self.ask_to_stop()
-            self.join()
-        except KeyboardInterrupt:
-            self.ask_to_stop()
-            self.join()
+        stop_all([self])
 
     def join(self) -> None:
         """Wait for the end of a command that was asked to stop."""
@@ -124,6 +119,20 @@ class Command:
         except subprocess.TimeoutExpired:
             self.ask_to_stop()
             self._supervisor.wait()
+
+
+def stop_all(commands: Sequence[Command]) -> None:
+    """End several commands at the same time, each as :meth:`Command.stop` does."""
+    try:
+        for command in commands:
+            command.ask_to_stop()
+        for command in commands:
+            command.join()
+    except KeyboardInterrupt:
+        for command in commands:
+            command.ask_to_stop()
+        for command in commands:
+            command.join()
 
 
 def _descendants() -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""One screen for the whole demo: a line a stage. Without a terminal, a line where something happens."""
+"""One screen for a chain of commands: a line a stage. Without a terminal, a line where something happens."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class Screen:
         self._states = dict.fromkeys(titles, "waiting")
         self._seconds: dict[str, float] = {}
         self._status: dict[str, Status] = {}
-        self._last_plain = 0.0
+        self._last_plain: dict[str, float] = {}
+        self.footer = ""
+        """Shown in the last line, beside the time since the start."""
         self._start = time.monotonic()
         # Drawn by `update` alone, in the main thread: processes are forked from it.
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
@@ -60,7 +62,7 @@ class Screen:
         self._seconds[name] = 0.0
         again = " (continues)" if resumed else ""
         self.console.print(Text(f"{name}{again}  $ {command}", style="dim"), soft_wrap=True)
-        self._last_plain = time.monotonic()
+        self._last_plain[name] = time.monotonic()
         self._draw()
 
     def update(self, name: str, status: Status, seconds: float) -> None:
@@ -68,8 +70,8 @@ class Screen:
         self._status[name], self._seconds[name] = status, seconds
         if self._live:
             self._draw()
-        elif time.monotonic() - self._last_plain > _PLAIN_EVERY_SECONDS:
-            self._last_plain = time.monotonic()
+        elif time.monotonic() - self._last_plain.get(name, 0.0) > _PLAIN_EVERY_SECONDS:
+            self._last_plain[name] = time.monotonic()
             self.console.print(f"{name}  {clock(seconds)}  {_steps(status)}{status.text}", markup=False)
 
     def end(self, name: str, state: str, seconds: float) -> None:
@@ -78,6 +80,8 @@ class Screen:
         if not self._live:
             status = self._status.get(name, Status())
             self.console.print(f"{name}  {state}, {clock(seconds)}  {status.text}".rstrip(), markup=False)
+            if self.footer:
+                self.console.print(self.footer, markup=False, highlight=False)
         self._draw()
 
     def _draw(self) -> None:
@@ -99,7 +103,9 @@ class Screen:
                 Text(seconds, style=style if state == "running" else "", justify="right"),
                 Text("unchanged, kept" if state == "kept" else f"{_steps(status)}{status.text}", no_wrap=True),
             )
-        table.add_row("", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), "")
+        table.add_row(
+            "", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), self.footer
+        )
         return table
 
 

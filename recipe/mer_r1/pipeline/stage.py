@@ -16,10 +16,11 @@ class Stage:
         name: of its stamp and log.
         title: on the screen.
         command: what follows `python`.
-        folder: everything it writes; removed when it starts anew.
+        folder: everything it writes (a folder, or one file); removed when it starts anew.
         result: exists once it has ended well.
         after: names of the stages whose results it reads.
         conf: configuration files that it reads.
+        settings: fingerprint of settings that decide the result beside the command; for callers that give no `conf`.
         watch: tells how far it is.
     """
 
@@ -30,4 +31,5 @@ class Stage:
     result: Path
     after: tuple[str, ...] = ()
     conf: tuple[Path, ...] = ()
+    settings: str = ""
     watch: progress.Watch = progress.nothing

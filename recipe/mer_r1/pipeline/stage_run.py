@@ -69,7 +69,7 @@ def begin(stage: Stage, key: str, places: Places, replace: bool = True) -> Stamp
                 [],
                 places.log(stage),
             )
-        shutil.rmtree(stage.folder)
+        shutil.rmtree(stage.folder) if stage.folder.is_dir() else stage.folder.unlink()
     places.log(stage).unlink(missing_ok=True)
     return Stamp(key, shlex.join(["python", *stage.command]))
 
