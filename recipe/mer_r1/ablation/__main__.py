@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--keep", action="store_true", help="take what was made with other settings as it is")
     listing.add_argument("--names", action="store_true", help="only ROW-SEED of each run, one per line")
     listing.add_argument(
-        "--rows", action="store_true", help="only the rows, one per line: the name, then its overrides of main_ppo"
+        "--rows", action="store_true", help="only the rows, one per line: name, start, overrides of main_ppo"
     )
     return parser
 
@@ -154,7 +154,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.rows:
         for name, row in table.everything.items():
             if not arguments.only or name in arguments.only:
-                print(" ".join([name, f"experiment={row.experiment}", *row.overrides]))
+                print(" ".join([name, row.start, f"experiment={row.experiment}", *row.overrides]))
         return 0
     runs = chosen_runs(table, arguments.only, arguments.seeds)
     if arguments.names:

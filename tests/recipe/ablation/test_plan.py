@@ -116,8 +116,8 @@ def test_each_start_is_evaluated_before_the_first_run_that_needs_it():
 def test_names_and_rows_are_listed_for_other_programs(capsys):
     assert main(["list", "--rows", "--only", "baseline", "mer_r1_cali1"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "baseline experiment=baseline",
-        "mer_r1_cali1 experiment=mer_r1 experiment.lambda_cali=1",
+        "baseline default experiment=baseline",
+        "mer_r1_cali1 default experiment=mer_r1 experiment.lambda_cali=1",
     ]
     assert main(["list", "--names", "--only", "rd", "b2", "--seeds", "1", "3"]) == 0
     assert capsys.readouterr().out.splitlines() == ["b2-1", "b2-3", "rd-1"]
