@@ -22,6 +22,7 @@ from rich.text import Text
 
 from recipe.mer_r1.ablation import record, state
 from recipe.mer_r1.ablation.plan import Plan, Run
+from recipe.mer_r1.ablation.results import Results
 from recipe.mer_r1.ablation.runner import Runner, alone, work
 from recipe.mer_r1.ablation.table import DEFAULT_TABLE, Table, load_table
 from recipe.mer_r1.files.errors import InputError
@@ -30,6 +31,7 @@ from recipe.mer_r1.pipeline.screen import Screen
 
 DEFAULT_OUT = Path("outputs/ablation")
 DEFAULT_RESULTS = Path("docs/results/ablation")
+DEFAULT_PAGE = Path("docs/results/ablation.md")
 _INTERRUPTED = 130
 
 
@@ -54,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(do=_run)
     listing = commands.add_parser("list", help="print all runs with their state")
     listing.set_defaults(do=_list)
+    report = commands.add_parser("report", help="make the page and its figure of the records")
+    report.set_defaults(do=_report)
+    report.add_argument("--table", type=Path, default=DEFAULT_TABLE, help="default: conf/ablation.yaml")
+    report.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the table")
+    report.add_argument("--results", type=Path, default=DEFAULT_RESULTS, help="records; default: %(default)s")
+    report.add_argument(
+        "--out", type=Path, default=DEFAULT_PAGE, help="the page; the figure is beside it; default: %(default)s"
+    )
     for command in (run, listing):
         command.add_argument("--table", type=Path, default=DEFAULT_TABLE, help="default: conf/ablation.yaml")
         command.add_argument(
@@ -165,6 +175,23 @@ def _list(arguments: argparse.Namespace) -> int:
     for run in with_starts(plan, runs):
         grid.add_row(*map(Text, (run.name, *state.state_of(run, arguments.results, arguments.out))))
     Console().print(grid)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from recipe.mer_r1.ablation import page, picture
+    from recipe.mer_r1.ablation.answers import answers
+
+    results = Results.load(arguments.results, load_table(arguments.table, arguments.set))
+    if not results.rows:
+        raise InputError(f"{arguments.results}: no record of a finished run; make some with `ablation run`")
+    figure = arguments.out.with_suffix(".png")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    picture.draw(results, figure)
+    arguments.out.write_text(page.page(results, figure.name), encoding="utf-8")
+    for one in answers(results):
+        print(f"{one.question} {one.verdict}")
+    print(f"{arguments.out}, {figure}")
     return 0
 
 

@@ -3,10 +3,11 @@
 All seeds of a row answer the same test clips, so seeds and clips are crossed. A draw takes
 
 - **clips** with replacement, the same ones for all seeds;
-- **seeds** from Student's t: the mean of the S seeds (on the drawn clips) moves by t(S − 1) · sd / √S, where sd is the
-  standard deviation of the seeds' means. Drawing three seeds with replacement would not do: noise alone gives three
-  differences of the same sign in one of four cases, and such an interval then leaves out 0.
+- **seeds** from Student's t: the mean of the S seeds moves by t(S − 1) · sd / √S, where sd is the standard deviation of
+  the seeds' means. Drawing three seeds with replacement would not do: noise alone gives three differences of the same
+  sign in one of four cases, and such an interval then leaves out 0.
 
+The spread of the seeds' means holds a part of the clips' noise, which so counts twice: intervals are rather too wide.
 The interval is the 2.5 % and 97.5 % percentile of the draws. Without noise from clips it is Student's interval over
 seeds; with one seed only clips are drawn, and it then says nothing on what another seed would give.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -64,12 +66,9 @@ def interval(values: Sequence[Sequence[float | None]], draws: int = DRAWS, seed:
     seeds, clips = matrix.shape
     if not clips:
         return None
-    generator = np.random.default_rng(seed)
-    of_clips = generator.multinomial(clips, np.full(clips, 1 / clips), size=draws) / clips
-    drawn = of_clips @ matrix.mean(axis=0)
+    drawn = _clip_draws(clips, draws, seed) @ matrix.mean(axis=0)
     if seeds > 1:
-        spread = (of_clips @ matrix.T).std(axis=1, ddof=1) / math.sqrt(seeds)
-        moved = generator.standard_t(seeds - 1, size=draws) * spread
+        moved = _t_draws(seeds - 1, draws, seed) * matrix.mean(axis=1).std(ddof=1) / math.sqrt(seeds)
         drawn = np.concatenate([drawn + moved, drawn - moved])  # so that the seeds' part is symmetric
     low, high = np.percentile(drawn, [2.5, 97.5])
     per_clip = matrix.mean(axis=0)
@@ -82,6 +81,20 @@ def interval(values: Sequence[Sequence[float | None]], draws: int = DRAWS, seed:
         seed_sd=float(matrix.mean(axis=1).std(ddof=1)) if seeds > 1 else None,
         clip_se=float(per_clip.std(ddof=1) / math.sqrt(clips)) if clips > 1 else math.inf,
     )
+
+
+@lru_cache(maxsize=4)  # rows have the same clips
+def _clip_draws(clips: int, draws: int, seed: int) -> np.ndarray:
+    """``(draws, clips)``: the weight of each clip in each draw."""
+    return np.random.default_rng([seed, 0]).multinomial(clips, np.full(clips, 1 / clips), size=draws) / clips
+
+
+@lru_cache(maxsize=4)
+def _t_draws(freedom: int, draws: int, seed: int) -> np.ndarray:
+    """``(draws,)`` of Student's t: the middles of equal parts of many more draws, since its tails vary much."""
+    generator, parts = np.random.default_rng([seed, 1]), 21
+    ordered = np.sort(generator.standard_t(freedom, size=parts * draws))
+    return generator.permutation(ordered[parts // 2 :: parts])
 
 
 def t_quantile(freedom: int) -> float:
