@@ -187,11 +187,13 @@ def _report(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.results}: no record of a finished run; make some with `ablation run`")
     figure = arguments.out.with_suffix(".png")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    curves = figure.with_stem(f"{figure.stem}_curves")
     picture.draw(results, figure)
-    arguments.out.write_text(page.page(results, figure.name), encoding="utf-8")
+    picture.draw_curves(results, curves)
+    arguments.out.write_text(page.page(results, figure.name, curves.name), encoding="utf-8")
     for one in answers(results):
         print(f"{one.question} {one.verdict}")
-    print(f"{arguments.out}, {figure}")
+    print(f"{arguments.out}, {figure}, {curves}")
     return 0
 
 

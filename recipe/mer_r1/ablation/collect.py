@@ -23,6 +23,7 @@ from recipe.mer_r1.ablation.record import (
     Training,
 )
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path
+from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.retained import retained_hit_rate
@@ -96,6 +97,7 @@ def _record(run: Run, **fields: Any) -> Record:
         overrides=list(run.overrides),
         settings_sha256=run.settings_sha256,
         settings=run.settings,
+        start_sha256=weights_sha256(run.sft_model) if run.sft_model.is_dir() else None,
         **fields,
     )
 

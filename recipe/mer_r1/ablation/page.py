@@ -39,7 +39,8 @@ seconds of a step of RL, or of an update of SFT; it says little where other work
 """
 _TRAINING = """\
 Sampled slow answers to the training prompts. first and last: means of the first and the last five steps, over seeds.
-R⁺ and R⁻ defined: share of responses. τ: geometric mean over groups and steps.
+R⁺ and R⁻ defined: share of responses. τ: geometric mean over groups and steps. In the figure: running means over nine
+steps, mean over seeds.
 """
 _METHOD = """\
 A hierarchical bootstrap of 10,000 draws. All seeds share the test clips, so clips are drawn with replacement, the same
@@ -58,11 +59,11 @@ an interval then leaves out 0.
 """
 
 
-def page(results: Results, picture: str) -> str:
+def page(results: Results, picture: str, curves: str) -> str:
     """The whole page.
 
     Args:
-        picture: the figure's file name, beside the page.
+        picture, curves: the figures' file names, beside the page.
     """
     found = answers(results)
     parts = [
@@ -86,6 +87,8 @@ def page(results: Results, picture: str) -> str:
         *(line for other in ("baseline", "rd_ad") for line in _differences(results, other)),
         *_section("Confidence, form and time", other_table(results), _OTHERS),
         *_section("During training", training_table(results), _TRAINING),
+        f"![Curves of training, a line for each row]({curves})",
+        "",
         *_missing(results),
         "## How the intervals are made",
         "",

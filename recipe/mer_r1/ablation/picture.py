@@ -1,7 +1,8 @@
-"""The figure of the ablation: F1 of slow and fast answers of each row, and the paired difference to the baseline."""
+"""The figures of the ablation: F1 of slow and fast answers with the difference to the baseline; curves of training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,13 +11,22 @@ matplotlib.use("Agg")  # no display needed
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from recipe.mer_r1.ablation.results import Results, is_start
+from recipe.mer_r1.ablation.results import Results, Values, is_start
 from recipe.mer_r1.ablation.statistics import Interval
 from recipe.mer_r1.pages.figure_style import STYLE
+from recipe.mer_r1.run.steps import running_mean
 
 # Okabe and Ito's colours, which stay apart for most colour-blind readers.
 _COLOURS = {"slow": "#0072b2", "fast": "#e69f00"}
 _SHIFT = {"slow": 0.17, "fast": -0.17}
+_CURVES = {
+    "reward/f1": "F1 of sampled slow answers",
+    "reward/recall": "Recall",
+    "reward/precision": "Precision",
+    "reward/format": "Format",
+    "reward/thought_tokens": "Tokens of a thought",
+    "actor/kl_loss": "KL to the SFT model",
+}
 _BASELINE = "baseline"
 # Large type: the figure must be legible as a thumbnail.
 _TYPE = {"font.size": 17, "axes.titlesize": 19, "axes.labelsize": 16, "legend.fontsize": 17}
@@ -77,6 +87,32 @@ def _points(axes: Axes, places: dict[str, int], found: dict[str, Interval | None
             label=label,
         )
         label = None
+
+
+def draw_curves(results: Results, path: Path) -> None:
+    """Running means of what is sampled in training, a line for each row of the table: the mean over its seeds."""
+    rows = [row for row in results.rows if any(True for _ in results.curves(row, "reward/f1"))]
+    colours = dict(zip(rows, plt.get_cmap("tab20").colors * (1 + len(rows) // 20), strict=False))
+    with plt.rc_context(STYLE | {"font.size": 12}):
+        figure, panels = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
+        for axes, (name, title) in zip(panels.flat, _CURVES.items(), strict=True):
+            for row in rows:
+                curves = list(results.curves(row, name))
+                if curves:
+                    _curve(axes, curves, colours[row], row)
+            axes.set(title=title, xlabel="RL step")
+        figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        figure.savefig(path, dpi=90)
+        plt.close(figure)
+
+
+def _curve(axes: Axes, curves: Sequence[Values], colour: tuple[float, ...], label: str) -> None:
+    """The mean over the seeds at each step where all of them have a value, as a running mean."""
+    of_steps = enumerate(zip(*curves, strict=False), start=1)
+    points = [(step, sum(values) / len(values)) for step, values in of_steps if None not in values]
+    if points:
+        steps, means = zip(*points, strict=True)
+        axes.plot(steps, running_mean(means), color=colour, linewidth=2, label=label)
 
 
 def _name(row: str) -> str:

@@ -39,6 +39,7 @@ class Run:
         settings: all that decides the results, independent of the machine.
         stages: in order.
         optional: names of stages whose failure leaves numbers out, and does not fail the run.
+        sft_model: the SFT model, of a start its own.
         trained, answers: folders of the training run and of `main_eval run`'s answers.
     """
 
@@ -51,6 +52,7 @@ class Run:
     settings: dict[str, Any]
     stages: tuple[Stage, ...]
     optional: tuple[str, ...]
+    sft_model: Path
     trained: Path
     answers: Path
 
@@ -153,6 +155,7 @@ class Plan:
             settings=self._start_settings(name, seed),
             stages=(sft, *evaluation),
             optional=(evaluation[-1].name,),
+            sft_model=folder / "sft" / "model",
             trained=folder / "sft",
             answers=folder / "eval" / CORPUS,
         )
@@ -166,7 +169,7 @@ class Plan:
         overrides = [*self.table.common.rl, *row.overrides]
         command = (
             *("-m", "recipe.mer_r1.main_ppo", f"preset={self.table.preset}", f"experiment={row.experiment}"),
-            *(f"run_dir={folder / 'rl'}", f"preset.seed={seed}", f"preset.model_path={sft.trained / 'model'}"),
+            *(f"run_dir={folder / 'rl'}", f"preset.seed={seed}", f"preset.model_path={sft.sft_model}"),
             *(f"preset.train_files={shards / 'rl.parquet'}", f"preset.val_files={shards / 'test.parquet'}"),
             # The start was evaluated already.
             *("trainer.val_before_train=false", *overrides),
@@ -198,6 +201,7 @@ class Plan:
             },
             stages=(rl, *evaluation),
             optional=(evaluation[-1].name,),
+            sft_model=sft.sft_model,
             trained=folder / "rl",
             answers=folder / "eval" / CORPUS,
         )

@@ -96,6 +96,7 @@ class Record(_Part):
         state: finished or failed.
         reason, log: of a failed run; the last relevant lines of its log.
         settings, settings_sha256: all that decides the results; a record of other settings is stale.
+        start_sha256: of the SFT model's weights (of a start: its own); runs of one seed with the same are paired.
         notes: what is missing, and why.
     """
 
@@ -111,6 +112,7 @@ class Record(_Part):
     overrides: list[str]
     settings_sha256: str
     settings: dict[str, Any]
+    start_sha256: str | None = None
     notes: list[str] = []
     metrics: Metrics | None = None
     training: Training | None = None

@@ -114,8 +114,8 @@ def is_start(row: str) -> bool:
 
 
 def start_of(record: Record) -> Any:
-    """What decided the SFT model that a record is of, or starts from."""
-    return record.settings.get("start", record.settings)
+    """The SFT model that a record is of, or starts from: what decided it, and its weights."""
+    return record.settings.get("start", record.settings), record.start_sha256
 
 
 def _values(record: Record, mode: str, score: str) -> Values | None:

@@ -201,7 +201,8 @@ class Runner:
         ended = [one.name in self._done or one.name in self._errors for one in run.stages]
         if run.name not in self._work.runs or not all(ended):
             return
-        notes = [str(self._errors[name]) for name in run.optional if name in self._errors]
+        errors = [self._errors[name] for name in run.optional if name in self._errors]
+        notes = [" ".join([str(error), *error.lines[-1:]]) for error in errors]
         try:
             found = collect.finished(run, self._done[run.stages[0].name].seconds, notes)
         except (OSError, ValueError, KeyError) as error:

@@ -21,7 +21,7 @@ def run_in(folder, experiment="mer_r1"):
     (folder / "rl").mkdir(exist_ok=True)
     return Run(
         "mer_r1-2", "mer_r1", 2, experiment, "default", ("a=1",), {"row": {"x": 1}}, (), (),
-        folder / "rl", folder / "eval",
+        folder / "sft", folder / "rl", folder / "eval",
     )  # fmt: skip
 
 
@@ -63,6 +63,16 @@ def test_a_record_by_value(run):
     assert found.clips.forms["slow_sampled"] == {"f1": [0.5, None], "recall": [0.5, None], "precision": [0.25, None]}
     assert (found.training.steps, found.training.seconds_per_step, found.training.seconds) == (3, 3.0, 12.3)
     assert found.training.curves == {"reward/f1": [0.1235, 0.5, None]}
+
+
+def test_the_weights_of_the_sft_model_are_told_apart(run):
+    assert collect.finished(run, 1).start_sha256 is None
+    run.sft_model.mkdir()
+    (run.sft_model / "model.safetensors").write_bytes(b"one")
+    first = collect.finished(run, 1).start_sha256
+    assert collect.finished(run, 2).start_sha256 == first
+    (run.sft_model / "model.safetensors").write_bytes(b"two")
+    assert collect.finished(run, 1).start_sha256 not in (first, None)
 
 
 def test_the_error_of_f1_is_over_clips(tmp_path):

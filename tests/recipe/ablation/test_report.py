@@ -155,6 +155,8 @@ def test_tables_by_value(tmp_path):
     differences = difference_table(found, "baseline")
     assert differences[1][:3] == ["sft", "3", "−0.050 [−0.050, −0.050] ✱"]
     assert differences[2][:3] == ["mer_r1 †", "1", "+0.050 [+0.050, +0.050]"]
+    remade = [one.model_copy(update={"start_sha256": "new"}) for one in rows("mer_r1", 0.8)]
+    assert difference_table(results(tmp_path, *remade), "baseline")[2][0] == "mer_r1 †"
     others = dict(zip(*other_table(found)[:2], strict=True))
     assert (others["truth slow"], others["kept hits"], others["s/step"]) == ("−1.250", "0.900", "3.5")
     trained = dict(zip(*training_table(found)[:2], strict=True))
@@ -166,7 +168,7 @@ def test_the_page_shows_what_is_missing_and_failed(tmp_path):
     table = load_table(changes=["rows.baseline.seeds=[1,2]"])
     records = [*rows("mer_r1", 0.8), failed("baseline", 1, "rl baseline 1: killed by signal 9")]
     noted = made("b2", 1, 0.7, notes=["confidence b2 1: failed with exit status 2."])
-    text = page(Results.load(write(tmp_path, *records, noted), table), "x.png")
+    text = page(Results.load(write(tmp_path, *records, noted), table), "x.png", "y.png")
     assert "4 of 24 runs" in text
     assert "1 failed, 19 are\nmissing" in text
     assert "- **baseline-1 failed**: rl baseline 1: killed by signal 9" in text
@@ -190,6 +192,7 @@ def test_the_command_writes_page_and_figure_from_the_records_alone(tmp_path, cap
     assert "Does slow thinking lose to fast after SFT? yes" in capsys.readouterr().out
     assert "![F1" in out.read_text()
     assert (out.parent / "ablation.png").stat().st_size > 10_000
+    assert (out.parent / "ablation_curves.png").stat().st_size > 10_000
     assert main(["report", "--results", str(tmp_path / "none"), "--out", str(out)]) == 2
 
 
@@ -202,3 +205,17 @@ def test_the_figure_draws_a_point_and_its_interval_for_each_row(tmp_path, monkey
     assert slow == [(0.7, True, 1.0), (0.749, False, 0.45), (0.05, False, 0.45)]
     assert len(drawn) == 6
     assert len(MODES) == 4
+
+
+def test_curves_are_means_over_seeds_and_leave_out_steps_that_one_is_missing(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        picture.Axes, "plot", lambda self, x, y, **style: drawn.append((list(x), list(y), style["label"]))
+    )
+    monkeypatch.setattr(picture.Axes, "get_legend_handles_labels", lambda self: ([], []))
+    curves = [{"reward/f1": [0.2] * 9}, {"reward/f1": [0.4] * 8 + [None]}]
+    records = [made("baseline", seed, 0.7, curves=one) for seed, one in enumerate(curves, start=1)]
+    picture.draw_curves(results(tmp_path, *records), tmp_path / "x.png")
+    ((steps, means, label),) = drawn
+    assert (steps, label) == ([*range(1, 9)], "baseline")
+    assert means == pytest.approx([0.3] * 8)

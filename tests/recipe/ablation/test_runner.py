@@ -62,7 +62,7 @@ def run_of(out, name, after=("shared",), rl="", answers=ANSWERS, confidence=""):
     row, _, seed = name.partition("-")
     return Run(
         name, row, int(seed), "baseline", "default", ("a=1",), {"row": row}, stages, (stages[-1].name,),
-        out / f"rl-{name}", out / f"eval-{name}",
+        out / "sft", out / f"rl-{name}", out / f"eval-{name}",
     )  # fmt: skip
 
 
@@ -156,9 +156,9 @@ def test_a_failed_run_is_made_again_and_what_was_done_is_kept(tmp_path):
 
 
 def test_without_confidences_a_run_is_finished_and_says_what_is_missing(tmp_path):
-    runner, _ = make(tmp_path, [run_of(tmp_path, "one-1", confidence="sys.exit(2)")])
+    runner, _ = make(tmp_path, [run_of(tmp_path, "one-1", confidence="sys.exit('no such form')")])
     assert runner.finished == ["one-1"]
-    assert read(tmp_path, "one-1").notes == ["confidence-one-1: failed with exit status 2."]
+    assert read(tmp_path, "one-1").notes == ["confidence-one-1: failed with exit status 1. no such form"]
 
 
 def test_answers_that_cannot_be_read_fail_the_run(tmp_path):
@@ -183,6 +183,7 @@ def test_one_runner_a_folder(tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_commands_and_the_same_command_goes_on(tmp_path):
     """In a process of its own, which is sent the signal."""
     program = textwrap.dedent(
