@@ -82,18 +82,18 @@ def test_without_a_base_stage_sft_starts_from_the_untrained_model():
     ("change", "stale"),
     [
         ("rows.mer_r1.overrides=[experiment.lambda_cali=0.2]", "mer_r1"),
-        ("common.rl=[preset.steps=4]", "baseline mer_r1"),
-        ("common.sft=[preset.sft.steps=4]", "baseline mer_r1 sft"),
-        ("corpora.default.clips=9", "baseline mer_r1 sft"),
-        ("evaluation.samples=2", "baseline mer_r1 sft"),
-        ("corpora.perfect.clips=9", ""),
+        ("common.rl=[preset.steps=4]", "baseline mer_r1 mer_r1_perfect"),
+        ("common.sft=[preset.sft.steps=4]", "baseline mer_r1 mer_r1_perfect sft"),
+        ("corpora.default.clips=9", "baseline mer_r1 mer_r1_perfect sft"),
+        ("evaluation.samples=2", "baseline mer_r1 mer_r1_perfect sft"),
+        ("corpora.perfect.clips=9", "mer_r1_perfect"),
         ("seeds=[1,2,3,4]", ""),
     ],
 )
 def test_settings_that_decide_a_result_change_its_fingerprint(change, stale):
     def fingerprints(*changes):
         made = plan(*changes)
-        runs = [made.run("baseline", 1), made.run("mer_r1", 1), made.start("default", 1)]
+        runs = [*(made.run(row, 1) for row in ("baseline", "mer_r1", "mer_r1_perfect")), made.start("default", 1)]
         return {run.row: run.settings_sha256 for run in runs}
 
     before, after = fingerprints(), fingerprints(change)
