@@ -45,8 +45,7 @@ demo: setup ## corpus, SFT, RL, evaluation and a figure in outputs/demo (15 to 2
 	$(PY) -m recipe.mer_r1.demo
 
 ablation: setup ## all rows of conf/ablation.yaml that are missing, then the page of the results (hours; can resume)
-	$(PY) -m recipe.mer_r1.ablation run
-	$(PY) -m recipe.mer_r1.ablation report
+	$(PY) -m recipe.mer_r1.ablation run; status=$$?; $(PY) -m recipe.mer_r1.ablation report; exit $$status
 
 test: setup ## all tests, with the end-to-end runs (30 to 45 minutes on two cores)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not gpu_pins"

@@ -123,7 +123,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if not todo:
         console.print(f"All runs are done: {arguments.results}", markup=False, highlight=False)
         return 0
-    jobs = arguments.jobs or max(1, (os.cpu_count() or 1) // 2)
+    jobs = max(1, (os.cpu_count() or 1) // 2) if arguments.jobs is None else arguments.jobs
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}: must be at least 1")
     process.adopt_orphans()
     process.listen_to_signals()
     wanted = work(plan, todo)

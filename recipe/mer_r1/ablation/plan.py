@@ -237,9 +237,10 @@ class Plan:
     def _evaluation(self, name: str, folder: Path, trained: Path, corpus: str, after: str) -> list[Stage]:
         """Answers to the test clips, then the confidences of the greedy ones."""
         chosen, out = self.table.evaluation, folder / "eval"
+        shard = self._corpus(corpus) / "shards" / "test.parquet"
         options = _options(
             model=trained / "model",
-            data=self._corpus(corpus) / "shards" / "test.parquet",
+            data=shard,
             out=out,
             preset=self.table.preset,
             mode=",".join(chosen.modes),
@@ -253,7 +254,7 @@ class Plan:
             result=out / CORPUS / "scores.json",
             after=(after,),
             settings=fingerprint([self._rl_preset["media"], self._rl_preset["rollout"]]),
-            watch=progress.answers(out / CORPUS, None),
+            watch=progress.answers_to(out / CORPUS, shard, chosen.answers),
         )
         read = out / CORPUS / "fast.confidence.jsonl"
         confidence = Stage(

@@ -79,6 +79,11 @@ class Evaluation(_Part):
     modes: list[Mode] = Field(min_length=1)
     samples: int = Field(ge=1)
 
+    @property
+    def answers(self) -> int:
+        """For each clip, of all modes together."""
+        return sum(self.samples if mode.endswith("_sampled") else 1 for mode in self.modes)
+
 
 class Table(_Part):
     """The whole table."""

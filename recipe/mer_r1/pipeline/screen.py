@@ -38,6 +38,7 @@ class Screen:
         self._states = dict.fromkeys(titles, "waiting")
         self._seconds: dict[str, float] = {}
         self._status: dict[str, Status] = {}
+        self._ended: dict[str, int] = {}
         self._last_plain: dict[str, float] = {}
         self.footer = ""
         """Shown in the last line, beside the time since the start."""
@@ -77,6 +78,7 @@ class Screen:
     def end(self, name: str, state: str, seconds: float) -> None:
         """A stage is over: done, kept (nothing had to be done), failed or stopped."""
         self._states[name], self._seconds[name] = state, seconds
+        self._ended[name] = len(self._ended)
         if not self._live:
             status = self._status.get(name, Status())
             self.console.print(f"{name}  {state}, {clock(seconds)}  {status.text}".rstrip(), markup=False)
@@ -88,11 +90,22 @@ class Screen:
         if self._live:
             self._live.update(self.table(), refresh=True)
 
+    def _shown(self) -> list[str]:
+        """The stages for which the terminal has a line each, in order."""
+        room = max(3, self.console.height - 3)
+        if not self._live or len(self._titles) <= room:
+            return list(self._titles)
+        order = list(self._titles)
+        wanted = sorted(
+            order, key=lambda name: (_rank(self._states[name]), -self._ended.get(name, 0), order.index(name))
+        )
+        return sorted(wanted[:room], key=order.index)
+
     def table(self) -> Table:
         """The screen as a table."""
         table = Table.grid(padding=(0, 2), expand=False)
-        for name, title in self._titles.items():
-            state = self._states[name]
+        for name in self._shown():
+            title, state = self._titles[name], self._states[name]
             mark, style = _MARKS[state]
             status = self._status.get(name, Status())
             seconds = clock(self._seconds[name]) if name in self._seconds else ""
@@ -107,6 +120,11 @@ class Screen:
             "", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), self.footer
         )
         return table
+
+
+def _rank(state: str) -> int:
+    """What must be seen first where there is no room for all."""
+    return ["running", "failed", "stopped", "done", "waiting", "kept"].index(state)
 
 
 def _bar(state: str, status: Status) -> ProgressBar | Text:

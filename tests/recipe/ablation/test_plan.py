@@ -124,6 +124,8 @@ def test_names_and_rows_are_listed_for_other_programs(capsys):
 
 
 def test_wrong_input_ends_with_2(capsys, tmp_path):
+    assert main(["run", "--jobs", "0", "--out", str(tmp_path), "--results", str(tmp_path)]) == 2
+    assert "--jobs 0: must be at least 1" in capsys.readouterr().err
     assert main(["run", "--only", "mer_r7"]) == 2
     assert "--only mer_r7: use rows of the table: baseline, rd" in capsys.readouterr().err
     assert main(["run", "--seeds", "9"]) == 2
