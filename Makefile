@@ -18,7 +18,7 @@ PINS    = $(VENV)-gpu-pins
 PYTHON312 ?= $(shell for p in python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12); do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: setup demo test test-fast setup-gpu-pins test-gpu-pins gpu-pins-lane test-packages test-extras mutants lint format smol bench clean
+.PHONY: setup demo ablation test test-fast setup-gpu-pins test-gpu-pins gpu-pins-lane test-packages test-extras mutants lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -43,6 +43,9 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 
 demo: setup ## corpus, SFT, RL, evaluation and a figure in outputs/demo (15 to 25 minutes on two cores; can resume)
 	$(PY) -m recipe.mer_r1.demo
+
+ablation: setup ## all rows of conf/ablation.yaml that are missing, then the page of the results (hours; can resume)
+	$(PY) -m recipe.mer_r1.ablation run; status=$$?; $(PY) -m recipe.mer_r1.ablation report; exit $$status
 
 test: setup ## all tests, with the end-to-end runs (30 to 45 minutes on two cores)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not gpu_pins"

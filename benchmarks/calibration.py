@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it is not installed
 
-from recipe.mer_r1.demo import logs, process, progress
+from recipe.mer_r1.pipeline import logs, process, progress
 
 MODE = "mer_r1_sync_benchmark"
 WAYS = ("baseline", "mer_r1", "naive")

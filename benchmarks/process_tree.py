@@ -13,7 +13,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it is not installed
 
-from recipe.mer_r1.demo import progress
+from recipe.mer_r1.pipeline import progress
 
 
 @dataclass(frozen=True)

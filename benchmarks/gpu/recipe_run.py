@@ -79,7 +79,7 @@ class Machine:
         Raises:
             RuntimeError: it failed, or did not end within `limit` seconds or the call's time; with the log's end.
         """
-        from recipe.mer_r1.demo import logs, process
+        from recipe.mer_r1.pipeline import logs, process
 
         log, begin = self.out / f"{name}.log", time.monotonic()
         log.write_text(f"$ {' '.join(command)}\n")

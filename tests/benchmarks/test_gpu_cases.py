@@ -219,7 +219,7 @@ def test_the_table_has_the_numbers_and_the_errors(tmp_path):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    from recipe.mer_r1.demo import process
+    from recipe.mer_r1.pipeline import process
 
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(sys, "path", [*sys.path])

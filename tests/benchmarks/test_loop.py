@@ -14,7 +14,7 @@ import process_tree
 import pytest
 from process_tree import Mark
 
-from recipe.mer_r1.demo import process
+from recipe.mer_r1.pipeline import process
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD, NEW = ("old", "baseline"), ("new", "baseline")

@@ -11,7 +11,7 @@ import pytest
 from made_once import made_once
 from rl_runs import SHARED_MEMORY, children, reap, rings
 
-from recipe.mer_r1.demo import process
+from recipe.mer_r1.pipeline import process
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from recipe.mer_r1.demo import process
-from recipe.mer_r1.demo.run import Demo, StageError
-from recipe.mer_r1.demo.screen import Screen
 from recipe.mer_r1.demo.stages import DEFAULT_OUT, SCALES, plan
+from recipe.mer_r1.pipeline import process
+from recipe.mer_r1.pipeline.chain import Chain
+from recipe.mer_r1.pipeline.screen import Screen
+from recipe.mer_r1.pipeline.stage_run import StageError
 
 _INTERRUPTED = 130
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     process.adopt_orphans()
     process.listen_to_signals()
-    demo = Demo(arguments.out, plan(arguments.out, scale))
+    demo = Chain(arguments.out, plan(arguments.out, scale))
     try:
         with Screen({stage.name: stage.title for stage in demo.stages}, console) as screen:
             stamps = demo.run(screen)

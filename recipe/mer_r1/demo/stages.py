@@ -8,8 +8,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+<<<<<<< HEAD
 from data_prep.micro.sizes import SIZES
 from recipe.mer_r1.demo import progress
+=======
+from recipe.mer_r1.pipeline import progress
+from recipe.mer_r1.pipeline.stage import Stage
+>>>>>>> i16/ablation
 from recipe.mer_r1.run.launch import CONF
 
 DEFAULT_OUT = Path("outputs/demo")
@@ -57,31 +62,6 @@ SCALES = {
     # Shows that everything runs together, in some minutes; nothing is learnt there.
     "small": Scale(clips=48, test_clips=8, base_clips=16, samples=2, base_steps=10, sft_steps=10, rl_steps=3, rl_prompts=8),
 }
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command.
-
-    Attributes:
-        name: of its stamp and log.
-        title: on the screen.
-        command: what follows `python`.
-        folder: everything it writes; removed when it starts anew.
-        result: exists once it has ended well.
-        after: names of the stages whose results it reads.
-        conf: configuration files that it reads.
-        watch: tells how far it is.
-    """
-
-    name: str
-    title: str
-    command: tuple[str, ...]
-    folder: Path
-    result: Path
-    after: tuple[str, ...] = ()
-    conf: tuple[Path, ...] = ()
-    watch: progress.Watch = progress.nothing
 
 
 def plan(out: Path, scale: Scale) -> list[Stage]:

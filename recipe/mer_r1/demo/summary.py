@@ -12,11 +12,16 @@ from typing import Any
 
 import psutil
 
+<<<<<<< HEAD
 from recipe.mer_r1.demo import differences, progress
 from recipe.mer_r1.demo.findings import findings
 from recipe.mer_r1.demo.stages import MODELS, ROWS
 from recipe.mer_r1.demo.stamps import Stamp
+=======
+>>>>>>> i16/ablation
 from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.pipeline import progress
+from recipe.mer_r1.pipeline.stamps import Stamp
 from recipe.mer_r1.run import steps
 
 SCORES = ("f1", "recall", "precision", "format")

@@ -228,8 +228,10 @@ def proposition_1(
         group: ``(B,)``.
 
     Returns:
-        ``tau``; ``corr_recall_f1`` and ``corr_precision_f1`` (Eq. 6); ``corr_recall_dual`` and ``corr_precision_dual``
-        (Eq. 7, always equal), which are absent where recall and precision cancel; nothing without such a group.
+        ``tau`` and its logarithm, ``log_tau``; ``corr_recall_f1`` and ``corr_precision_f1`` (Eq. 6); ``follows``, the
+        share of groups in which recall has the larger of the two if and only if τ > 1, absent where they are equal
+        or τ is 1; ``corr_recall_dual`` and ``corr_precision_dual`` (Eq. 7, always equal), which are absent where recall
+        and precision cancel; nothing without such a group.
     """
     rewards = torch.stack([signals[name].double().cpu() for name in ("recall", "precision", "f1")])
     found: dict[str, list[float]] = {}
@@ -244,6 +246,10 @@ def proposition_1(
             row[f"corr_{name}_f1"] = _correlation(reward, f1)
             if dual.std() > VARIES:
                 row[f"corr_{name}_dual"] = _correlation(reward, dual)
+        row["log_tau"] = math.log(row["tau"])
+        gap = row["corr_recall_f1"] - row["corr_precision_f1"]
+        if min(abs(gap), abs(row["log_tau"])) > VARIES:
+            row["follows"] = float((gap > 0) == (row["tau"] > 1))
         for name, value in row.items():
             found.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 REWARD_SIGNALS = ("recall", "precision", "f1", "format", "f1_first")
@@ -24,6 +25,34 @@ def stack(rows: Sequence[Mapping[str, Any] | None], names: Iterable[str]) -> dic
         name: torch.tensor([missing if row is None else float(row[name]) for row in rows], dtype=torch.float32)
         for name in names
     }
+
+
+def shuffle_in_groups(
+    signals: Mapping[str, torch.Tensor], keys: Sequence[str], group: Sequence[str], seed: Sequence[int]
+) -> dict[str, torch.Tensor]:
+    """Each signal's values permuted among the responses of a group for which it is defined; a control.
+
+    The values of a group stay, and so do the places of NaN; which response has which value is drawn anew, uniformly and
+    for each signal alone. So a shuffled signal is uncorrelated with the original one, as a mean over draws.
+
+    Args:
+        signals: ``(B,)`` each.
+        keys: of the B responses: rows in another order get the same values.
+        group: of each response.
+        seed: e.g. the run's seed and the step.
+    """
+    draw = np.random.default_rng(list(seed))
+    members: dict[str, list[int]] = {}
+    for row in sorted(range(len(keys)), key=keys.__getitem__):
+        members.setdefault(group[row], []).append(row)
+    found = {}
+    for name in sorted(signals):
+        values = signals[name].clone()
+        for rows in members.values():
+            defined = [row for row in rows if not values[row].isnan()]
+            values[defined] = values[[defined[place] for place in draw.permutation(len(defined))]]
+        found[name] = values
+    return found
 
 
 def category_metrics(truths: Iterable[str], predictions: Iterable[str]) -> dict[str, float]:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipe.mer_r1.demo import process
-from recipe.mer_r1.demo.run import Demo, StageError
-from recipe.mer_r1.demo.screen import Screen
+from recipe.mer_r1.pipeline import process
+from recipe.mer_r1.pipeline.chain import Chain
+from recipe.mer_r1.pipeline.screen import Screen
+from recipe.mer_r1.pipeline.stage_run import StageError
 from recipe.mer_r1.rehearse import plan, report
 from recipe.mer_r1.rehearse.changes import RANKS, Places
 from recipe.mer_r1.rehearse.difference import UnexplainedError
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     process.adopt_orphans()
     process.listen_to_signals()
-    demo = Demo(out, plan.stages(both, places, options.layers))
+    demo = Chain(out, plan.stages(both, places, options.layers))
     failed: StageError | None = None
     try:
         with Screen({stage.name: stage.title for stage in demo.stages}, console) as screen:

@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1.demo.progress import read_steps
-from recipe.mer_r1.demo.run import Demo
 from recipe.mer_r1.method.experiments import reads_confidence
+from recipe.mer_r1.pipeline.chain import Chain
+from recipe.mer_r1.pipeline.progress import read_steps
 from recipe.mer_r1.rehearse.changes import Places
 from recipe.mer_r1.rehearse.until_stop import KEPT
 from recipe.mer_r1.run import steps
@@ -45,7 +45,7 @@ class Check:
     seen: str
 
 
-def figures(places: Places, config: DictConfig, demo: Demo) -> dict[str, Any]:
+def figures(places: Places, config: DictConfig, demo: Chain) -> dict[str, Any]:
     """Numbers of a rehearsal whose stages have ended well."""
     logs = [demo.log_path(stage) for stage in demo.stages if stage.name.startswith("rl")]
     rl = read_steps(places.rl / "metrics.jsonl")

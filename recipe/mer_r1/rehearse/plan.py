@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.mer_r1.demo import progress
-from recipe.mer_r1.demo.stages import Stage
+from recipe.mer_r1.pipeline import progress
+from recipe.mer_r1.pipeline.stage import Stage
 from recipe.mer_r1.rehearse.changes import RANKS, RUN_DIR, Change, Places, chosen, preset_changes, rl_changes
 from recipe.mer_r1.rehearse.difference import Difference, differences
 from recipe.mer_r1.run import launch

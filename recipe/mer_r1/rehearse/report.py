@@ -13,11 +13,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from recipe.mer_r1.demo import stamps
-from recipe.mer_r1.demo.run import Demo, StageError
-from recipe.mer_r1.demo.screen import clock
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.files.whole import write_whole
+from recipe.mer_r1.pipeline import stamps
+from recipe.mer_r1.pipeline.chain import Chain
+from recipe.mer_r1.pipeline.screen import clock
+from recipe.mer_r1.pipeline.stage_run import StageError
 from recipe.mer_r1.rehearse import checks
 from recipe.mer_r1.rehearse.changes import Places
 from recipe.mer_r1.rehearse.checks import Check
@@ -89,7 +90,7 @@ def _indented(texts: Sequence[str]) -> list[str]:
 
 def end(
     console: Console,
-    demo: Demo,
+    demo: Chain,
     both: Mapping[str, Tree],
     places: Places,
     differences: Sequence[str],
@@ -126,7 +127,7 @@ def end(
     return 0 if ok else 1
 
 
-def _print_stages(console: Console, demo: Demo, found: Mapping[str, Any]) -> None:
+def _print_stages(console: Console, demo: Chain, found: Mapping[str, Any]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, justify in (("stage", "left"), ("", "left"), ("time", "right"), ("peak memory", "right")):
         table.add_column(name, justify=justify, no_wrap=True)

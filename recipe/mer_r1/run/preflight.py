@@ -180,6 +180,8 @@ def check_settings(config: DictConfig) -> None:
         raise PreflightError(
             f"mer_r1.confidence.shared_tokens={confidence.shared_tokens}: choose one of {', '.join(SHARED_TOKENS)}."
         )
+    if not isinstance(confidence.shuffle, bool):
+        raise PreflightError(f"mer_r1.confidence.shuffle={confidence.shuffle}: choose true or false.")
     if isinstance(confidence.floor, bool) or not isinstance(confidence.floor, int | float) or confidence.floor >= 0:
         raise PreflightError(f"mer_r1.confidence.floor={confidence.floor}: give a negative number of nats, e.g. -20.")
     if isinstance(thought, bool) or not isinstance(thought, int) or thought < 0:

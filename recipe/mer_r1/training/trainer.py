@@ -14,7 +14,7 @@ from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync
 
 from recipe.mer_r1.method.confidence import Calibration, batch_metrics
 from recipe.mer_r1.method.experiments import reads_confidence
-from recipe.mer_r1.method.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, stack
+from recipe.mer_r1.method.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, shuffle_in_groups, stack
 from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.run import checkpoint, steps
 from recipe.mer_r1.run.on_policy import UPDATE
@@ -123,7 +123,7 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         if self._confidence:
             real = set(_real_keys(batch))
             rows = [self._calibrations[key].signals if key in real else None for key in batch.keys]
-            signals |= stack(rows, CONFIDENCE_SIGNALS)
+            signals |= self._confidence_signals(rows, batch.keys)
         with estimator.signals(signals) as report:
             batch = super()._compute_advantage(batch, metrics)
         metrics.update(report.metrics)
@@ -135,6 +135,14 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         tokens = [tag["response_len"] for tag in batch.tags]
         self._rows.add(batch.keys, tokens, signals, report.result, self._calibrations)
         return batch
+
+    def _confidence_signals(self, rows: Sequence[Mapping[str, float] | None], keys: Sequence[str]) -> dict[str, Any]:
+        """R⁺, R⁻ and their word forms; the control ``mer_r1.confidence.shuffle`` permutes them inside each group."""
+        found = stack(rows, CONFIDENCE_SIGNALS)
+        if not self.config.mer_r1.confidence.shuffle:
+            return found
+        prompts = [key.split("_")[0] for key in keys]
+        return shuffle_in_groups(found, keys, prompts, (self.config.data.seed, self.global_steps))
 
     def _reward_infos(self, batch: KVBatchMeta) -> list[dict[str, Any] | None]:
         """What the reward manager said of each response; None for those that verl adds to fill a mini-batch."""

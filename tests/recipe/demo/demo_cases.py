@@ -2,8 +2,10 @@
 
 import json
 
+from metrics_lines import step, validation
+
 from recipe.mer_r1.demo.stages import SCALES, plan
-from recipe.mer_r1.demo.stamps import Stamp
+from recipe.mer_r1.pipeline.stamps import Stamp
 
 STAGES = (
     "data",
@@ -18,27 +20,7 @@ STAGES = (
 )
 
 
-def step(number, f1=0.6, form=1.0, seconds=4.0, gap=1e-6):
-    """A training step's line of metrics.jsonl."""
-    data = {
-        "reward/f1": f1,
-        "reward/recall": f1 + 0.1,
-        "reward/precision": f1 - 0.1,
-        "reward/format": form,
-        "rollout_actor_log_prob_diff/max": gap,
-        "timing_s/step": seconds,
-    }
-    return json.dumps({"step": number, "data": data}) + "\n"
-
-
-def validation(number, f1):
-    """A validation's line."""
-    names = {f"val-aux/mer_micro/{mode}/{score}/mean@1": f1 for mode in ("slow", "fast") for score in SCORES}
-    return json.dumps({"step": number, "data": names}) + "\n"
-
-
 FORMS = ("slow", "fast", "slow_sampled", "fast_sampled")
-SCORES = ("f1", "recall", "precision", "format")
 MEANS = {"recall": 0.7, "precision": 0.6, "f1": 0.65, "format": 1.0, "f1_stderr": 0.02}
 MEANS |= {"num_words": 1.8, "categories": 1.6, "tokens": 30.0, "finished": 1.0, "n": 160, "n_unmapped": 0}
 

@@ -337,7 +337,7 @@ def test_proposition_1_averages_the_groups_that_have_it():
 def test_proposition_1_where_recall_and_precision_cancel():
     recall = torch.tensor([0.2, 0.4, 0.6])
     found = proposition_1({"recall": recall, "precision": 0.8 - recall, "f1": recall * (0.8 - recall)}, [0, 0, 0])
-    assert set(found) == {"tau", "corr_recall_f1", "corr_precision_f1"}
+    assert set(found) == {"tau", "log_tau", "corr_recall_f1", "corr_precision_f1"}  # τ is 1: nothing to follow
 
 
 def test_proposition_1_of_groups_of_two():
@@ -347,7 +347,23 @@ def test_proposition_1_of_groups_of_two():
     found = proposition_1(
         {"recall": recall, "precision": precision, "f1": 2 * recall * precision / (recall + precision)}, [0, 0]
     )
-    assert found == pytest.approx({"tau": 1.5, "corr_recall_f1": 1.0, "corr_precision_f1": -1.0})
+    wanted = {"tau": 1.5, "log_tau": math.log(1.5), "corr_recall_f1": 1.0, "corr_precision_f1": -1.0, "follows": 1.0}
+    assert found == pytest.approx(wanted)
+
+
+def test_proposition_1_counts_the_groups_in_which_f1_follows_tau():
+    """In the first F1 follows recall and τ > 1; in the second it follows precision, though τ > 1; in the third recall
+    and precision are the same, and neither leads."""
+    first = ([0.2, 0.6], [0.9, 0.3], [0.1, 0.4])
+    second = ([0.2, 0.6], [0.9, 0.3], [0.4, 0.1])
+    third = ([0.2, 0.6], [0.2, 0.6], [0.2, 0.6])
+    signals = {
+        name: torch.tensor([value for group in (first, second, third) for value in group[place]])
+        for place, name in enumerate(("recall", "precision", "f1"))
+    }
+    found = proposition_1(signals, [0, 0, 1, 1, 2, 2])
+    assert found["follows"] == 0.5
+    assert found["log_tau"] == pytest.approx(2 / 3 * math.log(1.5))
 
 
 @pytest.mark.parametrize("constant", ["recall", "precision", "f1"])

@@ -3,10 +3,11 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.mer_r1.method.signals import category_metrics, stack
+from recipe.mer_r1.method.signals import category_metrics, shuffle_in_groups, stack
 
 names = st.lists(st.sampled_from(["w1/happy", "w1/sad", "w2/happy", "w2/bad"]), unique=True).map(" ".join)
 
@@ -44,3 +45,48 @@ def test_they_are_shares_and_hits_are_counted_once(pairs):
         if count:
             both = sum(name in t.split() and name in p.split() for t, p in pairs)
             assert found[f"{name}/recall"] == pytest.approx(both / count)
+
+
+NAN = float("nan")
+KEYS = [f"{prompt}_{session}_0" for prompt in "qp" for session in range(4)]
+
+
+def shuffled(values, keys=KEYS, seed=(1, 2)):
+    found = shuffle_in_groups({"x": torch.tensor(values)}, keys, [key[0] for key in keys], seed)
+    return found["x"].tolist()
+
+
+def test_shuffling_moves_defined_values_inside_their_group():
+    values = [1.0, 2.0, NAN, 3.0, 10.0, NAN, NAN, 20.0]
+    seen = {tuple(shuffled(values, seed=(0, step))[:2]) for step in range(60)}
+    assert seen == {(1.0, 2.0), (1.0, 3.0), (2.0, 1.0), (2.0, 3.0), (3.0, 1.0), (3.0, 2.0)}
+    for step in range(20):
+        found = shuffled(values, seed=(0, step))
+        assert [math.isnan(value) for value in found] == [math.isnan(value) for value in values]
+        assert sorted(found[:2] + found[3:4]) == [1.0, 2.0, 3.0]
+        assert sorted(found[4:5] + found[7:]) == [10.0, 20.0]
+
+
+def test_a_repeated_step_is_shuffled_the_same_way_in_any_order_of_the_rows():
+    values = [1.0, 2.0, NAN, 3.0, 10.0, 30.0, NAN, 20.0]
+    once = dict(zip(KEYS, shuffled(values), strict=True))
+    assert [once[key] for key in KEYS if key not in ("q_2_0", "p_2_0")] != [1.0, 2.0, 3.0, 10.0, 30.0, 20.0]
+    turned = shuffled(values[::-1], KEYS[::-1])
+    assert dict(zip(KEYS[::-1], turned, strict=True)) == pytest.approx(once, nan_ok=True)
+    assert shuffled(values, seed=(1, 3)) != shuffled(values)
+    assert shuffled(values, seed=(2, 2)) != shuffled(values)
+
+
+def test_signals_are_shuffled_each_alone_and_the_originals_stay():
+    signals = {name: torch.arange(4.0) for name in ("calib_pos", "calib_neg")}
+    drawn = [shuffle_in_groups(signals, KEYS[:4], ["q"] * 4, (0, step)) for step in range(10)]
+    assert any(found["calib_pos"].tolist() != found["calib_neg"].tolist() for found in drawn)
+    assert signals["calib_pos"].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_shuffled_signal_does_not_follow_the_original():
+    values = [0.0, 1.0, 2.0, 6.0]
+    products = [
+        sum(a * b for a, b in zip(values, shuffled(values, KEYS[:4], (5, step)), strict=True)) for step in range(3000)
+    ]
+    assert sum(products) / 3000 == pytest.approx(4 * 2.25**2, rel=0.02)  # of independent values with this mean

@@ -273,6 +273,7 @@ def test_micro_batches_of_responses_divide_a_ranks_share_and_those_of_tokens_nee
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"mer_r1__confidence__shuffle": "yes please"}, "shuffle=yes please: choose true or false"),
         ({"mer_r1__confidence__shared_tokens": "mix"}, "shared_tokens=mix: choose one of split, drop, keep"),
         ({"mer_r1__confidence__floor": 0}, "floor=0: give a negative number"),
         ({"mer_r1__confidence__floor": "low"}, "floor=low: give a negative number"),

@@ -166,6 +166,28 @@ def test_metrics_are_means_over_the_real_responses(done):
     assert metrics["reward/missing"] == 1
 
 
+def test_the_control_shuffles_r_pos_and_r_neg_inside_each_prompt_and_keeps_their_metrics(step, done):
+    """Over some steps every value is seen elsewhere; what a step draws is the same when it is taken again."""
+
+    def advantages(number):
+        made = step("mer_r1.confidence.shuffle=true")
+        made.trainer.global_steps = number
+        taken(made)
+        for name in ("calib_pos", "calib_neg"):
+            assert made.metrics[f"confidence/{name}/mean"] == done.metrics[f"confidence/{name}/mean"]
+            assert made.metrics[f"advantage/{name}/undefined"] == done.metrics[f"advantage/{name}/undefined"]
+        return {key: made.store.rows[key]["advantages"][0].item() for key in ANSWERS}
+
+    # Beside calib_neg's two values of each prompt, R⁺ has two in the first; one alone cannot move.
+    swapped = dict(TERMS["calib_neg"])
+    swapped["p_1_0"], swapped["p_2_0"] = swapped["p_2_0"], swapped["p_1_0"]
+    seen = [advantages(number) for number in range(1, 9)]
+    neg = {round(found["p_2_0"] - ADVANTAGES["p_2_0"], 2) for found in seen}
+    assert neg == {0.0, round(swapped["p_2_0"] - TERMS["calib_neg"]["p_2_0"], 2)}
+    assert advantages(1) == seen[0]
+    assert all(found["q_1_0"] + found["q_0_0"] == pytest.approx(0.0, abs=2e-3) for found in seen)
+
+
 def test_padding_does_not_hide_missing_responses(step):
     from recipe.mer_r1.training.trainer import MissingResponsesError
 

@@ -1,4 +1,4 @@
-"""One screen for the whole demo: a line a stage. Without a terminal, a line where something happens."""
+"""One screen for a chain of commands: a line a stage. Without a terminal, a line where something happens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from recipe.mer_r1.demo.progress import Status
+from recipe.mer_r1.pipeline.progress import Status
 
 _PLAIN_EVERY_SECONDS = 30.0
 _BAR = 10  # characters
@@ -38,7 +38,10 @@ class Screen:
         self._states = dict.fromkeys(titles, "waiting")
         self._seconds: dict[str, float] = {}
         self._status: dict[str, Status] = {}
-        self._last_plain = 0.0
+        self._ended: dict[str, int] = {}
+        self._last_plain: dict[str, float] = {}
+        self.footer = ""
+        """Shown in the last line, beside the time since the start."""
         self._start = time.monotonic()
         # Drawn by `update` alone, in the main thread: processes are forked from it.
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
@@ -60,7 +63,7 @@ class Screen:
         self._seconds[name] = 0.0
         again = " (continues)" if resumed else ""
         self.console.print(Text(f"{name}{again}  $ {command}", style="dim"), soft_wrap=True)
-        self._last_plain = time.monotonic()
+        self._last_plain[name] = time.monotonic()
         self._draw()
 
     def update(self, name: str, status: Status, seconds: float) -> None:
@@ -68,27 +71,41 @@ class Screen:
         self._status[name], self._seconds[name] = status, seconds
         if self._live:
             self._draw()
-        elif time.monotonic() - self._last_plain > _PLAIN_EVERY_SECONDS:
-            self._last_plain = time.monotonic()
+        elif time.monotonic() - self._last_plain.get(name, 0.0) > _PLAIN_EVERY_SECONDS:
+            self._last_plain[name] = time.monotonic()
             self.console.print(f"{name}  {clock(seconds)}  {_steps(status)}{status.text}", markup=False)
 
     def end(self, name: str, state: str, seconds: float) -> None:
         """A stage is over: done, kept (nothing had to be done), failed or stopped."""
         self._states[name], self._seconds[name] = state, seconds
+        self._ended[name] = len(self._ended)
         if not self._live:
             status = self._status.get(name, Status())
             self.console.print(f"{name}  {state}, {clock(seconds)}  {status.text}".rstrip(), markup=False)
+            if self.footer:
+                self.console.print(self.footer, markup=False, highlight=False)
         self._draw()
 
     def _draw(self) -> None:
         if self._live:
             self._live.update(self.table(), refresh=True)
 
+    def _shown(self) -> list[str]:
+        """The stages for which the terminal has a line each, in order."""
+        room = max(3, self.console.height - 3)
+        if not self._live or len(self._titles) <= room:
+            return list(self._titles)
+        order = list(self._titles)
+        wanted = sorted(
+            order, key=lambda name: (_rank(self._states[name]), -self._ended.get(name, 0), order.index(name))
+        )
+        return sorted(wanted[:room], key=order.index)
+
     def table(self) -> Table:
         """The screen as a table."""
         table = Table.grid(padding=(0, 2), expand=False)
-        for name, title in self._titles.items():
-            state = self._states[name]
+        for name in self._shown():
+            title, state = self._titles[name], self._states[name]
             mark, style = _MARKS[state]
             status = self._status.get(name, Status())
             seconds = clock(self._seconds[name]) if name in self._seconds else ""
@@ -99,8 +116,15 @@ class Screen:
                 Text(seconds, style=style if state == "running" else "", justify="right"),
                 Text("unchanged, kept" if state == "kept" else f"{_steps(status)}{status.text}", no_wrap=True),
             )
-        table.add_row("", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), "")
+        table.add_row(
+            "", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), self.footer
+        )
         return table
+
+
+def _rank(state: str) -> int:
+    """What must be seen first where there is no room for all."""
+    return ["running", "failed", "stopped", "done", "waiting", "kept"].index(state)
 
 
 def _bar(state: str, status: Status) -> ProgressBar | Text:

@@ -22,7 +22,7 @@ def run(body, *arguments, timeout=60):
     program = textwrap.dedent(
         """
         import sys, time, pathlib
-        from recipe.mer_r1.demo import process
+        from recipe.mer_r1.pipeline import process
         process.POLL_SECONDS, process.GRACE_SECONDS = 0.05, 1.0
         process.adopt_orphans()
         log = pathlib.Path(sys.argv[1])
@@ -114,3 +114,44 @@ def test_memory_counts_descendants(tmp_path):
         print(max(seen) - before > 150_000_000)
         """
     assert run(body, tmp_path / "log").stdout == "True\n"
+
+
+def test_a_signal_that_kills_a_command_is_its_exit_status(tmp_path):
+    body = """
+        program = "import os; os.kill(os.getpid(), 9)"
+        print(process.Command([sys.executable, '-c', program], log).wait(lambda: None))
+        """
+    assert run(body, tmp_path / "log").stdout == "-9\n"
+
+
+def test_of_two_commands_each_ends_with_its_own_descendants(tmp_path):
+    """Both leave a daemon in a session of its own; the second still runs when the first has ended."""
+    log = tmp_path / "log"
+    body = """
+        import psutil
+        other = log.with_suffix(".other")
+        second = process.Command([sys.executable, '-c', sys.argv[3]], other)
+        first = process.Command([sys.executable, '-c', sys.argv[2]], log)
+        while first.poll() is None or not other.read_text():
+            time.sleep(0.05)
+        daemons = [int(file.read_text().split()[0]) for file in (log, other)]
+        memory = [command.resident_bytes() > 0 for command in (first, second)]
+        print([psutil.pid_exists(pid) for pid in daemons], second.poll(), memory)
+        second.stop()
+        print([psutil.pid_exists(pid) for pid in daemons], process._descendants())
+        """
+    done = run(body, log, DAEMON, WAITS)
+    assert done.stdout == "[False, True] None [False, True]\n[False, False] []\n", done.stderr
+
+
+def test_several_commands_are_stopped_at_the_same_time(tmp_path):
+    """Each takes its whole grace of one second."""
+    body = """
+        commands = [process.Command([sys.executable, '-c', sys.argv[2]], log.with_suffix(f".{n}")) for n in range(4)]
+        while not all(log.with_suffix(f".{n}").read_text() for n in range(4)):
+            time.sleep(0.05)
+        start = time.monotonic()
+        process.stop_all(commands)
+        print([command.poll() for command in commands], time.monotonic() - start < 3)
+        """
+    assert run(body, tmp_path / "log", STUBBORN).stdout == "[-9, -9, -9, -9] True\n"

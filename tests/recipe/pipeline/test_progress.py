@@ -3,12 +3,12 @@
 import io
 
 import pytest
-from demo_cases import step, validation
+from metrics_lines import step, validation
 from rich.console import Console
 
-from recipe.mer_r1.demo import logs, progress
-from recipe.mer_r1.demo.progress import Status
-from recipe.mer_r1.demo.screen import Screen, clock
+from recipe.mer_r1.pipeline import logs, progress
+from recipe.mer_r1.pipeline.progress import Status
+from recipe.mer_r1.pipeline.screen import Screen, clock
 
 
 def test_rl_tells_what_it_is_busy_with_before_the_first_step(tmp_path):
@@ -120,3 +120,25 @@ def test_without_a_terminal_there_is_a_line_where_something_happens():
         "a  done, 1:01",
         "b (continues)  $ python -m second key=[x]",
     ]
+
+
+def test_answers_to_a_shard_are_counted_of_all_that_are_asked_for(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    watch = progress.answers_to(tmp_path, tmp_path / "test.parquet", per_clip=10)
+    assert watch(tmp_path / "log").total is None
+    pq.write_table(pa.table({"x": [1, 2, 3]}), tmp_path / "test.parquet")
+    (tmp_path / "slow.jsonl").write_text("{}\n{}\n")
+    assert watch(tmp_path / "log") == Status(2, 30, "2/30 answers")
+
+
+def test_on_a_low_terminal_what_runs_and_failed_is_shown_first():
+    names = [f"run{number}" for number in range(20)]
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=9)
+    with Screen({name: name for name in names}, console) as screen:
+        for name in names[:10]:
+            screen.end(name, "done", 1.0)
+        screen.end("run3", "failed", 1.0)
+        screen.begin("run12", "command", False)
+        assert screen._shown() == ["run3", "run6", "run7", "run8", "run9", "run12"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.mer_r1.run import steps
+from recipe.mer_r1.run import state, steps
 
 _OF_TOTAL = re.compile(rb"\bstep (\d+)/(\d+)")
 # What main_ppo's log says as it starts, and what it is busy with from there on.
@@ -65,6 +65,16 @@ def answers(folder: Path, total: int | None) -> Watch:
         done = sum(file.read_bytes().count(b"\n") for file in folder.glob("*.jsonl"))
         of_total = f"/{total}" if total else ""
         return Status(done, total, f"{done}{of_total} answers" if done else "loading the model")
+
+    return watch
+
+
+def answers_to(folder: Path, shard: Path, per_clip: int) -> Watch:
+    """Counts the answers written, of so many for each clip of a shard that may not be there yet."""
+
+    def watch(log: Path) -> Status:
+        total = per_clip * state.shard_rows([str(shard)]) if shard.exists() else None
+        return answers(folder, total)(log)
 
     return watch
 

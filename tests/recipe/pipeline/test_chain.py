@@ -9,17 +9,18 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from recipe.mer_r1.demo import stamps
-from recipe.mer_r1.demo.run import Demo, StageError
-from recipe.mer_r1.demo.screen import Screen
-from recipe.mer_r1.demo.stages import Stage
+from recipe.mer_r1.pipeline import stamps
+from recipe.mer_r1.pipeline.chain import Chain
+from recipe.mer_r1.pipeline.screen import Screen
+from recipe.mer_r1.pipeline.stage import Stage
+from recipe.mer_r1.pipeline.stage_run import StageError
 
 WRITE = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(exist_ok=True); p.write_text('TEXT')"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("recipe.mer_r1.demo.process.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("recipe.mer_r1.pipeline.process.POLL_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def demo(tmp_path):
         stages[1] = replace(stages[1], after=("a",))
         text = io.StringIO()
         with Screen({"a": "first", "b": "second"}, Console(file=text)) as screen:
-            done = Demo(out, stages).run(screen)
+            done = Chain(out, stages).run(screen)
         return done, text.getvalue()
 
     return run
@@ -117,7 +118,7 @@ def test_an_interrupted_stage_goes_on_where_it_was(demo, tmp_path):
 def test_a_folder_of_someone_elses_is_left_alone(demo, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "precious").touch()
-    with pytest.raises(StageError, match="the demo did not make it"):
+    with pytest.raises(StageError, match="this command did not make it"):
         demo()
     assert (tmp_path / "a" / "precious").exists()
 

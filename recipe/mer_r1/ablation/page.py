@@ -1,0 +1,140 @@
+"""The page of the ablation, docs/results/ablation.md: answers, tables, what is missing, how the intervals are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from recipe.mer_r1.ablation.answers import answers
+from recipe.mer_r1.ablation.results import Results, is_start
+from recipe.mer_r1.ablation.tables import difference_table, other_table, score_table, training_table
+
+_HEAD = """\
+{finished} of {asked} runs of [conf/ablation.yaml](../../conf/ablation.yaml) are done, {failed} failed, {missing} are
+missing. {clips} test clips of a synthetic corpus, a Thinker of about a million parameters: this tells how the method
+behaves here, not how models of a useful size behave. The page and its figure are made of the records in
+[ablation/](ablation) alone:
+
+```bash
+make ablation                                        # run what is missing, then make the page
+.venv/bin/python -m recipe.mer_r1.ablation report    # make the page again
+```
+"""
+_GREEDY = """\
+F1, recall (R) and precision (P) are means over the test clips. A clip's score is the mean over the wheels on which its
+labels map. Beside F1 is half the width of its 95 % interval. cats: categories of an answer on a wheel. paper: F1 of
+slow thinking on OV-MERD+ in percent (Tables 3 to 5). **That is another task, and a model of 7B**; only the order of
+the rows can be compared.
+"""
+_SAMPLED = """\
+Sampled at temperature 1, {samples} answers for each clip. A clip's score is the mean over its answers.
+"""
+_DIFFERENCES = """\
+Paired by seed and clip, with 95 % intervals. ✱: more than one seed, and 0 is outside. With 1 seed only clips are
+resampled, and such an interval decides nothing. †: starts from another SFT model, so seeds are not paired.
+"""
+_OTHERS = """\
+truth and margin: log-confidence on the true categories and the margin of Eq. 2, in nats, of greedy answers. kept hits:
+share of the true categories of the fast answer that the slow answer still names (the paper's Figure 8). s/step: median
+seconds of a step of RL, or of an update of SFT; it says little where other work ran beside it.
+"""
+_TRAINING = """\
+Sampled slow answers to the training prompts. first and last: means of the first and the last five steps, over seeds.
+R⁺ and R⁻ defined: share of responses. τ: geometric mean over groups and steps. In the figure: running means over nine
+steps, mean over seeds.
+"""
+_METHOD = """\
+A hierarchical bootstrap of 10,000 draws. All seeds share the test clips, so clips are drawn with replacement, the same
+ones for all seeds. The mean over the S seeds moves by its standard error times a draw of Student's t with S − 1 degrees
+of freedom. So an interval has both sources of noise: which clips were asked, and which seeds were run. Drawing three
+seeds with replacement would not do: noise alone gives three differences of the same sign in one of four cases, and such
+an interval then leaves out 0.
+
+- With 3 seeds an interval reaches at least 2.5 standard deviations of the seeds to either side. So small differences
+  stay undecided, also real ones.
+- With 1 seed only clips are drawn. Such an interval says nothing on what another seed would give, and no answer is read
+  from it. Rows with 1 seed: {alone}.
+- How many seeds would decide: the smallest number with which the interval would leave out 0, if the difference, its
+  spread over seeds and the clips' error stay as seen. A row with one seed takes the typical spread of the other rows.
+- Each answer has its own 95 % interval. With nine questions, one wrong yes or no is to be expected in about two pages.
+"""
+
+
+def page(results: Results, picture: str, curves: str) -> str:
+    """The whole page.
+
+    Args:
+        picture, curves: the figures' file names, beside the page.
+    """
+    found = answers(results)
+    parts = [
+        "# The ablation on MER-Micro",
+        "",
+        _head(results),
+        f"![F1 of slow and fast answers of each row, and the difference to the baseline]({picture})",
+        "",
+        "## Answers",
+        "",
+        *_markdown([["question", "answer"], *([one.question, f"**{one.verdict}**"] for one in found)]),
+        "",
+        *(f"- **{one.question}** {one.verdict[:1].upper()}{one.verdict[1:]}. {one.text}" for one in found),
+        "",
+        *_section("Scores of greedy answers", score_table(results, ("slow", "fast"), paper=True), _GREEDY),
+        *_section(
+            "Scores of sampled answers",
+            score_table(results, ("slow_sampled", "fast_sampled")),
+            _SAMPLED.format(samples=_samples(results)),
+        ),
+        *(line for other in ("baseline", "rd_ad") for line in _differences(results, other)),
+        *_section("Confidence, form and time", other_table(results), _OTHERS),
+        *_section("During training", training_table(results), _TRAINING),
+        f"![Curves of training, a line for each row]({curves})",
+        "",
+        *_missing(results),
+        "## How the intervals are made",
+        "",
+        _METHOD.format(alone=", ".join(row for row in results.rows if len(results.records(row)) == 1) or "none"),
+    ]
+    return "\n".join(parts)
+
+
+def _head(results: Results) -> str:
+    records = [record for row in results.rows for record in results.records(row)]
+    clips = sorted({form.n for record in records for form in record.metrics.forms.values()})
+    return _HEAD.format(
+        finished=sum(not is_start(record.row) for record in records),
+        asked=len(results.table.runs()),
+        failed=len(results.failed),
+        missing=len(results.missing),
+        clips=" or ".join(map(str, clips)),
+    )
+
+
+def _section(title: str, table: Sequence[Sequence[str]], text: str) -> list[str]:
+    return [f"## {title}", "", *_markdown(table), "", text]
+
+
+def _differences(results: Results, other: str) -> list[str]:
+    rows = difference_table(results, other)
+    if len(rows) == 1:
+        return [f"## F1, difference to {other}", "", f"{other} and another row have not run on the same seed.", ""]
+    return _section(f"F1, difference to {other}", rows, _DIFFERENCES)
+
+
+def _missing(results: Results) -> Iterator[str]:
+    records = [record for row in results.rows for record in results.records(row)]
+    lines = [f"- **{record.row}-{record.seed} failed**: {record.reason}" for record in results.failed]
+    lines += [f"- Not run: {', '.join(results.missing)}"] if results.missing else []
+    lines += [f"- {record.row}-{record.seed}: {note}" for record in records for note in record.notes]
+    if lines:
+        yield from ("## What is missing", "", *lines, "")
+
+
+def _samples(results: Results) -> str:
+    records = [record for row in results.rows for record in results.records(row)]
+    forms = [form for record in records for mode, form in record.metrics.forms.items() if mode.endswith("_sampled")]
+    return " or ".join(map(str, sorted({form.samples for form in forms}))) or "no"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    header, *rest = rows
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rest)]

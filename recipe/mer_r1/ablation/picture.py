@@ -1,0 +1,119 @@
+"""The figures of the ablation: F1 of slow and fast answers with the difference to the baseline; curves of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # no display needed
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from recipe.mer_r1.ablation.results import Results, Values, is_start
+from recipe.mer_r1.ablation.statistics import Interval
+from recipe.mer_r1.pages.figure_style import STYLE
+from recipe.mer_r1.run.steps import running_mean
+
+# Okabe and Ito's colours, which stay apart for most colour-blind readers.
+_COLOURS = {"slow": "#0072b2", "fast": "#e69f00"}
+_SHIFT = {"slow": 0.17, "fast": -0.17}
+_CURVES = {
+    "reward/f1": "F1 of sampled slow answers",
+    "reward/recall": "Recall",
+    "reward/precision": "Precision",
+    "reward/format": "Format",
+    "reward/thought_tokens": "Tokens of a thought",
+    "actor/kl_loss": "KL to the SFT model",
+}
+_BASELINE = "baseline"
+# Large type: the figure must be legible as a thumbnail.
+_TYPE = {"font.size": 17, "axes.titlesize": 19, "axes.labelsize": 16, "legend.fontsize": 17}
+
+
+def draw(results: Results, path: Path) -> None:
+    """Write the figure; rows from top to bottom as in the tables."""
+    rows = results.rows
+    with plt.rc_context(STYLE | _TYPE):
+        height = 2.6 + 0.62 * max(3, len(rows))
+        figure, (left, right) = plt.subplots(1, 2, figsize=(14, height), layout="constrained", sharey=True)
+        places = {row: len(rows) - index for index, row in enumerate(rows)}
+        for mode in ("slow", "fast"):
+            of_rows = {row: results.mean(row, mode) for row in rows}
+            _points(left, places, of_rows, mode)
+            differences = {row: results.difference(row, _BASELINE, mode) for row in rows if row != _BASELINE}
+            _points(right, places, differences, mode)
+        labels = [f"{_name(row)}  ({len(results.records(row))})" for row in rows]
+        left.set_yticks([places[row] for row in rows], labels)
+        left.set_ylim(0.3, len(rows) + 0.7)
+        left.set(title="F1 of greedy answers", xlabel="F1 on test clips")
+        right.set(title=f"Difference to the {_BASELINE}", xlabel="paired difference of F1")
+        right.axvline(0, color="#444444", linewidth=1.5)
+        for axes in (left, right):
+            axes.grid(axis="y", visible=False)
+            axes.tick_params(axis="y", length=0)
+        handles, names = left.get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, names, loc="outside upper center", ncols=3)
+        figure.supxlabel(
+            "95 % intervals over seeds and test clips (number of seeds in brackets; pale: 1 seed, clips alone). "
+            "MER-Micro, a tiny Thinker.",
+            fontsize=12,
+        )
+        figure.savefig(path, dpi=110)
+        plt.close(figure)
+
+
+def _points(axes: Axes, places: dict[str, int], found: dict[str, Interval | None], mode: str) -> None:
+    """A point with its interval for each row; filled for slow, hollow for fast."""
+    label: str | None = f"{mode} thinking"
+    for row, one in found.items():
+        if one is None:
+            continue
+        errors = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
+        axes.errorbar(
+            one.value,
+            places[row] + _SHIFT[mode],
+            xerr=errors,
+            fmt="o" if mode == "slow" else "s",
+            markersize=10,
+            markerfacecolor=_COLOURS[mode] if mode == "slow" else "white",
+            color=_COLOURS[mode],
+            linewidth=3,
+            markeredgewidth=2.5,
+            capsize=0,
+            alpha=1.0 if one.seeds > 1 else 0.45,
+            label=label,
+        )
+        label = None
+
+
+def draw_curves(results: Results, path: Path) -> None:
+    """Running means of what is sampled in training, a line for each row of the table: the mean over its seeds."""
+    rows = [row for row in results.rows if any(True for _ in results.curves(row, "reward/f1"))]
+    colours = dict(zip(rows, plt.get_cmap("tab20").colors * (1 + len(rows) // 20), strict=False))
+    with plt.rc_context(STYLE | {"font.size": 12}):
+        figure, panels = plt.subplots(2, 3, figsize=(14, 8), layout="constrained")
+        for axes, (name, title) in zip(panels.flat, _CURVES.items(), strict=True):
+            for row in rows:
+                curves = list(results.curves(row, name))
+                if curves:
+                    _curve(axes, curves, colours[row], row)
+            axes.set(title=title, xlabel="RL step")
+        figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        figure.savefig(path, dpi=90)
+        plt.close(figure)
+
+
+def _curve(axes: Axes, curves: Sequence[Values], colour: tuple[float, ...], label: str) -> None:
+    """The mean over the seeds at each step where all of them have a value, as a running mean."""
+    of_steps = enumerate(zip(*curves, strict=False), start=1)
+    points = [(step, sum(values) / len(values)) for step, values in of_steps if None not in values]
+    if points:
+        steps, means = zip(*points, strict=True)
+        axes.plot(steps, running_mean(means), color=colour, linewidth=2, label=label)
+
+
+def _name(row: str) -> str:
+    return row.replace("_", " ").upper() if is_start(row) else row

@@ -1,0 +1,133 @@
+"""The commands of a run, and which settings make its record stale."""
+
+from pathlib import Path
+
+import pytest
+
+from recipe.mer_r1.ablation.__main__ import main, with_starts
+from recipe.mer_r1.ablation.plan import Plan
+from recipe.mer_r1.ablation.runner import work
+from recipe.mer_r1.ablation.table import load_table
+
+OUT = Path("out")
+
+
+def plan(*changes):
+    return Plan(load_table(changes=changes), OUT)
+
+
+def commands(name, seed=1, *changes):
+    made = plan(*changes)
+    run = made.run(name, seed)
+    return {stage.name: " ".join(stage.command) for stage in [*made.stages_before(run), *run.stages]}
+
+
+def test_the_stages_of_a_run():
+    found = commands("mer_r1", 2)
+    assert list(found) == [
+        *("corpus-default", "init-default-2", "base-default-2", "sft-default-2"),
+        *("rl-mer_r1-2", "eval-mer_r1-2", "confidence-mer_r1-2"),
+    ]
+    assert found["corpus-default"] == "-m data_prep micro --out out/corpora/default --generator 2"
+    assert "--seed 2" in found["init-default-2"]
+    base, shards = "out/bases/default-2", "out/corpora/default/shards"
+    assert found["base-default-2"] == (
+        f"-m recipe.mer_r1.main_sft preset=tiny run_dir={base}/base preset.seed=2 preset.sft.model_path={base}/init "
+        f"preset.sft.train_files={shards}/base.parquet stage=base"
+    )
+    assert (
+        f"preset.sft.model_path={base}/base/model preset.sft.train_files={shards}/sft.parquet stage=sft"
+        in (found["sft-default-2"])
+    )
+    assert found["rl-mer_r1-2"] == (
+        "-m recipe.mer_r1.main_ppo preset=tiny experiment=mer_r1 run_dir=out/runs/mer_r1-2/rl preset.seed=2 "
+        f"preset.model_path=out/starts/default-2/sft/model preset.train_files={shards}/rl.parquet "
+        f"preset.val_files={shards}/test.parquet trainer.val_before_train=false"
+    )
+    assert "--mode slow,fast,slow_sampled,fast_sampled --samples 4" in found["eval-mer_r1-2"]
+
+
+def test_rows_of_a_seed_share_their_start_and_controls_have_their_own():
+    rows = [plan().run(name, 1).stages[0].after for name in ("baseline", "mer_r1", "b2")]
+    assert rows == [("sft-default-1",)] * 3
+    perfect = commands("mer_r1_perfect")
+    assert perfect["corpus-perfect"].endswith("--generator 2 --reasons perfect")
+    assert "corpora/perfect/shards/rl.parquet" in perfect["rl-mer_r1_perfect-1"]
+    video = commands("videoauto_r1")
+    assert video["sft-answer_think_answer-1"].endswith("stage=sft data.form=answer_think_answer")
+    assert "bases/default-1/base/model" in video["sft-answer_think_answer-1"]
+    shuffled = commands("mer_r1_shuffled")["rl-mer_r1_shuffled-1"]
+    assert "experiment=mer_r1 " in shuffled
+    assert shuffled.endswith("mer_r1.confidence.shuffle=true")
+
+
+def test_overrides_of_all_rows_come_before_a_rows_own():
+    found = commands("mer_r1_cali1", 1, "common.rl=[preset.steps=4]", "common.sft=[preset.sft.steps=5]")
+    assert found["rl-mer_r1_cali1-1"].endswith("preset.steps=4 experiment.lambda_cali=1")
+    assert found["sft-default-1"].endswith("stage=sft preset.sft.steps=5")
+
+
+def test_without_a_base_stage_sft_starts_from_the_untrained_model():
+    found = commands(
+        "baseline", 1, "bases.default.stage=null", "corpora.default.generator=null", "evaluation.samples=1"
+    )
+    assert "base-default-1" not in found
+    assert "preset.sft.model_path=out/bases/default-1/init" in found["sft-default-1"]
+    assert "stage=" not in found["sft-default-1"]
+    assert "--generator" not in found["corpus-default"]
+    assert "--samples" not in found["eval-baseline-1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ("rows.mer_r1.overrides=[experiment.lambda_cali=0.2]", "mer_r1"),
+        ("common.rl=[preset.steps=4]", "baseline mer_r1 mer_r1_perfect"),
+        ("common.sft=[preset.sft.steps=4]", "baseline mer_r1 mer_r1_perfect sft"),
+        ("corpora.default.clips=9", "baseline mer_r1 mer_r1_perfect sft"),
+        ("evaluation.samples=2", "baseline mer_r1 mer_r1_perfect sft"),
+        ("corpora.perfect.clips=9", "mer_r1_perfect"),
+        ("seeds=[1,2,3,4]", ""),
+    ],
+)
+def test_settings_that_decide_a_result_change_its_fingerprint(change, stale):
+    def fingerprints(*changes):
+        made = plan(*changes)
+        runs = [*(made.run(row, 1) for row in ("baseline", "mer_r1", "mer_r1_perfect")), made.start("default", 1)]
+        return {run.row: run.settings_sha256 for run in runs}
+
+    before, after = fingerprints(), fingerprints(change)
+    assert " ".join(name for name in before if before[name] != after[name]) == stale
+    elsewhere = Plan(load_table(), Path("elsewhere"))
+    assert elsewhere.run("mer_r1", 1).settings_sha256 == before["mer_r1"]
+
+
+def test_each_start_is_evaluated_before_the_first_run_that_needs_it():
+    made = plan()
+    runs = with_starts(made, [("baseline", 1), ("mer_r1", 1), ("videoauto_r1", 1)])
+    assert [run.name for run in runs] == [
+        *("sft-1", "baseline-1", "mer_r1-1", "sft_answer_think_answer-1", "videoauto_r1-1")
+    ]
+    names = [stage.name for stage in work(made, runs).stages]
+    assert len(set(names)) == len(names)
+    assert names.index("base-default-1") < names.index("eval-sft-1") < names.index("rl-baseline-1")
+
+
+def test_names_and_rows_are_listed_for_other_programs(capsys):
+    assert main(["list", "--rows", "--only", "baseline", "mer_r1_cali1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "baseline default experiment=baseline",
+        "mer_r1_cali1 default experiment=mer_r1 experiment.lambda_cali=1",
+    ]
+    assert main(["list", "--names", "--only", "rd", "b2", "--seeds", "1", "3"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["b2-1", "b2-3", "rd-1"]
+
+
+def test_wrong_input_ends_with_2(capsys, tmp_path):
+    assert main(["run", "--jobs", "0", "--out", str(tmp_path), "--results", str(tmp_path)]) == 2
+    assert "--jobs 0: must be at least 1" in capsys.readouterr().err
+    assert main(["run", "--only", "mer_r7"]) == 2
+    assert "--only mer_r7: use rows of the table: baseline, rd" in capsys.readouterr().err
+    assert main(["run", "--seeds", "9"]) == 2
+    assert main(["run", "--only", "rd", "--task", "1", "--out", str(tmp_path)]) == 2
+    assert "--task 1: the runs are 0 to 0" in capsys.readouterr().err
