@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.micro import card
-from data_prep.micro.cues import CHANNELS, CUE_STATES, EMOTION_OF, EMOTIONS, NEUTRAL, SENTENCES, SYNONYMS
 from data_prep.micro import plan as plan_module
+from data_prep.micro.cues import CHANNELS, CUE_STATES, EMOTION_OF, EMOTIONS, NEUTRAL, SENTENCES, SYNONYMS
 from data_prep.micro.plan import SCENARIOS, cue_distribution, emotions_of
 from data_prep.micro.reasons import GENERATORS, Annotator, conclude, describe, write_reason
 

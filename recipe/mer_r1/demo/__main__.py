@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m recipe.mer_r1.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for all files (default outputs/demo)")
+    parser.add_argument("--seed", type=int, default=1, help="of the corpus and of all training (default 1)")
     parser.add_argument(
         "--rl-steps", type=int, help="number of RL steps (default: as in conf/preset/tiny.yaml; 4 with --scale small)"
     )
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scale", choices=[*SCALES], default="full", help="small: takes minutes, the model learns nothing; for CI"
     )
     arguments = parser.parse_args(argv)
-    scale = SCALES[arguments.scale]
+    scale = replace(SCALES[arguments.scale], seed=arguments.seed)
     if arguments.rl_steps is not None:
         if arguments.rl_steps < 1:
             parser.error(f"--rl-steps {arguments.rl_steps}: must be at least 1")

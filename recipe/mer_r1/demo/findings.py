@@ -48,7 +48,11 @@ def _paradox(summary: Mapping[str, Any]) -> str:
     """Finding 1 of the paper: fast has more recall, slow more precision."""
     found = summary["differences"]["sft: fast - slow"]["greedy"]
     more = sign(found["recall"]) > 0, sign(found["precision"]) < 0
-    verdict = {(True, True): "is here", (True, False): "is here in recall alone", (False, True): "is here in precision alone"}
+    verdict = {
+        (True, True): "is here",
+        (True, False): "is here in recall alone",
+        (False, True): "is here in precision alone",
+    }
     return (
         f"After SFT the paper's thinking paradox {verdict.get(more, 'is not here')}: greedy fast − slow is "
         f"{number(found['recall'])} in recall and {number(found['precision'])} in precision."

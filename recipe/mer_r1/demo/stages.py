@@ -8,13 +8,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-<<<<<<< HEAD
 from data_prep.micro.sizes import SIZES
-from recipe.mer_r1.demo import progress
-=======
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stage import Stage
->>>>>>> i16/ablation
 from recipe.mer_r1.run.launch import CONF
 
 DEFAULT_OUT = Path("outputs/demo")
@@ -33,9 +29,11 @@ class Scale:
     """How large a demo is; None leaves a number to the command's or preset's own default.
 
     Attributes:
+        seed: of the corpus and of all training. The demo's settings were chosen on seed 0.
         samples: sampled answers per test clip and form.
     """
 
+    seed: int = 1
     clips: int | None = None
     test_clips: int = SIZES[2]["demo"].test_clips
     base_clips: int | None = None
@@ -60,14 +58,16 @@ class Scale:
 SCALES = {
     "full": Scale(),
     # Shows that everything runs together, in some minutes; nothing is learnt there.
-    "small": Scale(clips=48, test_clips=8, base_clips=16, samples=2, base_steps=10, sft_steps=10, rl_steps=3, rl_prompts=8),
+    "small": Scale(
+        clips=48, test_clips=8, base_clips=16, samples=2, base_steps=10, sft_steps=10, rl_steps=3, rl_prompts=8
+    ),
 }
 
 
 def plan(out: Path, scale: Scale) -> list[Stage]:
     """The stages in order."""
     corpus, init = out / "corpus", out / "init"
-    sizes = {"clips": scale.clips, "test_clips": scale.test_clips, "base_clips": scale.base_clips}
+    sizes = {"clips": scale.clips, "test_clips": scale.test_clips, "base_clips": scale.base_clips, "seed": scale.seed}
     return [
         Stage(
             "data",
@@ -85,14 +85,14 @@ def plan(out: Path, scale: Scale) -> list[Stage]:
             result=init / "config.json",
             after=("data",),
         ),
-        _supervised("base", "base model: direct answers", out, scale.base_steps, after="init"),
-        _supervised("sft", "supervised fine-tuning", out, scale.sft_steps, after="base"),
+        _supervised("base", "base model: direct answers", out, scale, scale.base_steps, after="init"),
+        _supervised("sft", "supervised fine-tuning", out, scale, scale.sft_steps, after="base"),
         _evaluation("sft", out, scale),
         *(stage for row in ROWS for stage in (_reinforcement(row, out, scale), _evaluation(row, out, scale))),
     ]
 
 
-def _supervised(name: str, title: str, out: Path, steps: int | None, after: str) -> Stage:
+def _supervised(name: str, title: str, out: Path, scale: Scale, steps: int | None, after: str) -> Stage:
     folder, start = out / name, out / after / ("model" if after != "init" else "")
     paths = {"model_path": start, "train_files": out / "corpus" / "shards" / f"{name}.parquet"}
     moved = [f"preset.sft.{key}={path}" for key, path in paths.items()] if out != DEFAULT_OUT else []
@@ -101,7 +101,7 @@ def _supervised(name: str, title: str, out: Path, steps: int | None, after: str)
     return Stage(
         name,
         title,
-        ("-m", "recipe.mer_r1.main_sft", *stage, f"run_dir={folder}", *sizes, *moved),
+        ("-m", "recipe.mer_r1.main_sft", *stage, f"run_dir={folder}", f"preset.seed={scale.seed}", *sizes, *moved),
         folder=folder,
         result=folder / "model" / "config.json",
         after=(after,),
@@ -117,12 +117,12 @@ def _reinforcement(row: str, out: Path, scale: Scale) -> Stage:
     moved = [f"preset.{key}={path}" for key, path in paths.items()] if out != DEFAULT_OUT else []
     sizes = {"steps": scale.rl_steps, "prompts_per_step": scale.rl_prompts}
     sizes = [f"preset.{key}={value}" for key, value in sizes.items() if value is not None]
-    # The evaluation before RL has just done what verl's first validation would do.
-    command = [f"experiment={row}", f"run_dir={folder}", *sizes, *moved, "trainer.val_before_train=false"]
+    command = [f"experiment={row}", f"run_dir={folder}", f"preset.seed={scale.seed}", *sizes, *moved]
     return Stage(
         row,
         f"reinforcement learning: {row}",
-        ("-m", "recipe.mer_r1.main_ppo", *command),
+        # The evaluation before RL has just done what verl's first validation would do.
+        ("-m", "recipe.mer_r1.main_ppo", *command, "trainer.val_before_train=false"),
         folder=folder,
         result=folder / "model" / "config.json",
         after=("sft",),

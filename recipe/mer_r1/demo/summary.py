@@ -12,13 +12,9 @@ from typing import Any
 
 import psutil
 
-<<<<<<< HEAD
-from recipe.mer_r1.demo import differences, progress
+from recipe.mer_r1.demo import differences
 from recipe.mer_r1.demo.findings import findings
 from recipe.mer_r1.demo.stages import MODELS, ROWS
-from recipe.mer_r1.demo.stamps import Stamp
-=======
->>>>>>> i16/ablation
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stamps import Stamp
@@ -164,15 +160,15 @@ def page(summary: Mapping[str, Any]) -> str:
             "",
             *greedy,
             "",
-            "Answers sampled at temperature 1 as in RL (RL trains only slow answers); means over the samples of a clip:",
+            "Answers sampled at temperature 1 as in RL (RL trains only slow answers); means over a clip's samples:",
             "",
             *sampled,
             "",
             "words: words per answer; cats: categories per answer and wheel; ± F1: standard error over clips.",
             "",
-            f"- {len(runs['baseline']['f1'])} RL steps. Median time of a step: {speed}. First step after {startup}. All "
-            f"stages took {seconds['total'] / 60:.1f} min. At most {memory:.1f} GB resident memory (sum over processes; "
-            "shared pages count in each process).",
+            f"- {len(runs['baseline']['f1'])} RL steps. Median time of a step: {speed}. First step after {startup}. "
+            f"All stages took {seconds['total'] / 60:.1f} min. At most {memory:.1f} GB resident memory (sum over "
+            "processes; shared pages count in each process).",
             f"- Log-probs of vLLM and of the actor differ by at most {gap:.1e}.",
             "- A synthetic corpus, a model of a million parameters, one seed. corpus/README.md says what is built into "
             "the corpus.",

@@ -18,7 +18,7 @@ def summary(gain=0.1, ahead=0.0, fast_recall=0.1, fast_precision=-0.1, after=-0.
     found |= {"sft: fast - slow": {"greedy": fast}}
     found |= {f"{row}: fast - slow": {"greedy": gap(after)} for row in ("baseline", "mer_r1")}
     means = {"sft": 0.6, "baseline": 0.6 + gain, "mer_r1": 0.6 + gain + ahead}
-    models = {model: dict.fromkeys(modes, {"f1": f1, "format": form}) for model, f1 in means.items()}
+    models = {model: {mode: {"f1": f1, "format": form} for mode in modes} for model, f1 in means.items()}
     return {"differences": found, "models": models}
 
 

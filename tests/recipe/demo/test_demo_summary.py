@@ -59,7 +59,7 @@ def test_differences_are_paired(tmp_path):
     gain = found["baseline - sft"]["slow_sampled"]
     assert gain["f1"]["mean"] == pytest.approx(0.1)
     assert gain["f1"]["ci95"] == pytest.approx([0.1, 0.1])
-    assert gain["recall"]["mean"] == gain["precision"]["mean"] == pytest.approx(0.1)
+    assert [gain[score]["mean"] for score in ("recall", "precision")] == pytest.approx([0.1, 0.1])
     assert found["mer_r1 - baseline"]["slow_sampled"]["f1"]["mean"] == pytest.approx(0.05)
     assert found["mer_r1 - baseline"]["fast"]["f1"]["mean"] == pytest.approx(-0.05)
     assert found["mer_r1: fast - slow"]["greedy"]["f1"]["mean"] == pytest.approx(-0.05)
@@ -86,7 +86,7 @@ def test_the_page_shows_tables_picture_and_findings(found):
 def test_sampled_answers_stand_apart_from_greedy_ones(tmp_path):
     found = summary.build(tmp_path, finished(tmp_path, RISING, {"baseline": {"slow_sampled": 0.123}}))
     assert summary.table(found)[3][:2] == ["baseline", "slow"]
-    assert summary.table(found)[3][5] == "0.650"
+    assert summary.table(found)[3][4] == "0.650"
     assert summary.table(found, sampled=True)[3][4] == "0.123"
 
 
@@ -106,49 +106,6 @@ def test_the_picture_stands_a_single_step_and_missing_scores(found, tmp_path):
     for run in found["runs"].values():
         run["f1"] = run["f1"][:1]
     found["models"]["mer_r1"]["fast"] = dict.fromkeys(found["models"]["mer_r1"]["fast"]) | {"n": 0}
-    figure.draw(found, tmp_path / "results.png")
-
-
-@given(st.lists(st.floats(0, 1), min_size=10, max_size=60))
-def test_the_verdict_compares_the_first_and_the_last_five(f1):
-    assert verdict(f1)["yes"] == (statistics.fmean(f1[-5:]) > statistics.fmean(f1[:5]))
-
-
-def test_the_page_shows_table_picture_and_verdict(found):
-    text = summary.page(found)
-    assert "results.png" in text
-    assert "The model learnt" in text
-    assert text.count("| RL |") == text.count("| SFT |") == 4
-
-
-def test_sampled_answers_stand_apart_from_greedy_ones(tmp_path):
-    stamps = finished(tmp_path, RISING)
-    path = tmp_path / "eval_rl" / "mer_micro" / "scores.json"
-    scores = json.loads(path.read_text())
-    scores["modes"]["slow_sampled"] = scores["modes"]["slow"] | {"f1": 0.123}
-    path.write_text(json.dumps(scores))
-    found = summary.build(tmp_path, stamps)
-    assert set(found["eval"]) == set(found["eval_sampled"]) == {"slow", "fast"}
-    assert found["eval"]["slow"]["f1"] == 0.65
-    assert summary.table(found)[3][4] == "0.650"
-    assert summary.table(found, sampled=True)[3][4] == "0.123"
-
-
-def test_a_mode_without_scored_clips_has_dashes(found):
-    found["eval"]["slow"] = dict.fromkeys(found["eval"]["slow"]) | {"n": 0}
-    assert summary.table(found)[3].count("–") == 7
-
-
-def test_the_picture_is_drawn(found, tmp_path):
-    path = tmp_path / "results.png"
-    figure.draw(found, path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert path.stat().st_size > 20_000
-
-
-def test_the_picture_stands_a_single_step_and_missing_scores(found, tmp_path):
-    found["rl"] = {score: values[:1] for score, values in found["rl"].items()}
-    found["eval"]["fast"] = dict.fromkeys(found["eval"]["fast"]) | {"n": 0}
     figure.draw(found, tmp_path / "results.png")
 
 
