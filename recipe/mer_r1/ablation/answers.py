@@ -134,6 +134,9 @@ def _pairs(results: Results, pairs: Sequence[tuple[str, str]], expected: int = 1
         found = results.difference(row, other, SLOW)
         decided, text = _claim(results, found, SLOW, expected)
         verdicts.append(decided)
+        if found is None:
+            texts.append(f"{row} − {other}: not run")
+            continue
         sampled = results.difference(row, other, "slow_sampled")
         texts.append(f"{row} − {other} {text}{_sampled(sampled)} ({decided})")
     return verdicts, ". ".join(texts)

@@ -8,6 +8,7 @@ from recipe.mer_r1.ablation.__main__ import main, with_starts
 from recipe.mer_r1.ablation.plan import Plan
 from recipe.mer_r1.ablation.runner import work
 from recipe.mer_r1.ablation.table import load_table
+from recipe.mer_r1.run.launch import compose
 
 OUT = Path("out")
 
@@ -76,6 +77,18 @@ def test_without_a_base_stage_sft_starts_from_the_untrained_model():
     assert "stage=" not in found["sft-default-1"]
     assert "--generator" not in found["corpus-default"]
     assert "--samples" not in found["eval-baseline-1"]
+
+
+@pytest.mark.parametrize("name", ["mer_r1_shuffled", "mer_r1_cali1", "videoauto_r1"])
+def test_the_command_of_rl_composes(name):
+    made = plan("common.rl=[preset.steps=4]").run(name, 3)
+    config = compose("ppo", list(made.stages[0].command[2:]))
+    assert (config.data.seed, config.trainer.total_training_steps) == (3, 4)
+    assert config.experiment.name == made.experiment
+    assert config.mer_r1.confidence.shuffle == (name == "mer_r1_shuffled")
+    assert config.experiment.lambda_cali == (1 if name == "mer_r1_cali1" else 0.1)
+    assert config.actor_rollout_ref.model.path == f"out/starts/{made.start}-3/sft/model"
+    assert not config.trainer.val_before_train
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,10 @@ def test_the_order_holds_only_where_every_step_of_it_does(tmp_path):
     assert "(no). rd_ad − rd +0.150" in found.text
     short = [one for row, slow in ladder.items() for one in rows(row, slow, seeds=1 if row == "rd" else 3)]
     assert answer(tmp_path / "c", "Ex3", *short).verdict == UNDECIDED
-    assert answer(tmp_path / "d", "Ex3", *rows("baseline", 0.7), *rows("mer_r1", 0.8)).verdict == NOT_RUN
+    half = answer(tmp_path / "d", "Ex3", *rows("baseline", 0.7), *rows("mer_r1", 0.8))
+    assert half.verdict == NOT_RUN
+    assert "mer_r1 − rd_ad: not run. rd_ad − rd: not run" in half.text
+    assert "mer_r1 − baseline +0.100" in half.text
 
 
 def test_b1_and_b2_behind(tmp_path):
