@@ -90,12 +90,12 @@ def micro(
     out: Annotated[Path, typer.Option(help="Folder to make the corpus in: OUT/train, OUT/test, OUT/shards.")],
     generator: Annotated[int, typer.Option(min=1, max=2, help="1: reasons are perfect and end in the labels.")] = 2,
     size: Annotated[
-        SizeName, typer.Option(help="demo: 1000 training, 320 test and 1200 base clips; benchmark: 4000, 800, 4000.")
+        SizeName, typer.Option(help="demo: 1000 training, 320 test and 600 base clips; benchmark: 4000, 800, 2400.")
     ] = SizeName.demo,
     clips: Annotated[int | None, typer.Option(min=1, help="Training clips, SFT and RL; default: from --size.")] = None,
     test_clips: Annotated[int | None, typer.Option(min=1, help="Test clips; default: from --size.")] = None,
     base_clips: Annotated[
-        int | None, typer.Option(min=0, help="Clips for the base stage (generator 2); default: from --size.")
+        int | None, typer.Option(min=0, help="Clips for the base stage alone (generator 2); default: from --size.")
     ] = None,
     reasons: Annotated[
         Reasons | None, typer.Option(help="Generator 2: imperfect (default) misses and misreads cues.")

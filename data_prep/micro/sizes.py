@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """Numbers of clips. Training clips are for SFT and RL; base clips are generator 2's alone."""
+    """Numbers of clips. Training clips are for SFT and RL. Base clips (generator 2) are for the base stage alone."""
 
     clips: int
     test_clips: int
@@ -22,8 +22,8 @@ SIZES: dict[int, dict[str, Size]] = {
         "benchmark": Size(clips=4000, test_clips=800),
     },
     2: {
-        "demo": Size(clips=1000, test_clips=320, base_clips=1200),
-        "benchmark": Size(clips=4000, test_clips=800, base_clips=4000),
+        "demo": Size(clips=1000, test_clips=320, base_clips=600),
+        "benchmark": Size(clips=4000, test_clips=800, base_clips=2400),
     },
 }
 SFT_SHARE: dict[int, float] = {1: 0.75, 2: 0.6}

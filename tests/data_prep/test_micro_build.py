@@ -120,7 +120,13 @@ def test_a_moved_corpus_gets_new_paths(copy):
 
 def test_another_sft_share_only_rewrites_the_shards(copy):
     before = times_of(copy / "train" / "video")
-    assert build(copy, **{**SMALL, "sft": 2}, workers=1)["rows"] == {"sft": 2, "rl": 7, "test": 3, "base": 8}
+    assert build(copy, **{**SMALL, "sft": 2}, workers=1)["rows"] == {
+        "sft": 2,
+        "rl": 7,
+        "test": 3,
+        "base": 6,
+        "align": 18,
+    }
     assert times_of(copy / "train" / "video") == before
 
 
@@ -197,18 +203,27 @@ def rows_of(corpus, shard):
     return pq.read_table(corpus / "shards" / f"{shard}.parquet").to_pylist()
 
 
-def test_base_asks_for_the_labels_and_for_one_cue_at_a_time(corpus):
-    plans = [draw_plan(5, "base", index, IMPERFECT) for index in range(4)]
-    rows = rows_of(corpus, "base")
-    assert [row["extra_info"]["name"] for row in rows] == [plan.name for plan in plans for _ in range(2)]
-    assert [row["extra_info"]["index"] for row in rows] == list(range(8))
-    assert {(row["extra_info"]["split"], row["extra_info"]["reason"]) for row in rows} == {("base", "")}
-    for plan, direct in zip(plans, rows[::2], strict=True):
-        assert direct["data_source"] == "mer_micro"
-        assert direct["prompt"][0]["content"] == build_prompt(plan.subtitle)
-        assert direct["reward_model"]["ground_truth"] == list(plan.labels)
-        assert (corpus / direct["videos"][0]).is_file()
-    asked_for_cues(rows[1::2], pd.read_csv(corpus / "base" / "cues.csv"))
+def test_base_asks_for_the_labels_of_base_and_sft_clips(corpus):
+    base, sft = rows_of(corpus, "base"), rows_of(corpus, "sft")
+    assert [row["extra_info"]["name"] for row in base[:4]] == [f"base_{index:05d}" for index in range(4)]
+    assert [row["extra_info"]["name"] for row in base[4:]] == [row["extra_info"]["name"] for row in sft]
+    for index, row in enumerate(base):
+        split, number = row["extra_info"]["name"].split("_")
+        plan = draw_plan(5, split, int(number), IMPERFECT)
+        assert row["data_source"] == "mer_micro"
+        assert row["prompt"][0]["content"] == build_prompt(plan.subtitle)
+        assert row["reward_model"]["ground_truth"] == list(plan.labels)
+        assert (corpus / row["videos"][0]).is_file()
+        assert [row["extra_info"][key] for key in ("index", "split", "reason")] == [index, "base", ""]
+
+
+def test_align_asks_for_one_cue_at_a_time(corpus):
+    align = rows_of(corpus, "align")
+    assert [row["extra_info"]["name"] for row in align[::3]] == [
+        row["extra_info"]["name"] for row in rows_of(corpus, "base")
+    ]
+    assert [row["extra_info"]["index"] for row in align] == list(range(30))
+    asked_for_cues(align, pd.concat([pd.read_csv(corpus / split / "cues.csv") for split in ("base", "train")]))
 
 
 def asked_for_cues(rows, cues):

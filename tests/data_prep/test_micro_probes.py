@@ -153,12 +153,12 @@ def built(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], (1000, 320, 1200, 600)),
-        (["--size", "benchmark"], (4000, 800, 4000, 2400)),
+        ([], (1000, 320, 600, 600)),
+        (["--size", "benchmark"], (4000, 800, 2400, 2400)),
         (["--generator", "1"], (1600, 160, 0, 1200)),
         (["--generator", "1", "--size", "benchmark"], (4000, 800, 0, 3000)),
         (["--size", "benchmark", "--clips", "10", "--test-clips", "2", "--base-clips", "3"], (10, 2, 3, 6)),
-        (["--size", "benchmark", "--sft", "0"], (4000, 800, 4000, 0)),
+        (["--size", "benchmark", "--sft", "0"], (4000, 800, 2400, 0)),
     ],
 )
 def test_a_size_is_what_explicit_options_do_not_say(built, tmp_path, options, expected):

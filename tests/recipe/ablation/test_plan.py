@@ -29,7 +29,7 @@ def test_the_stages_of_a_run():
         *("corpus-default", "init-default-2", "base-default-2", "sft-default-2"),
         *("rl-mer_r1-2", "eval-mer_r1-2", "confidence-mer_r1-2"),
     ]
-    assert found["corpus-default"] == "-m data_prep micro --out out/corpora/default --generator 2"
+    assert found["corpus-default"] == "-m data_prep micro --out out/corpora/default --generator 2 --seed 1"
     assert "--seed 2" in found["init-default-2"]
     base, shards = "out/bases/default-2", "out/corpora/default/shards"
     assert found["base-default-2"] == (
@@ -52,7 +52,7 @@ def test_rows_of_a_seed_share_their_start_and_controls_have_their_own():
     rows = [plan().run(name, 1).stages[0].after for name in ("baseline", "mer_r1", "b2")]
     assert rows == [("sft-default-1",)] * 3
     perfect = commands("mer_r1_perfect")
-    assert perfect["corpus-perfect"].endswith("--generator 2 --reasons perfect")
+    assert perfect["corpus-perfect"].endswith("--generator 2 --reasons perfect --seed 1")
     assert "corpora/perfect/shards/rl.parquet" in perfect["rl-mer_r1_perfect-1"]
     video = commands("videoauto_r1")
     assert video["sft-answer_think_answer-1"].endswith("stage=sft data.form=answer_think_answer")
