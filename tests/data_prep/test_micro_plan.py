@@ -14,6 +14,7 @@ from data_prep.micro import plan as plan_module
 from data_prep.micro.cues import CHANNELS, CUE_STATES, EMOTION_OF, EMOTIONS, NEUTRAL, SENTENCES, SYNONYMS
 from data_prep.micro.plan import SCENARIOS, cue_distribution, emotions_of
 from data_prep.micro.reasons import GENERATORS, Annotator, conclude, describe, write_reason
+from data_prep.micro.sizes import SIZES
 
 PERFECT, IMPERFECT = GENERATORS[1]["perfect"], GENERATORS[2]["imperfect"]
 DOCS = Path(__file__).parents[2] / "docs" / "MER-Micro.md"
@@ -163,10 +164,14 @@ def test_no_emotion_and_no_channel_is_favoured(default_plans):
         assert 0.28 < sum(plan.cues[channel] == NEUTRAL for plan in every) / len(every) < 0.36
 
 
-def test_the_documented_figures_are_those_of_the_default_corpus(default_plans):
+def test_the_documented_figures_are_those_of_the_default_corpora(default_plans):
     documented = DOCS.read_text(encoding="utf-8")
-    for row in card.figure_rows(card.measure(default_plans)):
-        assert row in documented
+    size = SIZES[2]["demo"]
+    sizes = {"train": size.clips, "test": size.test_clips, "base": size.base_clips}
+    second = {split: [draw_plan(0, split, i, IMPERFECT) for i in range(n)] for split, n in sizes.items()}
+    for plans in (default_plans, second):
+        for row in card.figure_rows(card.measure(plans)):
+            assert row in documented
 
 
 def test_f1():
