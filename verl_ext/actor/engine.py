@@ -43,6 +43,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_ext.actor import branch, flex
 from verl_ext.actor.compare import Difference
+from verl_ext.actor.kept_features import KeptFeaturesMixin
 from verl_ext.actor.learnt_rows import LearntRowsMixin
 from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
 from verl_ext.actor.one_rank import OneRankMixin
@@ -158,9 +159,10 @@ class SetLogProbsMixin:
         with self._autocast(packed.device.type):
             output = self.module(**self._packed_inputs(packed, micro_batch), use_cache=False)
             one = self._packed_outputs(output, packed)
-            inputs, output_args = super().prepare_model_inputs(micro_batch)
-            output = self.module(**inputs, use_cache=False)
-            plain = self.prepare_model_outputs(output, output_args, micro_batch, None)
+            with self._keeping(False):  # every clip is encoded anew, so that kept features are checked, too
+                inputs, output_args = super().prepare_model_inputs(micro_batch)
+                output = self.module(**inputs, use_cache=False)
+                plain = self.prepare_model_outputs(output, output_args, micro_batch, None)
         difference = Difference.between(_parts(one, micro_batch), _parts(plain, micro_batch), self._autocast_dtype)
         what = "log-probs and set log-probs" if kind else "log-probs"
         print(f"verl_ext: {what} of one forward for all continuations of a prompt and of plain forwards {difference}")
@@ -195,12 +197,16 @@ def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> di
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
-class SetLogProbsFSDPEngine(TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, FSDPEngineWithLMHead):
+class SetLogProbsFSDPEngine(
+    TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, KeptFeaturesMixin, FSDPEngineWithLMHead
+):
     """verl's engine for CUDA, with set log-probs."""
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class CPUFSDPEngine(TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, OneRankMixin, FSDPEngineWithLMHead):
+class CPUFSDPEngine(
+    TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, KeptFeaturesMixin, OneRankMixin, FSDPEngineWithLMHead
+):
     """The same on a CPU; parameters are never "offloaded to the CPU", where they already are."""
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:

@@ -16,13 +16,21 @@ from tensordict import TensorDict
 class OneRankMixin:
     """For verl's FSDP engine on a CPU with FSDP2."""
 
+    _drops_gathered: bool | None = None
+    """Whether a forward drops gathered weights, as it was set last."""
+
     def forward_backward_batch(self, data: TensorDict, loss_function: Any, forward_only: bool = False) -> Any:
         """verl's. An update of one rank gathers each layer's weights once; its backward drops them.
 
         Without a backward they are dropped after the forward: others change and read the sharded weights.
         """
-        if self.device_mesh.size() == 1 and self.engine_config.reshard_after_forward:
+        if (
+            self.device_mesh.size() == 1
+            and self.engine_config.reshard_after_forward
+            and self._drops_gathered != forward_only
+        ):
             self.module.set_reshard_after_forward(forward_only)
+            self._drops_gathered = forward_only
         return super().forward_backward_batch(data, loss_function, forward_only=forward_only)
 
     def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:

@@ -16,4 +16,7 @@ SHARED_PROMPT = "shared_prompt"
 SHARED_PROMPT_ATTENTION = "shared_prompt_attention"
 """Attribute of a config, for rows with several continuations: "flex" for FlexAttention; "sdpa", or not there: SDPA."""
 
-OF_THE_RUN = (FROZEN, SHARED_PROMPT, SHARED_PROMPT_ATTENTION)
+KEPT_FEATURES = "kept_features_mib"
+"""Attribute of a config: MiB for the features of frozen encoders that a step keeps; 0 for none. Not there: 1024."""
+
+OF_THE_RUN = (FROZEN, SHARED_PROMPT, SHARED_PROMPT_ATTENTION, KEPT_FEATURES)

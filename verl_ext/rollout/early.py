@@ -33,7 +33,7 @@ class Holder:
         self._held = getattr(importlib.import_module(module), name)(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if self._held is None or name.startswith("__"):
+        if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self._held, name)
 
@@ -75,6 +75,14 @@ class Early:
         actor = self._actor(options if name is None else {**options, "name": name})
         actor.prepare.remote(self.worker.__module__)
         self._started.setdefault(name, []).append(actor)
+
+    def end_untaken(self) -> list[str]:
+        """End the actors that nobody has asked for; returns what they were started for."""
+        left = [(name or "any name", actor) for name, actors in self._started.items() for actor in actors]
+        for _, actor in left:
+            ray.kill(actor)
+        self._started.clear()
+        return [name for name, _ in left]
 
     def options(self, **options: Any) -> Early:
         chosen = Early(self.worker)

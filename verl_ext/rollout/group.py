@@ -91,8 +91,9 @@ class GroupMixin:
             )
         outputs = [loop.output(prepared, answer, metrics) for answer in answers]
         positions = self._group_positions(outputs)
-        await self._score_group(outputs, positions, row)
-        await self._store_group(outputs, positions, rows, partition)
+        ids = [torch.tensor(one.prompt_ids + one.response_ids) for one in outputs]
+        await self._score_group(outputs, ids, positions, row)
+        await self._store_group(outputs, ids, positions, rows, partition)
 
     def _loop(self) -> AgentLoopBase:
         if self._group_loop is None:
@@ -121,16 +122,19 @@ class GroupMixin:
         return [torch.cat([prompt, first + 1 + torch.arange(len(one.response_ids))], dim=-1) for one in outputs]
 
     async def _score_group(
-        self, outputs: Sequence[AgentLoopOutput], positions: Sequence[torch.Tensor], row: dict[str, Any]
+        self,
+        outputs: Sequence[AgentLoopOutput],
+        ids: Sequence[torch.Tensor],
+        positions: Sequence[torch.Tensor],
+        row: dict[str, Any],
     ) -> None:
         if self.reward_loop_worker_handles is None:
             return  # verl scores the batch later
         number = len(outputs)
-        ids = [torch.tensor(one.prompt_ids + one.response_ids) for one in outputs]
         rows = {
             "prompts": [torch.tensor(one.prompt_ids) for one in outputs],
             "responses": [torch.tensor(one.response_ids) for one in outputs],
-            "input_ids": ids,
+            "input_ids": list(ids),
             "attention_mask": [torch.ones_like(one) for one in ids],
         }
         padded = {name: pad_sequence(values, batch_first=True) for name, values in rows.items()}
@@ -155,23 +159,23 @@ class GroupMixin:
     async def _store_group(
         self,
         outputs: Sequence[AgentLoopOutput],
+        ids: Sequence[torch.Tensor],
         positions: Sequence[torch.Tensor],
         rows: Sequence[dict[str, Any]],
         partition: str,
     ) -> None:
         fields, tags = [], []
-        for one, position, row in zip(outputs, positions, rows, strict=True):
+        for one, own_ids, position, row in zip(outputs, ids, positions, rows, strict=True):
             field = {**one.as_dict(), **row}
             field.pop("multi_modal_data", None)
-            ids = torch.tensor(one.prompt_ids + one.response_ids)
-            inputs = self._compute_multi_modal_inputs(one, ids)
-            field |= {"loss_mask": field["response_mask"], "input_ids": ids, "position_ids": position}
+            inputs = self._compute_multi_modal_inputs(one, own_ids)
+            field |= {"loss_mask": field["response_mask"], "input_ids": own_ids, "position_ids": position}
             fields.append(field | {"multi_modal_inputs": inputs})
             steps = {name: field["extra_fields"].get(name) for name in ("min_global_steps", "max_global_steps")}
             lengths = {
                 "prompt_len": len(one.prompt_ids),
                 "response_len": len(one.response_ids),
-                "seq_len": len(ids),
+                "seq_len": len(own_ids),
             }
             tags.append({"status": "success", "global_steps": row["global_steps"], **lengths, **steps})
         await tq.async_kv_batch_put(

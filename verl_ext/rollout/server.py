@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+from omegaconf import DictConfig
 from ray import cloudpickle
 from verl.workers.rollout import router
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
@@ -44,12 +46,18 @@ class GroupServer(vLLMHttpServer):
 SERVERS = Early(GroupServer)
 
 
-def start_early(number: int) -> None:
-    """Start the servers of a run's replicas, as verl names them; the arguments follow."""
+def start_early(number: int, rollout: DictConfig) -> None:
+    """Start the servers of a run's replicas, as verl names them; the arguments follow.
+
+    Args:
+        number: of replicas.
+        rollout: ``actor_rollout_ref.rollout``.
+    """
     # The load balancer's process then does not import verl either.
     cloudpickle.register_pickle_by_value(router)
+    calls = vLLMReplica.max_concurrency.fget(SimpleNamespace(config=rollout))  # reads the configuration alone
     for replica in range(number):
-        SERVERS.start(f"vllm_server_{replica}_0", runtime_env={"env_vars": {}}, max_concurrency=1000)
+        SERVERS.start(f"vllm_server_{replica}_0", runtime_env={"env_vars": {}}, max_concurrency=calls)
 
 
 class GroupReplica(vLLMReplica):

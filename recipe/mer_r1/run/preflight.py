@@ -175,7 +175,7 @@ def check_reward(config: DictConfig) -> EmotionWheels:
 
 def check_settings(config: DictConfig) -> None:
     """Values of ``mer_r1`` that no library checks."""
-    confidence, thought = config.mer_r1.confidence, config.mer_r1.min_thought_tokens
+    confidence = config.mer_r1.confidence
     if confidence.shared_tokens not in SHARED_TOKENS:
         raise PreflightError(
             f"mer_r1.confidence.shared_tokens={confidence.shared_tokens}: choose one of {', '.join(SHARED_TOKENS)}."
@@ -184,8 +184,10 @@ def check_settings(config: DictConfig) -> None:
         raise PreflightError(f"mer_r1.confidence.shuffle={confidence.shuffle}: choose true or false.")
     if isinstance(confidence.floor, bool) or not isinstance(confidence.floor, int | float) or confidence.floor >= 0:
         raise PreflightError(f"mer_r1.confidence.floor={confidence.floor}: give a negative number of nats, e.g. -20.")
-    if isinstance(thought, bool) or not isinstance(thought, int) or thought < 0:
-        raise PreflightError(f"mer_r1.min_thought_tokens={thought}: give a whole number of tokens, 0 or more.")
+    for name, unit in (("min_thought_tokens", "tokens"), ("kept_features_mib", "MiB")):
+        value = config.mer_r1[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise PreflightError(f"mer_r1.{name}={value}: give a whole number of {unit}, 0 or more.")
 
 
 def check_terms(config: DictConfig) -> None:

@@ -30,7 +30,8 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         estimator.register(config)
         for module in config.mer_r1.plugins:
             importlib.import_module(module)
-        if config.trainer.device == "cpu" and config.trainer.nnodes == 1:
+        self._started_early = config.trainer.device == "cpu" and config.trainer.nnodes == 1
+        if self._started_early:
             start_rollout(config)
         try:
             with watch.engine_deaths():
@@ -39,6 +40,12 @@ class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
             trackers.close()
             # Here, because the servers end with this actor: when it returns, the driver is too late.
             stop_rollout_servers()
+
+    def init_agent_loop_manager(self) -> None:
+        """verl's; all processes of the rollout are there when it returns."""
+        super().init_agent_loop_manager()
+        if self._started_early:
+            end_untaken()
 
 
 def run(config: DictConfig) -> None:
@@ -68,9 +75,18 @@ def start_rollout(config: DictConfig) -> None:
 
     rollout = config.actor_rollout_ref.rollout
     if config.actor_rollout_ref.get("hybrid_engine", True):
-        server.start_early(config.trainer.n_gpus_per_node // rollout.tensor_model_parallel_size)
+        server.start_early(config.trainer.n_gpus_per_node // rollout.tensor_model_parallel_size, rollout)
     for _ in range(rollout.agent.num_workers):
         agent_loop.WORKERS.start()
+
+
+def end_untaken() -> None:
+    """End what was started early and not taken, and say so: verl may give its actors other names."""
+    from verl_ext.rollout import agent_loop, server
+
+    for early in (server.SERVERS, agent_loop.WORKERS):
+        if left := early.end_untaken():
+            print(f"verl_ext: started early as {early.worker.__name__}, but not used, and ended: {', '.join(left)}")
 
 
 def stop_rollout_servers() -> None:

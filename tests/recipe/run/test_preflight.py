@@ -281,6 +281,7 @@ def test_micro_batches_of_responses_divide_a_ranks_share_and_those_of_tokens_nee
         ({"actor_rollout_ref__model__use_fused_kernels": True}, "use_fused_kernels=True: verl's fused kernels"),
         ({"mer_r1__shared_prompt_attention": "flex"}, "FlexAttention has no backward pass on a CPU"),
         ({"mer_r1__min_thought_tokens": True}, "min_thought_tokens=True: give a whole number"),
+        ({"mer_r1__kept_features_mib": -1}, "kept_features_mib=-1: give a whole number of MiB, 0 or more"),
     ],
 )
 def test_a_setting_that_no_library_checks_is_checked_here(changed, message, config):

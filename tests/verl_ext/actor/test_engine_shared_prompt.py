@@ -4,59 +4,20 @@ import json
 
 import pytest
 import torch
-from omni_cases import encoder, messages
+from omni_cases import grouped_samples
 from ranks import run_ranks
 
 pytestmark = pytest.mark.seam
 
 LIMIT = 1e-5  # nats; of the largest gradient
-# (prompt, kind) by sample, in the order of the batch: groups of three, of two and of one, the first two each on both
-# of two ranks and not side by side; the last two are as verl's padding rows, without media.
-ORDER = ("a", "t", "a", "b", "b", "a", "p", "p")
-KINDS = {"a": "separate", "t": "separate", "b": "interleaved", "p": "text"}
 LORA = {"lora_rank": 4, "lora_alpha": 8, "target_modules": r".*thinker\.model\.layers\.\d+\.self_attn\.[qv]_proj"}
 
 
 @pytest.fixture(scope="module")
 def cases(processor, rows, tmp_path_factory):
     """The file of the samples."""
-    from verl_ext.models.rope import position_ids
-
-    samples = []
-    for seed, prompt in enumerate(ORDER):
-        kind = KINDS[prompt]
-        generator = torch.Generator().manual_seed(seed)
-        if kind == "text":
-            chat = [{"role": "user", "content": "."}]
-        else:
-            chat = messages(rows["atb".index(prompt)], audio_in_video=kind == "interleaved")
-        encoded = encoder(processor, audio_in_video=kind == "interleaved")(chat)
-        size = 1 if prompt == "p" else 4 + 3 * seed
-        response, branch = (
-            torch.randint(100, len(processor.tokenizer), (length,), generator=generator) for length in (size, 9 - seed)
-        )
-        ids = torch.cat([torch.tensor(encoded.prompt_ids), response])
-        samples.append(
-            {
-                "uid": prompt,
-                "input_ids": ids,
-                "position_ids": position_ids(processor.rope, ids, encoded.inputs),
-                "responses": response,
-                "advantages": torch.randn(size, generator=generator),
-                "prompts": torch.tensor(encoded.prompt_ids),
-                "response_mask": (torch.arange(size) < max(1, size - seed)).long(),
-                "old_log_probs": -6.4 + 0.2 * torch.randn(size, generator=generator),
-                "ref_log_prob": -6.4 + 0.2 * torch.randn(size, generator=generator),
-                "branch_ids": branch,
-                "set_positions": torch.tensor([size - 1, 0, size // 2]),
-                "branch_set_positions": torch.tensor([0, len(branch) - 1, 0]),
-                "multi_modal_inputs": encoded.inputs,
-            }
-        )
-    sets = [list(range(100, 120)), [7], list(range(200, 300))]
-    shares = [[0.5] * len(tokens) for tokens in sets]
     file = tmp_path_factory.mktemp("shared_prompt") / "cases.pt"
-    torch.save({"token_sets": sets, "token_shares": shares, "samples": samples}, file)
+    torch.save(grouped_samples(processor, rows), file)
     return file
 
 

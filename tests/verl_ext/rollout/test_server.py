@@ -47,6 +47,26 @@ def test_verl_makes_our_server(monkeypatch):
     assert made == {"node_rank": 0}
 
 
+def test_servers_start_early_as_verl_would_start_them(monkeypatch):
+    from omegaconf import OmegaConf
+
+    from verl_ext.rollout import early, server
+
+    made = []
+    started = early.Early(server.GroupServer)
+    actor = SimpleNamespace(prepare=SimpleNamespace(remote=lambda module: None))
+    monkeypatch.setattr(early.Early, "_actor", lambda self, options: made.append(options) or actor)
+    monkeypatch.setattr(server, "SERVERS", started)
+    for sequences in (256, 4096):
+        made.clear()
+        server.start_early(2, OmegaConf.create({"max_num_seqs": sequences}))
+        verls = replica(server.GroupReplica)
+        verls.config.max_num_seqs = sequences
+        assert [options["name"] for options in made] == ["vllm_server_0_0", "vllm_server_1_0"]
+        assert {options["max_concurrency"] for options in made} == {verls.max_concurrency}
+        assert verls.max_concurrency >= max(1000, sequences)
+
+
 @pytest.mark.parametrize("worker", ["server.GroupServer", "agent_loop.OmniAgentLoopWorker"])
 def test_ray_sees_the_same_methods_through_a_holder(worker):
     """Of the same kind, and without settings of Ray's (``ray.method``), which a holder would drop."""
