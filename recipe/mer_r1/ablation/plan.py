@@ -82,7 +82,8 @@ class Plan:
         """Making a corpus."""
         folder = self._corpus(name)
         options = self.table.corpora[name].model_dump(exclude_none=True)
-        total = (options.get("clips") or 0) + (options.get("test_clips") or 0)
+        counts = [options.get(key) for key in ("clips", "test_clips", "base_clips")]
+        total = 0 if None in counts else sum(counts)
         return Stage(
             f"corpus-{name}",
             f"corpus {name}",
@@ -111,7 +112,7 @@ class Plan:
         command = self._sft(
             folder / "base", seed, folder / "init", shards / "base.parquet", [f"stage={base.stage}", *overrides]
         )
-        return [init, self._training(f"base-{name}-{seed}", command, folder / "base", init.name)]
+        return [init, self._training(f"base-{name}-{seed}", base.stage, command, folder / "base", init.name)]
 
     def _sft(self, run_dir: Path, seed: int, model: Path, shard: Path, overrides: list[str]) -> tuple[str, ...]:
         return (
@@ -119,7 +120,7 @@ class Plan:
             *(f"preset.seed={seed}", f"preset.sft.model_path={model}", f"preset.sft.train_files={shard}", *overrides),
         )
 
-    def _training(self, name: str, command: tuple[str, ...], folder: Path, *after: str) -> Stage:
+    def _training(self, name: str, stage: str | None, command: tuple[str, ...], folder: Path, *after: str) -> Stage:
         return Stage(
             name,
             name.replace("-", " "),
@@ -127,7 +128,7 @@ class Plan:
             folder=folder,
             result=folder / "model" / "config.json",
             after=after,
-            settings=fingerprint(self._sft_preset),
+            settings=fingerprint([self._sft_preset, _stage(stage)]),
             watch=progress.sft(folder),
         )
 
@@ -141,9 +142,10 @@ class Plan:
         *_, model = self.base(start.base, seed)
         overrides = [*self.table.common.sft, *start.overrides]
         shard = self._corpus(start.corpus) / "shards" / "sft.parquet"
-        stage = ["stage=sft"] if self.table.bases[start.base].stage else []
-        command = self._sft(folder / "sft", seed, model.result.parent, shard, [*stage, *overrides])
-        sft = self._training(f"sft-{name}-{seed}", command, folder / "sft", model.name, f"corpus-{start.corpus}")
+        stage = SFT if self.table.bases[start.base].stage else None
+        chosen = [f"stage={stage}"] if stage else []
+        command = self._sft(folder / "sft", seed, model.result.parent, shard, [*chosen, *overrides])
+        sft = self._training(f"sft-{name}-{seed}", stage, command, folder / "sft", model.name, f"corpus-{start.corpus}")
         evaluation = self._evaluation(f"{row}-{seed}", folder, folder / "sft", start.corpus, sft.name)
         return Run(
             name=f"{row}-{seed}",
@@ -222,6 +224,7 @@ class Plan:
             "seed": seed,
             "preset": self._sft_preset,
             "base": base.model_dump() | {"corpus": self._corpus_settings(base.corpus)},
+            "stages": {stage: _stage(stage) for stage in (base.stage, SFT) if base.stage},
             "base_overrides": self.table.common.base if base.stage else [],
             "corpus": self._corpus_settings(start.corpus),
             "overrides": [*self.table.common.sft, *start.overrides],
@@ -266,6 +269,15 @@ class Plan:
             after=(answers.name,),
         )
         return [answers, confidence]
+
+
+def _stage(name: str | None) -> Any:
+    """What conf/stage/NAME.yaml changes of the preset; None without a stage."""
+    if name is None:
+        return None
+    return _without(
+        OmegaConf.to_container(OmegaConf.load(CONF / "stage" / f"{name}.yaml"), resolve=False), ("run_dir",)
+    )
 
 
 def _without(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

@@ -212,6 +212,7 @@ class Runner:
             return
         record.write(self._results, run.name, found)
         self.finished.append(run.name)
+        self._screen.footer = self._outlook()
         seconds = sum(self._done[one.name].seconds for one in run.stages if one.name in self._done)
         self._screen.end(unit, "done", seconds)
 

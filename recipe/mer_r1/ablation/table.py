@@ -35,6 +35,7 @@ class Corpus(_Part):
     size: str | None = None
     clips: int | None = None
     test_clips: int | None = None
+    base_clips: int | None = None
     sft: int | None = None
     seed: int | None = None
     voice: str | None = None

@@ -115,6 +115,15 @@ def test_settings_that_decide_a_result_change_its_fingerprint(change, stale):
     assert elsewhere.run("mer_r1", 1).settings_sha256 == before["mer_r1"]
 
 
+def test_what_a_stage_changes_of_the_preset_counts(monkeypatch, tmp_path):
+    before = plan().start("default", 1).settings_sha256, plan().base("default", 1)[1].settings
+    assert plan().start("default", 1).settings["stages"]["base"]["preset"]["sft"]["fast_fraction"] == 1.0
+    monkeypatch.setattr("recipe.mer_r1.ablation.plan._stage", lambda name: {"preset": {"sft": {"lr": 1.0}}})
+    after = plan().start("default", 1).settings_sha256, plan().base("default", 1)[1].settings
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
 def test_each_start_is_evaluated_before_the_first_run_that_needs_it():
     made = plan()
     runs = with_starts(made, [("baseline", 1), ("mer_r1", 1), ("videoauto_r1", 1)])
