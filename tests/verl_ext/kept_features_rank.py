@@ -3,9 +3,9 @@
     RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python kept_features_rank.py MODEL CASES OUT SETTINGS
 
 CASES is a torch file, as for shared_prompt_rank.py; each rank takes its part. SETTINGS is JSON: by name of the run the
-fields of verl's HFModelConfig, micro_batch_size and checkpoint (another checkpoint's towers are tried, too). Writes
-OUT/rankR.pt, by run and way (kept, computed): what each pass gave, how often it ran the encoders on how many patches
-and frames, and how many features were kept after it.
+fields of verl's HFModelConfig, micro_batch_size, checks (the first batch has its checks) and checkpoint (another
+checkpoint's towers are tried, too). Writes OUT/rankR.pt, by run and way (kept, computed): what each pass gave, on how
+many patches and chunks of sound it ran the encoders each time, and how many features were kept after it.
 """
 
 import copy
@@ -23,11 +23,19 @@ class Step(Run):
     """The passes of a step."""
 
     def __init__(self, model, samples, sets, settings, out):
+        from verl_ext.actor.kept_features import STORE
+
+        STORE.weights = set()  # a process has one actor
         override = settings.get("override", {})
         self.checkpoint = Path(out) / "checkpoint" if settings.pop("checkpoint", False) else None
         reference = {"override": override} if override else None
         self.reference = build_engine(model, forward_only=True, settings=reference)
+        checks = settings.pop("checks", False)
+        torch.manual_seed(0)  # adapters are drawn
         super().__init__(model, samples, sets, settings.pop("micro_batch_size"), engine=settings)
+        self.times = 2 if checks else 1  # the first has the checks of the first batch
+        if not checks:
+            self.engine._compared = self.reference._compared = frozenset({False, True})
         self.read = {"vision": [], "audio": []}
         for module in (*self.reference.module.modules(), *self.engine.module.modules()):
             if type(module).__name__ == "Qwen2_5_VisionPatchEmbed":
@@ -63,7 +71,7 @@ class Step(Run):
     def __call__(self):
         from verl_ext.actor.kept_features import STORE
 
-        for _ in range(2):  # the first has the checks of the first batch
+        for _ in range(self.times):
             found = {
                 "reference": self.infer(self.reference),
                 "old": self.infer(self.engine, self.sets),

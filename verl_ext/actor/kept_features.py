@@ -34,6 +34,8 @@ class KeptFeaturesMixin:
     _kept: tuple[KeptTower, ...] = ()
     """The towers whose features can be kept. Of a reference policy: all of them."""
     _told: frozenset[str] = frozenset()
+    _trains = True
+    """Not of a reference policy."""
     _updates = 0
     """How many contexts of training are open."""
 
@@ -41,11 +43,12 @@ class KeptFeaturesMixin:
         # Before anything switches an adapter off: peft then says that its weights are not trained.
         limit = int(getattr(self.model_config.hf_config, KEPT_FEATURES, DEFAULT_MIB)) * 2**20
         if self.engine_config.strategy == "fsdp2" and limit > 0:
-            self._kept = tuple(_keep(module, frozen=self.engine_config.forward_only))
+            self._kept = tuple(_keep(module, frozen=not self._trains))
             STORE.limit = limit
         return super()._build_fsdp_module(module)
 
     def initialize(self) -> None:
+        self._trains = not self.engine_config.forward_only  # here: on a CPU it changes while the module is built
         super().initialize()
         self._identify_trained()
 
@@ -60,7 +63,7 @@ class KeptFeaturesMixin:
 
     def _identify_trained(self) -> None:
         """The same for a model that is trained, and tell the reference policy. Nothing for a reference policy."""
-        if self.engine_config.forward_only:
+        if not self._trains:
             return
         STORE.clear()
         before = {tower.weights for tower in self._kept}

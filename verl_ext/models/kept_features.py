@@ -100,7 +100,7 @@ class KeptVision(KeptTower):
 
     def __call__(self, hidden_states: torch.Tensor, grid_thw: torch.Tensor, **kwargs: Any) -> Any:
         """As the tower's: patches ``(N, values)`` of clips of the sizes ``(clips, 3)``."""
-        if not self.active or kwargs:
+        if not self.active or _given(kwargs):
             return self._forward(hidden_states, grid_thw=grid_thw, **kwargs)
         sizes = grid_thw.tolist()
         clips = hidden_states.split([t * h * w for t, h, w in sizes])
@@ -127,7 +127,7 @@ class KeptAudio(KeptTower):
         **kwargs: Any,
     ) -> Any:
         """As the tower's: frames ``(mels, N)`` of sounds of the lengths ``(clips,)``."""
-        if not self.active or kwargs:
+        if not self.active or _given(kwargs):
             return self._forward(input_features, feature_lens=feature_lens, aftercnn_lens=aftercnn_lens, **kwargs)
         sounds = input_features.T.split(feature_lens.tolist())
         keys = fingerprints(sounds)
@@ -190,6 +190,11 @@ def _factors(number: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     limits = torch.iinfo(torch.int64)
     return torch.randint(limits.min, limits.max, (2, number), generator=generator) | 1
+
+
+def _given(kwargs: dict[str, Any]) -> bool:
+    """Whether a forward is asked for more than features; LoRA's wrapper hands over settings that are None."""
+    return any(value is not None for value in kwargs.values())
 
 
 def _on_any_rank(found: bool, device: torch.device) -> bool:
