@@ -136,19 +136,23 @@ TYPES: dict[str, Type] = {
 
 
 def wrong_values(preset: Any) -> Iterator[str]:
-    """A message for each key of a preset whose value has another type. Keys that are not there are passed over.
+    """A message for each key of a preset whose value has another type.
+
+    Keys that are not there are passed over, and so are values that refer to other keys (`${…}`) and are not resolved.
 
     Args:
         preset: the `preset` node of a configuration, or a mapping.
     """
-    values = OmegaConf.to_container(preset, resolve=True) if OmegaConf.is_config(preset) else preset
+    values = OmegaConf.to_container(preset, resolve=False) if OmegaConf.is_config(preset) else preset
     nodes = {key.partition(".")[0]: key for key in TYPES if "." in key}
     for node, example in nodes.items():
         if node in values and not isinstance(values[node], Mapping):
             yield f"preset.{node}={values[node]!r}: expected keys below it, e.g. preset.{example}=…"
     for key, kind in TYPES.items():
         value = _at(values, key)
-        if value is not _MISSING and not kind.fits(value):
+        if value is _MISSING or (isinstance(value, str) and "${" in value):
+            continue
+        if not kind.fits(value):
             yield f"preset.{key}={value!r}: expected {kind.meaning}, but got {_found(value)}{_hint(key, value, kind)}"
 
 

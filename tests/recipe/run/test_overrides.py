@@ -132,7 +132,6 @@ def test_clusters_and_stages_have_the_types_too(cluster):
 )
 def test_a_wrong_type_names_key_value_and_type(key, value, message):
     preset = OmegaConf.to_container(load_preset("tiny", []), resolve=False)
-    preset.pop("ray")
     node = preset
     *parents, last = key.split(".")
     for parent in parents:
@@ -140,6 +139,12 @@ def test_a_wrong_type_names_key_value_and_type(key, value, message):
     node[last] = value
     (found,) = wrong_values(preset)
     assert message in found
+
+
+def test_a_preset_is_read_where_hydras_resolvers_are_not_there():
+    OmegaConf.clear_resolver("sum")
+    assert load_preset("tiny", []).name == "tiny"
+    launch.compose("ppo", [])  # registers it again
 
 
 def test_set_of_the_evaluation_has_the_same_types():
