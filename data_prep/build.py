@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep import card, rows
+from data_prep import card, label_words, rows
 from data_prep.clip import Clip, CorpusError, Fault, listing
 from data_prep.drops import QUARANTINED, UNMAPPED, Drops, held_out_names, quarantined
 from data_prep.options import Options
@@ -40,6 +40,7 @@ def build(
         raise CorpusError(
             f"--sft {options.sft}: {reader.name} is a test set with one shard, test.parquet; remove --sft"
         )
+    reader = reader.with_odd_labels(options.odd_labels)
     out.mkdir(parents=True, exist_ok=True)
     parts = {}
     with Drops(out) as drops, ExitStack() as kept:
@@ -72,7 +73,8 @@ class _Filters:
 
     def __post_init__(self) -> None:
         path = self.options.quarantine
-        self.quarantine = quarantined(path, self.reader.name) if path else {}
+        settled = () if self.options.odd_labels == "refuse" else (label_words.KIND,)
+        self.quarantine = quarantined(path, self.reader.name, settled) if path else {}
 
     def faults(self, clip: Clip) -> list[Fault]:
         """Why the clip is left out; empty for one that is kept."""

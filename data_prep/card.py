@@ -55,6 +55,7 @@ def manifest(
         "left_out_by_reason": dict(sorted(drops.by_kind.items())),
         "seed": options.seed,
         "sft": options.sft,
+        "odd_labels": options.odd_labels,
         "embedded": options.embed,
         "media_root": None if options.embed else str(root.folder.absolute()),
         "inputs_sha256": {str(path.relative_to(root.folder)): _sha256(path) for path in inputs},

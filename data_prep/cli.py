@@ -54,10 +54,22 @@ class OnBad(StrEnum):
     skip = "skip"
 
 
+class OddLabels(StrEnum):
+    """What to do with a label that contains a character which no word has, such as a full-width comma."""
+
+    refuse = "refuse"
+    split = "split"
+    keep = "keep"
+
+
 Corpus = StrEnum("Corpus", NAMES)
 CorpusOption = Annotated[Corpus, typer.Option(help="Name of the corpus.")]
 RootOption = Annotated[Path, typer.Option(help="Folder of the downloaded corpus.")]
 LinksOption = Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may point to.")]
+OddLabelsOption = Annotated[
+    OddLabels,
+    typer.Option(help="Labels such as 'happy，sad' or 'Happy/Joyful': refuse, split there, or keep as one word."),
+]
 HeldOutOption = Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be in the training data.")]
 
 
@@ -161,6 +173,7 @@ def build(
         Path | None, typer.Option(help="List written by `check --quarantine`; its clips are left out.")
     ] = None,
     held_out: HeldOutOption = None,
+    odd_labels: OddLabelsOption = OddLabels.refuse,
     wheels: Annotated[Path | None, typer.Option(help="Official emotion wheels; default: the built-in table.")] = None,
     links_to: LinksOption = None,
     data_source: Annotated[str | None, typer.Option(help="Column data_source; default: the corpus's name.")] = None,
@@ -173,7 +186,7 @@ def build(
 
     with _plain_errors():
         options = builder.Options(
-            sft if sft == "all" else int(sft), seed, embed, on_bad.value, data_source, quarantine,
+            sft if sft == "all" else int(sft), seed, embed, on_bad.value, odd_labels.value, data_source, quarantine,
             tuple(held_out or ()), load_wheels(wheels),
             command=shlex.join(["python", "-m", "data_prep", *sys.argv[1:]]),
         )  # fmt: skip
@@ -240,6 +253,7 @@ def check(
     quarantine: Annotated[
         Path | None, typer.Option(help="Write the list of dropped clips here, for build --quarantine.")
     ] = None,
+    odd_labels: OddLabelsOption = OddLabels.refuse,
 ) -> None:
     """Decode every clip of a corpus completely and report the clips that would be dropped.
 
@@ -261,5 +275,6 @@ def check(
         dropped = command.check(
             corpus.value, root, tuple(links_to or ()), out, limits, media=media,
             held_out=tuple(held_out or ()), model=model, workers=workers, quarantine=quarantine,
+            odd_labels=odd_labels.value,
         )  # fmt: skip
     raise typer.Exit(1 if dropped else 0)

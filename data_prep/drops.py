@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,12 +55,14 @@ class Drops:
         os.replace(self._part, self._path)
 
 
-def quarantined(path: Path, corpus: str) -> dict[tuple[str, str], str]:
+def quarantined(path: Path, corpus: str, settled: Collection[str] = ()) -> dict[tuple[str, str], str]:
     """(group, name) → kind of the clips that `data_prep check --quarantine` listed for this corpus.
+
+    Lines of a kind in `settled` do not count: the user has chosen what to do with it.
 
     Raises CorpusError for a file that is no such list, or one that was made for other corpora alone.
     """
-    found, others = {}, set()
+    found, others, listed = {}, set(), False
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -71,14 +73,16 @@ def quarantined(path: Path, corpus: str) -> dict[tuple[str, str], str]:
         try:
             entry = json.loads(line)
             if entry["corpus"] == corpus:
-                found[entry["group"], entry["name"]] = entry["kind"]
+                listed = True
+                if entry["kind"] not in settled:
+                    found[entry["group"], entry["name"]] = entry["kind"]
             else:
                 others.add(entry["corpus"])
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(
                 f"{path}, line {number}: not a line of a quarantine list ({error!r}); make the list again"
             ) from error
-    if others and not found:
+    if others and not listed:
         raise CorpusError(
             f"{path}: lists clips of {', '.join(sorted(others))}, but none of {corpus}; use the list of {corpus}"
         )

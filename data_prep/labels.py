@@ -13,6 +13,8 @@ from data_prep.clip import CorpusError
 from data_prep.places import Root
 from data_prep.tables import not_utf8, read_rows
 
+_BRACKETS = "［【〔[", "］】〕]"
+"""Of a list; others than `[` and `]` stay in the words, where `label_words` names them."""
 _NOT_IN_A_WORD = re.compile(r"['\"<>\[\]]")
 
 
@@ -50,9 +52,9 @@ def parse_openset(text: str) -> tuple[str, ...]:
     """
     inside = text.strip()
     if inside.lower() not in ("", "nan"):
-        if not (inside.startswith("[") and inside.endswith("]")):
+        if not (inside.startswith(tuple(_BRACKETS[0])) and inside.endswith(tuple(_BRACKETS[1])) and len(inside) > 1):
             raise ValueError(f"openset {text!r} is not a list like [happy, excited]")
-        inside = inside[1:-1]
+        inside = inside.removeprefix("[").removesuffix("]")
     words = (" ".join(word.split()).strip(" '\"").lower() for word in inside.split(","))
     labels = tuple(dict.fromkeys(word for word in words if word not in ("", "nan")))
     if not labels:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from data_prep.label_words import OddLabels
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 OnBad = Literal["error", "skip"]
@@ -19,6 +20,7 @@ class Options:
     seed: int = 0
     embed: bool = False
     on_bad: OnBad = "error"
+    odd_labels: OddLabels = "refuse"
     data_source: str | None = None
     quarantine: Path | None = None
     held_out: tuple[Path, ...] = ()

@@ -5,19 +5,19 @@ A reader of your own: docs/corpora.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_prep import label_words
 from data_prep.clip import Clip, CorpusError, Fault
 from data_prep.labels import LabelRow, Labels
 from data_prep.places import MediaFolder, MediaPlace, Root
 from data_prep.tables import Names, Texts, TextTable, not_utf8
+from recipe.mer_r1.method.answer import markup_in
 
 _Fault = Callable[[str, str], None]
-_MARKUP = re.compile(r"<(?:video|audio|image)>|</?(?:think|answer)>|<\|[^|>]*\|>")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,15 @@ class Reader:
     """Of them, those that the official scorer counts."""
     test: Reader | None = None
     """The corpus's own test set: written beside it, its names kept out of training."""
+    odd_labels: label_words.OddLabels = "refuse"
+    """What to do with labels that contain characters which are not part of a word."""
     names_are_paths: bool = False
     """Names are paths inside the video folder or inside its folder of the clip's group, suffix included."""
+
+    def with_odd_labels(self, choice: label_words.OddLabels) -> Reader:
+        """The same reader, and its test set's, with another choice for labels with odd characters."""
+        test = replace(self.test, odd_labels=choice) if self.test else None
+        return replace(self, odd_labels=choice, test=test)
 
     def inputs(self, root: Root) -> list[Path]:
         """Label and text files, whose sha256 the manifest records. Raises CorpusError."""
@@ -97,7 +104,7 @@ class _Sides:
                     f"{row.where}: name {row.name!r} is empty or cannot be a file name in the folder; fix it",
                 )
             return Clip(row.name, row.where, group=row.group, faults=tuple(faults))
-        self._words(row, where, fault)
+        labels = self._words(row, where, fault)
         if again is not None:
             fault("name_duplicate", f"{where}: the same name is in row {again}; remove one of the rows")
         video = self._media(self.video, "video", row, where, fault)
@@ -105,7 +112,7 @@ class _Sides:
         subtitle = self._text(self.subtitles, "subtitle", row.name, where, fault, needed=self.reader.training)
         reason = self._text(self.reasons, "reason", row.name, where, fault, needed=False)
         return Clip(
-            row.name, row.where, video, audio, subtitle, row.labels, row.value, reason, row.options, row.group,
+            row.name, row.where, video, audio, subtitle, labels, row.value, reason, row.options, row.group,
             tuple(faults),
         )  # fmt: skip
 
@@ -113,13 +120,19 @@ class _Sides:
         parts = name.split("/") if self.reader.names_are_paths else [name]
         return not not_utf8(name) and not any(part in ("", ".", "..") or "\\" in part or "/" in part for part in parts)
 
-    @staticmethod
-    def _words(row: LabelRow, where: str, fault: _Fault) -> None:
+    def _words(self, row: LabelRow, where: str, fault: _Fault) -> tuple[str, ...]:
+        """The row's labels, split where the user wants it."""
         text = "\n".join((*row.labels, *row.options))
         if not_utf8(text):
             fault("label_not_utf8", f"{where}: a label is not UTF-8; save the file as UTF-8")
-        elif markup := _MARKUP.search(text):
-            fault("markup_in_text", f"{where}: a label contains the tag {markup[0]!r}; remove the tag")
+        elif markup := markup_in(text):
+            fault("markup_in_text", f"{where}: a label contains the tag {markup!r}; remove the tag")
+        else:
+            labels, problem = label_words.settle(row.labels, row.options, self.reader.odd_labels)
+            if problem:
+                fault(label_words.KIND if labels else "label_empty", f"{where}: {problem}")
+            return labels
+        return row.labels
 
     def _media(self, place: MediaPlace, kind: str, row: LabelRow, where: str, fault: _Fault) -> Path | None:
         try:
@@ -163,7 +176,7 @@ class _Sides:
             return ""
         if needed and not text:
             fault(f"{kind}_empty", f"{at}: column {texts.column!r} is empty; fill it in")
-        if markup := _MARKUP.search(text):
-            fault("markup_in_text", f"{at}: {texts.column!r} contains the tag {markup[0]!r}; remove the tag")
+        if markup := markup_in(text):
+            fault("markup_in_text", f"{at}: {texts.column!r} contains the tag {markup!r}; remove the tag")
             return ""
         return text

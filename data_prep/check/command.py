@@ -14,6 +14,7 @@ from data_prep import readers
 from data_prep.check import report, run, screen
 from data_prep.check.decode import VERSION
 from data_prep.check.verdicts import SILENCE, Limits
+from data_prep.label_words import OddLabels
 from data_prep.places import Root
 
 
@@ -29,13 +30,14 @@ def check(
     model: Path | None = None,
     workers: int | None = None,
     quarantine: Path | None = None,
+    odd_labels: OddLabels = "refuse",
 ) -> int:
     """Check a corpus, write OUT/report.json and the quarantine list, print tables; returns the clips to be dropped.
 
     `media` is how training will decode (preset.media); it decides the tokens of a prompt.
     Raises CorpusError where the corpus, a held-out shard or the model cannot be read.
     """
-    reader, begun = readers.get(corpus), time.monotonic()
+    reader, begun = readers.get(corpus).with_odd_labels(odd_labels), time.monotonic()
     if media.get("use_audio_in_video"):
         reader = replace(reader, audio=None)  # the video's own track is what training will hear
     count_tokens = None
@@ -56,6 +58,7 @@ def check(
                 "held_out": [str(shard) for shard in held_out],
                 "model": str(model) if model else None,
                 "media": dict(media),
+                "odd_labels": odd_labels,
             },
             "versions": {"check": VERSION, **{name: version(name) for name in ("av", "numpy")}},
             "files_decoded": done.decoded,

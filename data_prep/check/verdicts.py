@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "reason_ambiguous": ("drop", "the clip has two different reasons"),
     "label_empty": ("drop", "no label"),
     "label_bad": ("drop", "the label is not a list"),
+    "label_separator": ("drop", "a label contains a character that no word has; --odd-labels splits there or keeps it"),
     "label_not_utf8": ("drop", "the label row is not UTF-8"),
     "markup_in_text": ("drop", "a text contains a tag such as <video>"),
     "empty_file": ("drop", "the file has 0 bytes"),

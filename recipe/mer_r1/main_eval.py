@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from recipe.mer_r1.files.home import expand_home
+
 # Imported only when asked for: scoring files must not wait for torch.
 SUBCOMMANDS = {
     "cases": (
@@ -51,4 +53,4 @@ def _complain(text: str) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([expand_home(argument) for argument in sys.argv[1:]])

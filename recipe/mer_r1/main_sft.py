@@ -25,6 +25,8 @@ def main(config: DictConfig) -> None:
 
     if "RANK" not in os.environ:  # the first process, not one that torchrun has started
         sft_preflight.check_cheap(config)
+        if config.trainer.n_gpus_per_node > 1:
+            sft_preflight.check_shards(config)
         start_ranks(config.trainer.nnodes, config.trainer.n_gpus_per_node)
     trackers.prepare(config.run_dir)
     from verl_ext import plugin

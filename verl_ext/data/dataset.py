@@ -12,10 +12,10 @@ from omegaconf import ListConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from verl_ext.data.embedded import EmbeddedClip
+from verl_ext.data.row_check import COLUMNS, PLACEHOLDERS, count_faults, differences, plain_types, row_faults
 from verl_ext.data.shard_media import ShardError, read_table
 
-COLUMNS = ("data_source", "prompt", "videos", "audios", "reward_model", "extra_info")
-PLACEHOLDERS = {"<video>": "videos", "<audio>": "audios"}
+_SHOWN = 5  # faults in a message; the others are counted
 
 
 def load_shard(
@@ -38,7 +38,7 @@ def load_shard(
     if not Path(path).is_file():
         raise ShardError(f"shard not found: {path}. Make it with `python -m data_prep`, or correct data.train_files.")
     try:
-        shard = datasets.Dataset(read_table(path, media_root))
+        shard = datasets.Dataset(plain_types(read_table(path, media_root)))
     except (pa.ArrowException, OSError) as error:
         raise ShardError(
             f"cannot read {path} as parquet: {error}. Make the shard again with `python -m data_prep`."
@@ -54,18 +54,65 @@ def load_shard(
 
 
 def load_clips(
-    path: str | Path, media_root: str | Path | None = None, use_audio_in_video: bool = False
+    path: str | Path,
+    media_root: str | Path | None = None,
+    use_audio_in_video: bool = False,
+    *,
+    labelled: bool = True,
 ) -> datasets.Dataset:
     """A shard's rows as training and evaluation take them: loaded, with the sound where it is asked for, and checked.
+
+    Args:
+        path: the shard.
+        media_root: as in `load_shard`.
+        use_audio_in_video: take the sound from the videos.
+        labelled: whether every row needs a label.
 
     Raises:
         ShardError: as `load_shard` and `check_rows`.
     """
     shard = load_shard(path, media_root=media_root)
+    check_types(shard, path, labelled=labelled)
     if use_audio_in_video:
         shard = sound_from_video(shard)
     check_rows(shard, path, use_audio_in_video)
     return shard
+
+
+def load_all(
+    paths: Sequence[str | Path], media_root: str | Path | None = None, use_audio_in_video: bool = False
+) -> datasets.Dataset:
+    """The rows of several shards, one after the other.
+
+    Raises:
+        ShardError: as `load_clips`, or the shards have different columns.
+    """
+    return join([load_clips(path, media_root, use_audio_in_video) for path in paths], paths)
+
+
+def join(shards: Sequence[datasets.Dataset], paths: Sequence[str | Path]) -> datasets.Dataset:
+    """Loaded shards as one.
+
+    Raises:
+        ShardError: their columns, or the fields of a column, differ; the message names shards and fields.
+    """
+    if not shards:
+        raise ShardError("no shard is named; set data.train_files")
+    tables = [shard.data.table for shard in shards]
+    way_out = (
+        "Make the shards with the same release of `python -m data_prep`, or add the missing fields to all rows (null "
+        "where a row has no value)."
+    )
+    if found := differences([table.schema for table in tables], [str(path) for path in paths]):
+        shown = "\n  ".join(found[:_SHOWN])
+        raise ShardError(f"{len(found)} differences between the shards' columns:\n  {shown}\n{way_out}")
+    try:
+        shared = [name for name in tables[0].column_names if all(name in table.column_names for table in tables)]
+        table = pa.concat_tables([table.select(shared) for table in tables], promote_options="permissive")
+    except pa.ArrowException as error:
+        names = ", ".join(map(str, paths))
+        raise ShardError(f"{names} cannot be joined: {error}. {way_out}") from error
+    return shards[0] if len(shards) == 1 else datasets.Dataset(table)
 
 
 def sound_from_video(shard: datasets.Dataset) -> datasets.Dataset:
@@ -84,6 +131,26 @@ def sound_from_video(shard: datasets.Dataset) -> datasets.Dataset:
     return datasets.Dataset(table)
 
 
+def check_types(shard: datasets.Dataset, path: str | Path, *, labelled: bool = True) -> None:
+    """Check that every row has the types of docs/data.md, and texts without special tokens.
+
+    Raises:
+        ShardError: lists up to five faults and their number.
+    """
+    faults = (
+        f"row {index}: {fault}"
+        for index, row in enumerate(shard.select_columns(list(COLUMNS)))
+        for fault in row_faults(row, labelled=labelled)
+    )
+    if problems := list(faults):
+        _refuse(path, problems, len(shard), "Correct these rows, and write the shard again (docs/data.md).")
+
+
+def _refuse(path: str | Path, problems: Sequence[str], rows: int, way_out: str) -> None:
+    shown = "\n  ".join(problems[:_SHOWN])
+    raise ShardError(f"{path}: {len(problems)} problems in {rows} rows:\n  {shown}\n{way_out}")
+
+
 def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bool = False) -> None:
     """Check that every row's prompt is a chat whose placeholders match its media lists, and that the files exist.
 
@@ -96,10 +163,7 @@ def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bo
         if text is None:
             problems.append(f"row {index}: `prompt` is not a list of messages with role and content")
             continue
-        for placeholder, column in PLACEHOLDERS.items():
-            expected, found = text.count(placeholder), len(row[column] or [])
-            if expected != found:
-                problems.append(f"row {index}: {expected} {placeholder} in the prompt, but {found} paths in `{column}`")
+        problems += [f"row {index}: {fault}" for fault in count_faults(row)]
         if use_audio_in_video and "<audio>" in text:
             problems.append(
                 f"row {index}: data.media.use_audio_in_video takes the sound from the video, but the prompt has "
@@ -112,11 +176,8 @@ def check_rows(shard: datasets.Dataset, path: str | Path, use_audio_in_video: bo
                 if not EmbeddedClip.parse(file) and not Path(file).is_file()
             ]
     if problems:
-        shown = "\n  ".join(problems[:5])
-        raise ShardError(
-            f"{path}: {len(problems)} problems in {len(shard)} rows:\n  {shown}\n"
-            "Correct the paths or drop the rows, and make the shard again (python -m data_prep)."
-        )
+        way_out = "Correct the paths or drop the rows, and make the shard again (python -m data_prep)."
+        _refuse(path, problems, len(shard), way_out)
 
 
 def _text(prompt: Any) -> str | None:
@@ -137,10 +198,7 @@ class OmniDataset(RLHFDataset):
 
     def _read_files_and_tokenize(self) -> None:
         audio_in_video = bool(self.config.media.use_audio_in_video)
-        shards = []
-        for path in self.data_files:
-            shards.append(load_clips(path, self.config.get("media_root"), audio_in_video))
-        self.dataframe = datasets.concatenate_datasets(shards)
+        self.dataframe = load_all(self.data_files, self.config.get("media_root"), audio_in_video)
         if 0 < self.max_samples < len(self.dataframe):
             self.dataframe = self.dataframe.select(range(self.max_samples))
         split = "val" if _same_files(self.original_data_files, self.config.val_files) else "train"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from verl_ext.data.clip_cache import ClipCache
 from verl_ext.data.demux import ClipSource
 from verl_ext.data.media import MediaError, read_audio, read_video
+from verl_ext.data.prompt_text import check_text
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class PromptEncoder:
 
         Raises:
             MediaError: a file is missing, cannot be decoded or is too long; the message names it.
+            PromptTextError: a text contains a special token or a media placeholder that no clip has replaced.
         """
         key = json.dumps(messages, sort_keys=True, default=repr)  # repr: a clip's bytes by their digest
         if key in self._cache:
@@ -122,6 +124,8 @@ class PromptEncoder:
         return encoded
 
     def _encode(self, messages: Sequence[Mapping[str, Any]]) -> EncodedPrompt:
+        for text in texts(messages):
+            check_text(text, "the prompt", tokens=self.processor.tokenizer.all_special_tokens)
         videos, audios = self._load(messages)
         text = self.processor.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True, **self.chat_template_kwargs
@@ -168,6 +172,16 @@ class PromptEncoder:
                 f"most {window / self.media.sampling_rate:.1f} s and cuts the rest. Shorten the clip or drop its row."
             )
         return audio
+
+
+def texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The texts of chat messages, without their media items."""
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, str):
+            yield content
+        else:
+            yield from (item["text"] for item in content if item.get("type") == "text")
 
 
 def trim_audio(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

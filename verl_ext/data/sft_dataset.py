@@ -17,8 +17,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from verl_ext.data.dataset import ShardError, build_messages, load_clips
+from verl_ext.data.dataset import ShardError, build_messages, load_all
 from verl_ext.data.encode import MediaConfig, PromptEncoder
+from verl_ext.data.prompt_text import PromptTextError, check_text
 from verl_ext.models.rope import position_ids
 
 
@@ -100,6 +101,7 @@ class OmniSFTDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = self.rows[self._row_index(item)]
         draw = self.draw(row, random.Random(f"{self.config.seed}/{item}"))
+        self._check_texts(row, draw)
         clip = self._clip(row)
         prompt = [*row["prompt"][:-1], {**row["prompt"][-1], "content": draw.prompt}]
         prompt_ids = splice_media(self._encode(self._render(row, prompt)), clip.blocks, self.processor)
@@ -121,6 +123,14 @@ class OmniSFTDataset(Dataset):
             # next draw of the same row would read tensors whose memory is being replaced.
             "multi_modal_inputs": {name: tensor.clone() for name, tensor in clip.inputs.items()},
         }
+
+    def _check_texts(self, row: Mapping[str, Any], draw: Draw) -> None:
+        special = self.tokenizer.all_special_tokens
+        try:
+            check_text(draw.prompt, "its prompt", placeholders=False, tokens=special)
+            check_text(draw.given + draw.target, "what it teaches", tokens=special)
+        except PromptTextError as error:
+            raise ShardError(f"row {row_name(row)}: {error}") from error
 
     def _row_index(self, item: int) -> int:
         """The row of a draw: each pass over the rows has an order of its own."""
@@ -166,7 +176,7 @@ def load_rows(
     Raises:
         ShardError: a shard or a row cannot be used; the message names it.
     """
-    rows = datasets.concatenate_datasets([load_clips(file, media_root, use_audio_in_video) for file in files])
+    rows = load_all(files, media_root, use_audio_in_video)
     return rows.select(range(max_samples)) if 0 < max_samples < len(rows) else rows
 
 

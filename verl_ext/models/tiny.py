@@ -239,9 +239,11 @@ def read_shards(shards: Sequence[str | Path]) -> tuple[list[str], list[str], lis
             rows = pq.read_table(shard, columns=["prompt", "reward_model", "extra_info"]).to_pylist()
         except Exception as error:
             raise ValueError(f"{shard}: not a shard with columns prompt, reward_model, extra_info ({error})") from error
-        for row in rows:
+        for index, row in enumerate(rows):
+            labels = row["reward_model"]["ground_truth"]
+            if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+                raise ValueError(f"{shard} row {index}: reward_model.ground_truth is {labels!r}; write a list of words")
             prompt = "\n".join(turn["content"] for turn in row["prompt"])
-            labels = list(row["reward_model"]["ground_truth"])
             reason = (row["extra_info"] or {}).get("reason") or ""
             prompts.append(prompt)
             # The shape of a thinking model's response, so that its tags are learnt with the rest.

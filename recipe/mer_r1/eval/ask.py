@@ -52,11 +52,16 @@ def ask(model: Rollout, row: Mapping[str, Any]) -> dict[str, Reply]:
         row: of a shard, or of a file (:func:`recipe.mer_r1.eval.demo_page.clips.uploaded`).
 
     Raises:
+        InputError: `prompt`, `videos` or `audios` are not what docs/data.md says, or the prompt has a special token.
         MediaError: a clip is missing or cannot be decoded.
         TooLongError: names the clip and the limit.
     """
     from recipe.mer_r1.eval.rollout import Request
+    from verl_ext.data.row_check import asked_faults, count_faults
 
+    if faults := [*asked_faults(row)] or [*count_faults(row)]:
+        name = (row.get("extra_info") or {}).get("name", "unnamed")
+        raise InputError(f"the row of clip {name!r}: {'; '.join(faults)}")
     if model.form == TWO_ANSWERS:
         (reply,) = model([Request(row, "", temperature=0.0, seed=0)])
         return {"slow": reply, "fast": replace(reply, text=early_part(reply.text))}

@@ -52,7 +52,7 @@ def _load(shard: Path, media_root: Path | None, use_audio_in_video: bool, limit:
 
     if not shard.is_file():
         raise FileNotFoundError(f"{shard}: no such file. Make shards with `python -m data_prep`.")
-    rows = load_clips(shard, media_root, use_audio_in_video)
+    rows = load_clips(shard, media_root, use_audio_in_video, labelled=False)
     about = rows.select_columns(["data_source", "prompt", "reward_model", "extra_info"]).to_list()
     return ClipSet(
         shard=shard.resolve(),

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recipe.mer_r1.method.answer import labels_of
+
 _BLOCK, _BLOCKS = 1 << 16, 16
 
 
@@ -19,10 +21,7 @@ def sha256(value: Any) -> str:
 def clips_sha256(rows: Iterable[Mapping[str, Any]]) -> str:
     """Of names, corpora, prompts and true labels of a shard's rows, in their order; not of the media files."""
     return sha256(
-        [
-            [row["extra_info"]["name"], row["data_source"], row["prompt"], list(row["reward_model"]["ground_truth"])]
-            for row in rows
-        ]
+        [[row["extra_info"]["name"], row["data_source"], row["prompt"], labels_of(row["reward_model"])] for row in rows]
     )
 
 

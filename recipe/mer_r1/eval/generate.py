@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS
 from recipe.mer_r1.method.wheel import EmotionWheels
 from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.preset_types import wrong_values
 
 if TYPE_CHECKING:
     from recipe.mer_r1.eval.rollout import Failure, Reply, Request, Rollout
@@ -37,7 +39,7 @@ def load_preset(name: str, changes: Sequence[str]) -> DictConfig:
     """The `preset` node with changes such as `media.fps=1` put in.
 
     Raises:
-        ValueError: no such preset, or no such key.
+        ValueError: no such preset, no such key, or a value of another type.
     """
     path = launch.CONF / "preset" / f"{name}.yaml"
     if not path.is_file():
@@ -47,13 +49,17 @@ def load_preset(name: str, changes: Sequence[str]) -> DictConfig:
     OmegaConf.set_struct(config, True)
     try:
         for change in changes:
-            key, separator, _ = change.partition("=")
+            key, separator, value = change.partition("=")
             if not separator:
                 raise ValueError(f"--set {change}: write KEY=VALUE")
+            if re.fullmatch(r"[+-]?0\d+", value):  # YAML reads 010 as 8
+                raise ValueError(f"--set {change}: a number has no leading 0; write {key}={int(value)}")
             OmegaConf.select(config.preset, key, throw_on_missing=True)
             config.preset.merge_with_dotlist([change])
     except OmegaConfBaseException as error:
         raise ValueError(f"--set {change}: the preset has no such key ({str(error).splitlines()[0]})") from error
+    if wrong := list(wrong_values(config.preset)):
+        raise ValueError(f"{'--set' if changes else f'--preset {name}'}: {'; '.join(wrong)}")
     return config.preset
 
 

@@ -6,14 +6,14 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.files.whole import write_whole
-from recipe.mer_r1.method.answer import ONE_ANSWER, Answer, early_part, parse
+from recipe.mer_r1.method.answer import ONE_ANSWER, Answer, early_part, labels_of, parse
 from recipe.mer_r1.method.reward import score_answer
 from recipe.mer_r1.method.wheel import EmotionWheels
 
@@ -22,6 +22,12 @@ LOCK = ".lock"
 PLACES = ("model", "shard", "media_root")
 """Settings that say where things lie; what lies there is told by hashes, so that folders may be moved."""
 _MEANS = ("recall", "precision", "f1", "format", "num_words", "categories", "tokens", "finished")
+
+_SHARES = {
+    "answer_unknown": lambda line: bool(line["num_words"]) and not line["categories"],
+    "thought_empty": lambda line: "failed" not in line and not parse(line["response"]).think,
+}
+"""Shares of answers, by what a line says."""
 
 
 class InUseError(ValueError):
@@ -49,7 +55,7 @@ def record(
     `sample` numbers the answers to a clip from 0, `wheels` is the number of wheels on which the labels map,
     `categories` the mean number of the answer's categories on a wheel.
     """
-    labels = list(row["reward_model"]["ground_truth"])
+    labels = labels_of(row["reward_model"])
     return {
         "index": index,
         "sample": sample,
@@ -175,6 +181,9 @@ def _line(record: Mapping[str, Any]) -> str:
 def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the clips whose labels map on a wheel, their number `n`, and that of the others, `n_unmapped`.
 
+    `answer_unknown` is the share of answers that have words, but none that a wheel knows; `thought_empty` that of
+    responses without a thought. A clip that failed counts as neither.
+
     A clip with several answers counts once, with the mean over its answers; `samples` is the number of answers per
     clip. `n_failed` of the `n` miss a response, which counts as wrong. `f1_stderr` is the standard error over clips of
     the mean F1. Without any clip the means are None.
@@ -185,6 +194,7 @@ def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     scored = [answers for answers in clips.values() if answers[0]["wheels"]]
     n = len(scored)
     values = {name: [_mean(answers, name) for answers in scored] for name in _MEANS}
+    values |= {name: [_share(answers, holds) for answers in scored] for name, holds in _SHARES.items()}
     result: dict[str, Any] = {name: sum(found) / n if n else None for name, found in values.items()}
     spread = sum((f1 - result["f1"]) ** 2 for f1 in values["f1"])
     result["f1_stderr"] = math.sqrt(spread / (n - 1) / n) if n > 1 else None
@@ -195,3 +205,7 @@ def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _mean(answers: Sequence[Mapping[str, Any]], name: str) -> float:
     return sum(answer[name] for answer in answers) / len(answers)
+
+
+def _share(answers: Sequence[Mapping[str, Any]], holds: Callable[[Mapping[str, Any]], bool]) -> float:
+    return sum(map(holds, answers)) / len(answers)

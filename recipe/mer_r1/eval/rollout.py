@@ -218,7 +218,7 @@ class Rollout:
         prompt_ids = encoded.prompt_ids + self.tokenizer.encode(request.prefix, add_special_tokens=False)
         if len(prompt_ids) > self.max_prompt:
             raise TooLongError(
-                f"clip {request.row['extra_info']['name']!r}: the prompt has {len(prompt_ids)} tokens, over "
+                f"clip {_name(request.row)!r}: the prompt has {len(prompt_ids)} tokens, over "
                 f"max_prompt_length={self.max_prompt}. Raise the limit, or lower media.fps, media.max_frames or "
                 "media.max_pixels (--set)."
             )
@@ -263,7 +263,11 @@ def asked(row: Mapping[str, Any], form: str) -> Mapping[str, Any]:
     try:
         return {**row, "prompt": [*before, {**last, "content": ask_for(form, last["content"])}]}
     except ValueError as error:
-        raise ValueError(f"clip {row['extra_info']['name']!r}: {error}") from error
+        raise ValueError(f"clip {_name(row)!r}: {error}") from error
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return (row.get("extra_info") or {}).get("name") or "unnamed"
 
 
 def ahead(make: Callable[[Item], Made], items: Iterable[Item], depth: int) -> Iterator[Made]:

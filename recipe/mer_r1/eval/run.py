@@ -187,9 +187,9 @@ def _say_failed(made: Generation) -> None:
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
     """The means as text, a line a mode."""
-    names = ("recall", "precision", "f1", "format", "num_words", "categories")
-    lines = [f"{'':13}" + "".join(f"{name:>12}" for name in (*names, "clips", "samples"))]
+    names = ("recall", "precision", "f1", "format", "num_words", "categories", "answer_unknown", "thought_empty")
+    lines = [f"{'':13}" + "".join(f"{name:>15}" for name in (*names, "clips", "samples"))]
     for mode, mean in scores.items():
-        cells = "".join(f"{mean[name]:12.3f}" if mean[name] is not None else f"{'-':>12}" for name in names)
-        lines.append(f"{mode:13}{cells}{mean['n']:12d}{mean['samples']:12d}")
+        cells = "".join(f"{mean[name]:15.3f}" if mean[name] is not None else f"{'-':>15}" for name in names)
+        lines.append(f"{mode:13}{cells}{mean['n']:15d}{mean['samples']:15d}")
     return "\n".join(lines)

@@ -8,8 +8,9 @@ VideoAuto-R1 answers twice, `<answer>first</answer><think>REASON</think><answer>
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 FAST_PREFIX = "<think></think><answer>"
 
@@ -42,8 +43,10 @@ FORMS = {
 }
 """By name, as `experiment.form` and `data.form` choose them."""
 
-_PLACEHOLDER = re.compile(r"<(?:image|video|audio)>")
 _TAG = re.compile(r"</?(?:think|answer)>")
+# What a text in a prompt must not hold: media placeholders, the tags of a response, special tokens of the tokenizer
+# (as verl_ext.data.prompt_text has them, which this room must not import).
+_MARKUP = re.compile(rf"<(?:image|video|audio)>|{_TAG.pattern}|<\|[^|>]*\|>|</?tool_call>|<tts_\w+>")
 # An item of the scorer's list rule: what stands between separators, less the blanks around it.
 _ITEM = re.compile(r"""[^'",\s](?:[^'",]*[^'",\s])?""")
 
@@ -65,16 +68,36 @@ class Answer:
     """The words of a closed answer before the thought; [] where the form has none."""
 
 
+def markup_in(text: str) -> str | None:
+    """The first thing in a text of a corpus that a model would not read as words: `<|im_end|>`, `<video>`, `<think>` …
+
+    One rule for subtitles, reasons, labels and options, wherever they come from; None where there is nothing.
+    """
+    found = _MARKUP.search(text)
+    return found[0] if found else None
+
+
+def labels_of(reward_model: Mapping[str, Any]) -> list[str]:
+    """The labels of a shard's row. Raises ValueError where they are no list of words: a string has letters only."""
+    labels = reward_model.get("ground_truth")
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        raise ValueError(f"reward_model.ground_truth is {labels!r}; it must be a list of words (docs/data.md)")
+    labels = list(labels)
+    if odd := [label for label in labels if not isinstance(label, str)]:
+        raise ValueError(f"reward_model.ground_truth: the label {odd[0]!r} is not a word (docs/data.md)")
+    return labels
+
+
 def build_prompt(subtitle: str, options: Sequence[str] = ()) -> str:
     """The user turn of a clip; `<video><audio>` are replaced by the dataset. `options` are labels to choose among.
 
-    Raises ValueError when a text itself holds a media placeholder, which would be taken for another clip.
+    Raises ValueError when a text itself holds a media placeholder, a tag of a response or a special token.
     """
     spoken = f"Subtitle: {subtitle}" if subtitle else ""
     choice = f"Choose among: {', '.join(options)}." if options else ""
     context = "\n".join(line for line in (spoken, choice) if line)
-    if found := _PLACEHOLDER.search(context):
-        raise ValueError(f"{context!r} contains the media placeholder {found[0]!r}; remove it from the corpus")
+    if found := markup_in(context):
+        raise ValueError(f"{context!r} contains {found!r}, which the model would read as a command; remove it")
     return f"<video><audio>{context}\n{FORMS['think_answer'].instruction}"
 
 

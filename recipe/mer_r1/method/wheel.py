@@ -199,6 +199,8 @@ class EmotionWheels:
 
     def mask(self, words: Iterable[str], level: int = 1) -> int:
         """The categories of a set of words on all wheels at once, as bits; `wheel_masks` cuts out one wheel."""
+        if isinstance(words, str):
+            raise TypeError(f"mask takes a list of words, not the string {words!r}; split it with answer.split_list")
         tier = self._levels[level]
         memory = tier.memory
         total = 0

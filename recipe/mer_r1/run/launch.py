@@ -20,7 +20,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipe.mer_r1.run import overrides as written
 from recipe.mer_r1.run import trackers
+from recipe.mer_r1.run.preset_types import wrong_values
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -47,14 +49,19 @@ ENVIRONMENT = {
 def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     """Compose ``conf/{config_name}.yaml`` with the command line and call ``main``; exit code 2 for bad overrides."""
     _prepare_hydra()
+    sys.argv[1:] = [written.expand_home(argument) for argument in sys.argv[1:]]
     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if len(overrides) == len(sys.argv) - 1:
         check_overrides(config_name, overrides)
+    else:
+        sweeps = {"-m", "--multirun"} & {*sys.argv}
+        _refuse_grammar(config_name, [override for override in overrides if "=" in override and not sweeps])
 
     # Also where a parent shell ignores Ctrl-C for its background jobs; SLURM and docker stop with SIGTERM.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def resolved_main(config: DictConfig) -> None:
+        _home_in_files(config)
         OmegaConf.resolve(config)  # workers do not know our resolvers
         main(config)
 
@@ -92,16 +99,46 @@ def compose(config_name: str, overrides: list[str], resolve: bool = True) -> Dic
     _prepare_hydra()
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose(config_name, overrides)
+        config = hydra.compose(config_name, [written.expand_home(override) for override in overrides])
+    _home_in_files(config)
     if resolve:
         OmegaConf.resolve(config)
     return config
 
 
+def _home_in_files(config: DictConfig) -> None:
+    """Paths of the preset and of this recipe that begin with `~/`, as a preset's file may have them."""
+    for node in (
+        config.get("preset"),
+        OmegaConf.select(config, "preset.sft"),
+        OmegaConf.select(config, "preset.media"),
+    ):
+        for key in ("model_path", "train_files", "val_files", "media_root", "cache_folder"):
+            if node is not None and key in node and not OmegaConf.is_interpolation(node, key):
+                value = node[key]
+                if isinstance(value, str) and value.startswith("~"):
+                    node[key] = os.path.expanduser(value)
+
+
+def _refuse_grammar(config_name: str, overrides: list[str]) -> None:
+    """End the program with exit code 2 where Hydra cannot read an override, and say how to write it."""
+    if faults := list(written.faults(overrides)):
+        print("\n".join(f"main_{config_name}: {fault}" for fault in faults), file=sys.stderr)
+        raise SystemExit(2)
+
+
 def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
-    """As :func:`compose`; wrong overrides end the program with exit code 2 and suggest the right ones."""
+    """As :func:`compose`; wrong overrides end the program with exit code 2 and suggest the right ones.
+
+    Values of the preset must have the types of :data:`recipe.mer_r1.run.preset_types.TYPES`.
+    """
+    _refuse_grammar(config_name, overrides)
     try:
-        return compose(config_name, overrides)
+        config = compose(config_name, overrides)
+        if wrong := list(wrong_values(config.get("preset") or {})):
+            print("\n".join(f"main_{config_name}: {text}" for text in wrong), file=sys.stderr)
+            raise SystemExit(2)
+        return config
     except (HydraException, OmegaConfBaseException) as error:
         print(f"main_{config_name}: {error}", file=sys.stderr)
         known = _keys(compose(config_name, []))

@@ -116,7 +116,7 @@ def check_shards(config: DictConfig) -> None:
     """Every row's columns and files, then a few rows through the processor, each form's prefix included."""
     from verl.utils import hf_processor
 
-    from verl_ext.data.dataset import ShardError, build_messages, load_clips
+    from verl_ext.data.dataset import ShardError, build_messages, join, load_clips
     from verl_ext.data.encode import MediaConfig, PromptEncoder
     from verl_ext.data.media import MediaError
 
@@ -141,24 +141,39 @@ def check_shards(config: DictConfig) -> None:
     limit = config.data.max_prompt_length
     prefixes = [*config.data.response_prefixes.train.values(), *config.data.response_prefixes.val.values()]
     longest_prefix = max(len(processor.tokenizer.encode(prefix, add_special_tokens=False)) for prefix in prefixes)
+    special = processor.tokenizer.all_special_tokens
     for key in ("train_files", "val_files"):
-        for path in config.data[key]:
-            try:
-                shard = load_clips(path, config.data.media_root, media.use_audio_in_video)
+        try:
+            paths = list(config.data[key])
+            shards = [load_clips(path, config.data.media_root, media.use_audio_in_video) for path in paths]
+            join(shards, paths)
+            for path, shard in zip(paths, shards, strict=True):
                 step = max(1, len(shard) // ENCODED_ROWS)
-                for index in range(0, len(shard), step):
-                    try:
-                        ask_for(config.data.form, shard[index]["prompt"][-1]["content"])
-                    except ValueError as error:
-                        raise ShardError(f"{path} row {index}: {error}") from error
-                    length = len(encoder(build_messages(shard[index])).prompt_ids) + longest_prefix
+                for index, row in enumerate(shard.select_columns(["prompt", "videos", "audios"])):
+                    _check_prompt(row["prompt"], f"{path} row {index}", config.data.form, special)
+                    if index % step:
+                        continue
+                    length = len(encoder(build_messages(row)).prompt_ids) + longest_prefix
                     if length > limit:
                         raise ShardError(
                             f"{path} row {index}: the prompt has {length} tokens, over data.max_prompt_length={limit}. "
                             "Raise preset.max_prompt_length, or lower preset.media.fps, max_frames or max_pixels."
                         )
-            except (ShardError, MediaError) as error:
-                raise PreflightError(f"data.{key}: {error}") from error
+        except (ShardError, MediaError) as error:
+            raise PreflightError(f"data.{key}: {error}") from error
+
+
+def _check_prompt(prompt: list[dict[str, str]], where: str, form: str, special: Sequence[str]) -> None:
+    """A prompt can ask for the form and holds no special token of the model's tokenizer; else a ShardError."""
+    from verl_ext.data.dataset import ShardError
+    from verl_ext.data.prompt_text import check_text
+
+    try:
+        ask_for(form, prompt[-1]["content"])
+        for message in prompt:
+            check_text(message["content"], "`prompt`", placeholders=False, tokens=special)
+    except ValueError as error:
+        raise ShardError(f"{where}: {error}") from error
 
 
 def check_reward(config: DictConfig) -> EmotionWheels:

@@ -53,6 +53,18 @@ def check_length(sft: DictConfig) -> None:
             raise PreflightError(f"preset.sft.{key}={value}: it must be an integer of at least 1.")
 
 
+def check_shards(config: DictConfig) -> None:
+    """Every row's columns, types and files, before ranks start that would each say the same."""
+    from verl_ext.data.dataset import ShardError
+    from verl_ext.data.sft_dataset import load_rows
+
+    try:
+        audio_in_video = bool(config.data.media.use_audio_in_video)
+        load_rows(config.data.train_files, audio_in_video, media_root=config.data.get("media_root"))
+    except ShardError as error:
+        raise PreflightError(f"data.train_files: {error}") from error
+
+
 def check_rows(config: DictConfig) -> None:
     """Every row's columns and files, by the dataset class that the configuration names.
 
@@ -68,6 +80,8 @@ def check_rows(config: DictConfig) -> None:
     processor = hf_processor(config.model.path)
     try:
         dataset = dataset_class(config.data.train_files, getattr(processor, "tokenizer", None), config.data, processor)
+        if hasattr(dataset, "check_replies"):
+            dataset.check_replies()
         for item in range(0, len(dataset.rows), max(1, len(dataset.rows) // ENCODED_ROWS)):
             dataset[item]
     except (ShardError, MediaError) as error:

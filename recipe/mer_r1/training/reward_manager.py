@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from recipe.mer_r1.method.answer import parse
+from recipe.mer_r1.method.answer import labels_of, parse
 from recipe.mer_r1.method.reward import score_answer
 from recipe.mer_r1.method.wheel import load_wheels
 
@@ -41,7 +41,7 @@ class EmotionRewardManager(RewardManagerBase):
         text = self.tokenizer.decode(item.batch["responses"][:length], skip_special_tokens=True)
         prefix = item.non_tensor_batch.get("response_prefix") or ""
         answer = parse(prefix + text, self.form)
-        labels = list(item.non_tensor_batch["reward_model"]["ground_truth"])
+        labels = labels_of(item.non_tensor_batch["reward_model"])
         scores = asdict(score_answer(answer, labels, self.wheels))
         thought_tokens = len(self.tokenizer.encode(answer.think, add_special_tokens=False))
         # A thought that the prompt itself has emptied (fast thinking) is not the policy's.

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from recipe.mer_r1.method.answer import FAST_PREFIX, ask_for, fast_response, slow_response
+from recipe.mer_r1.method.answer import FAST_PREFIX, ask_for, fast_response, labels_of, slow_response
 from verl_ext.data.dataset import ShardError
 from verl_ext.data.sft_dataset import Draw, OmniSFTDataset, row_name
 
@@ -22,9 +22,9 @@ class MERSFTDataset(OmniSFTDataset):
     """
 
     def draw(self, row: Mapping[str, Any], rng: random.Random) -> Draw:
-        labels, reason = list(row["reward_model"]["ground_truth"]), row["extra_info"].get("reason")
-        form = self.config.form
+        reason, form = row["extra_info"].get("reason"), self.config.form
         try:
+            labels = labels_of(row["reward_model"])
             prompt = ask_for(form, row["prompt"][-1]["content"])
             share = self.config.fast_fraction if form == "think_answer" else 0.0
             if reason and rng.random() >= share:
@@ -32,3 +32,16 @@ class MERSFTDataset(OmniSFTDataset):
             return Draw(prompt, target=fast_response(labels).removeprefix(FAST_PREFIX), given=FAST_PREFIX)
         except ValueError as error:
             raise ShardError(f"row {row_name(row)}: {error}") from error
+
+    def check_replies(self) -> None:
+        """Make both replies of every row.
+
+        Raises:
+            ShardError: a row's prompt cannot ask for the form, or its reason or labels would not be read back.
+        """
+        for row in self.rows.select_columns(["prompt", "reward_model", "extra_info"]):
+            try:
+                ask_for(self.config.form, row["prompt"][-1]["content"])
+                slow_response(row["extra_info"].get("reason") or "", labels_of(row["reward_model"]), self.config.form)
+            except ValueError as error:
+                raise ShardError(f"row {row_name(row)}: {error}") from error

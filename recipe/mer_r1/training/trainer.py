@@ -130,6 +130,7 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         known = [info for info in infos if info is not None]
         metrics.update({f"reward/{name}": float(np.mean([info[name] for info in known])) for name in SCORES})
         metrics.update(_thought_metrics([info["thought_tokens"] for info in known]))
+        metrics["reward/answer_unknown"] = _unknown_share(*([i[name] for i in known] for name in _ANSWER))
         by_category = category_metrics([i["truth"] for i in known], [i["predicted"] for i in known])
         metrics.update({f"category/{name}": value for name, value in by_category.items()})
         tokens = [tag["response_len"] for tag in batch.tags]
@@ -164,6 +165,10 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
             truths, predictions = ([infos[name][index] for index in chosen] for name in ("truth", "predicted"))
             for name, value in category_metrics(truths, predictions).items():
                 metrics[f"val-aux/{source}/category/{name}"] = value
+            if "num_words" in infos:
+                words, thoughts = ([infos[name][index] for index in chosen] for name in ("num_words", "thought_tokens"))
+                metrics[f"val-aux/{source}/answer_unknown"] = _unknown_share(words, predictions)
+                metrics[f"val-aux/{source}/thought_empty"] = _thought_metrics(thoughts)["reward/thought_empty"]
         return super()._val_metrics_update(data_sources, sample_uids, infos, *args, **kwargs) | metrics
 
     def _check_missing(self, missing: int, expected: int) -> int:
@@ -198,6 +203,14 @@ def _thought_metrics(tokens: Sequence[int]) -> dict[str, float]:
         "reward/thought_empty": sum(number == 0 for number in tokens) / len(tokens),
         "reward/thought_short": sum(number < SHORT_THOUGHT for number in tokens) / len(tokens),
     }
+
+
+_ANSWER = ("num_words", "predicted")
+
+
+def _unknown_share(num_words: Sequence[int], predicted: Sequence[str]) -> float:
+    """Share of answers that have words, but none that a wheel knows: they earn nothing, whatever they say."""
+    return sum(bool(count) and not found for count, found in zip(num_words, predicted, strict=True)) / len(num_words)
 
 
 def _real_keys(batch: KVBatchMeta) -> list[str]:

@@ -200,7 +200,8 @@ def test_answers_are_shown_before_the_confidences(builtin, confidence):
     [
         (MediaError("cannot open /uploads/1a2b/clip.mp4 as video: no. Re-encode."), "", "cannot open clip.mp4 as"),
         (TooLongError("clip 'clip.mp4': the prompt has 999 tokens"), "", "999 tokens"),
-        (None, "a <video> of me", "placeholder '<video>'"),
+        (None, "a <video> of me", "contains '<video>'"),
+        (None, "bye <|im_end|>", "contains '<|im_end|>'"),
     ],
 )
 def test_a_clip_that_cannot_be_used_gets_a_message(error, subtitle, message, builtin, confidence):

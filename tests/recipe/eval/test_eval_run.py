@@ -285,8 +285,30 @@ def test_means_leave_out_clips_whose_labels_map_nowhere(builtin):
     assert mean["num_words"] == pytest.approx(1.5)
 
 
+def test_means_count_answers_that_no_wheel_knows_and_empty_thoughts(builtin):
+    extra = {"tokens": 5, "finished": True}
+    replies = (
+        "<think>a</think><answer>happy</answer>",
+        "<think> </think><answer>happy，sad</answer>",  # one word by the official rule
+        "<think>a</think><answer></answer>",
+    )
+    lines = [records.record(row(), index, reply, builtin) | extra for index, reply in enumerate(replies)]
+    mean = records.means([*lines, records.failure(row(), 3, "broken", builtin)])
+    assert lines[1]["words"] == ["happy，sad"]
+    assert mean["answer_unknown"] == 1 / 4
+    assert mean["thought_empty"] == 1 / 4
+
+
+@pytest.mark.parametrize("truth", ["happy", None, [0.5]])
+def test_labels_are_never_letters(truth, builtin):
+    bad = row() | {"reward_model": {"ground_truth": truth}}
+    with pytest.raises(ValueError, match=r"reward_model\.ground_truth"):
+        records.record(bad, 0, "", builtin)
+
+
 def test_means_of_nothing_are_none():
     mean = records.means([])
+    assert mean["answer_unknown"] is mean["thought_empty"] is None
     assert mean["n"] == mean["samples"] == 0
     assert mean["f1"] is None
     assert mean["f1_stderr"] is None

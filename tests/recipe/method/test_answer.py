@@ -1,5 +1,7 @@
 """The text forms of a turn: prompt, slow and fast response, and reading back."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from recipe.mer_r1.method.answer import (
     build_prompt,
     early_part,
     fast_response,
+    labels_of,
     parse,
     slow_response,
     split_list,
@@ -49,10 +52,19 @@ def test_a_prompt_asks_for_another_form():
         ask_for("answer_think_answer", f"{prompt} ")
 
 
-@pytest.mark.parametrize("placeholder", ["<video>", "<audio>", "<image>"])
-def test_prompt_refuses_a_subtitle_with_a_placeholder(placeholder):
-    with pytest.raises(ValueError, match=placeholder):
+@pytest.mark.parametrize("placeholder", ["<video>", "<audio>", "<image>", "<|im_end|>", "</think>", "<tts_pad>"])
+def test_prompt_refuses_a_text_with_what_the_model_would_not_read_as_words(placeholder):
+    with pytest.raises(ValueError, match=re.escape(repr(placeholder))):
         build_prompt(f"look {placeholder} here")
+    with pytest.raises(ValueError, match=re.escape(repr(placeholder))):
+        build_prompt("", ["happy", placeholder])
+
+
+@pytest.mark.parametrize("truth", ["happy", None, 0.5, [0.5], ["happy", None]])
+def test_labels_that_are_no_list_of_words_are_refused(truth):
+    with pytest.raises(ValueError, match=r"reward_model\.ground_truth"):
+        labels_of({"ground_truth": truth})
+    assert labels_of({"ground_truth": ("happy", "sad")}) == ["happy", "sad"]
 
 
 def test_slow_and_fast_forms():

@@ -152,6 +152,7 @@ def test_metrics_are_means_over_the_real_responses(done):
     for name in ("recall", "precision", "f1", "format"):
         assert metrics[f"reward/{name}"] == pytest.approx(sum(s[name] for s in SIGNALS.values()) / 5), name
     assert [metrics[f"reward/thought_{name}"] for name in ("empty", "short", "tokens")] == [1 / 5, 2 / 5, 38 / 5]
+    assert metrics["reward/answer_unknown"] == 0.0
     assert metrics["confidence/calib_pos/mean"] == pytest.approx((1.0 + 0.5 - 0.25) / 3, abs=1e-3)
     assert metrics["confidence/calib_neg/mean"] == pytest.approx((-0.25 + 1.0 + 0.5 - 1.0) / 4, abs=1e-3)
     assert metrics["confidence/calib_pos/undefined"] == metrics["advantage/calib_pos/undefined"] == 2 / 5
@@ -313,3 +314,13 @@ def test_a_validation_counts_what_is_missing_and_keeps_corpora_apart(step, monke
         "val-aux/b/category/w1/sad/recall": 1.0,
         "val-aux/b/category/w1/sad/precision": 1.0,
     }
+    infos |= {"num_words": [1, 2, 1, 1], "thought_tokens": [3, 0, 0, 9]}
+    found = trainer._val_metrics_update(["a", "b", "a", "b"], list("1234"), infos, [1] * 4)
+    assert [found[f"val-aux/{source}/answer_unknown"] for source in "ab"] == [0.0, 0.5]
+    assert [found[f"val-aux/{source}/thought_empty"] for source in "ab"] == [0.5, 0.5]
+
+
+def test_the_share_of_answers_that_no_wheel_knows():
+    from recipe.mer_r1.training.trainer import _unknown_share
+
+    assert _unknown_share([1, 0, 2, 1], ["", "", "w1/happy", ""]) == 2 / 4

@@ -138,7 +138,7 @@ def read_rows(clips: Iterable[Clip], shard: Path, media_root: Path | None) -> di
     rows = {}
     for clip in clips:
         row = table.slice(clip.index, 1).select(_COLUMNS).to_pylist()
-        truth = row and (row[0]["extra_info"]["name"], row[0]["reward_model"]["ground_truth"])
+        truth = row and ((row[0]["extra_info"] or {}).get("name"), row[0]["reward_model"]["ground_truth"])
         if truth != (clip.name, clip.labels):
             raise InputError(
                 f"{shard}, row {clip.index}: this is not the clip {clip.name!r} with labels {clip.labels}; give the "

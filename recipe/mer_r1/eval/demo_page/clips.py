@@ -19,7 +19,7 @@ def uploaded(video: Path, subtitle: str, use_audio_in_video: bool) -> dict[str, 
     """The row that a clip of a corpus without sound files would have; it has no labels.
 
     Raises:
-        SubtitleError: the subtitle holds a media placeholder.
+        SubtitleError: the subtitle holds a media placeholder, a tag of a response or a special token.
     """
     audios = [] if use_audio_in_video else [str(video)]
     return {
@@ -35,7 +35,7 @@ def with_subtitle(row: Mapping[str, Any], subtitle: str) -> dict[str, Any]:
     """A shard's row, its prompt phrased anew only where the subtitle was changed.
 
     Raises:
-        SubtitleError: the subtitle holds a media placeholder.
+        SubtitleError: the subtitle holds a media placeholder, a tag of a response or a special token.
     """
     extra = row["extra_info"]
     if subtitle == (extra.get("subtitle") or ""):

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from recipe.mer_r1.eval.demo_page import clips, markup
 from recipe.mer_r1.eval.demo_page.view import LogConfidence, view
 from recipe.mer_r1.eval.rollout import Reply, TooLongError
+from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.method.wheel import EmotionWheels
 from verl_ext.data.demux import MediaError
+from verl_ext.data.prompt_text import PromptTextError
 
 EMPTY = markup.waiting("Upload a clip with sound, add the spoken words if you know them, and press Answer.")
 
@@ -59,7 +61,7 @@ class Page:
         try:
             row = self._row(video, subtitle, chosen)
             replies = self.model.answers(row)
-        except (MediaError, TooLongError, clips.SubtitleError) as error:
+        except (MediaError, TooLongError, clips.SubtitleError, PromptTextError, InputError) as error:
             yield None, markup.problem(self._named(str(error), video)), ""
             return
         results = Results(tuple(row["reward_model"]["ground_truth"]), replies)

@@ -132,7 +132,7 @@ def join(
     questions, unheard = [], []
     for answer in answers:
         row = rows[answer["index"]] if 0 <= answer["index"] < len(rows) else None
-        truth = row and (row["extra_info"]["name"], row["reward_model"]["ground_truth"])
+        truth = row and ((row["extra_info"] or {}).get("name"), row["reward_model"]["ground_truth"])
         if row is None or truth != (answer["name"], answer["labels"]):
             raise InputError(
                 f"row {answer['index']}, {answer['name']!r}: the shard has {truth}; give the shard that was answered"
