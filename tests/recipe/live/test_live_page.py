@@ -76,6 +76,15 @@ def test_a_running_job_is_one_file_that_reloads_itself(tmp_path):
     assert "mer_microfast0.6500.6500.6500.650" in tags.text
 
 
+def test_a_run_that_does_not_learn_says_so(tmp_path):
+    lost = {step: step_metrics(step) | {"reward/format": 0.0} for step in range(13, 16)}
+    tags = of(write_metrics(tmp_path / "lost", full() | lost))
+    assert "Warning (step 15): no answer of the last 3 steps has the required form" in tags.text
+    tags = of(write_metrics(tmp_path / "again", full() | lost | {16: step_metrics(16)}))
+    assert "Warned before (step 15), not now: no answer" in tags.text
+    assert "Warn" not in of(write_metrics(tmp_path / "learns", full())).text
+
+
 def test_a_run_without_confidence_or_terms_says_so(tmp_path):
     tags = of(write_metrics(tmp_path / "run", full(confidence=False, terms={})))
     assert "mer_r1.confidence.always=true" in tags.text

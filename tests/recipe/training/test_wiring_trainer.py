@@ -166,6 +166,24 @@ def test_metrics_are_means_over_the_real_responses(done):
     assert metrics["reward/missing"] == 1
 
 
+def test_a_step_without_any_format_is_warned_of_on_the_screen(step, monkeypatch, tmp_path, capsys):
+    from verl.trainer.ppo.v1 import PPOTrainerSync
+
+    def verls(self, batch, metrics, timing_raw, global_steps, epoch):
+        metrics["training/global_step"] = global_steps
+
+    monkeypatch.setattr(PPOTrainerSync, "_compute_metrics", verls)
+    monkeypatch.setattr(PPOTrainerSync, "fit", lambda self, manager: None)
+    trainer = step(f"run_dir={tmp_path}").trainer
+    trainer.global_steps, trainer.stopped = 2, True
+    lines = (json.dumps({"step": number, "data": {"reward/format": 0.0}}) + "\n" for number in (1, 2, 3))
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))  # the run resumes after step 2
+    trainer.fit(None)
+    for number in (3, 4):
+        trainer._compute_metrics(None, {"reward/format": 0.0}, {}, global_steps=number, epoch=0)
+    assert capsys.readouterr().out.count("WARNING: step 3: no answer of the last 3 steps has the required form") == 1
+
+
 def test_the_control_shuffles_r_pos_and_r_neg_inside_each_prompt_and_keeps_their_metrics(step, done):
     """Over some steps every value is seen elsewhere; what a step draws is the same when it is taken again."""
 
