@@ -27,6 +27,8 @@ of the first steps plus this number of nats per token. In the runs of the demo i
 LOSS_FACTOR, LOSS_RISE, LOSS_WINDOW = 1.5, 0.5, 10
 """The loss of SFT has grown where its mean over ten steps is over both: this factor times the lowest mean over ten
 steps before, and that mean plus this number of nats."""
+ZERO_SHARE = 0.5
+"""Mean share of groups in which recall and precision of all answers are 0."""
 CUT_SHARE = 0.5
 """Share of responses at the length limit from which the limit is named as the likely cause of format 0."""
 
@@ -129,8 +131,8 @@ def _no_format(seen: Seen) -> str | None:
     cut = _mean(seen.window, "response_length/clip_ratio")
     if cut >= CUT_SHARE:
         cause = (
-            f"{cut:.0%} of the responses are cut off at the length limit. Raise preset.max_response_length; if they are "
-            "no sentences, start from a model of main_sft (preset.model_path)"
+            f"{cut:.0%} of the responses are cut off at the length limit. Raise preset.max_response_length; if they "
+            "are no sentences, start from a model of main_sft (preset.model_path)"
         )
     else:
         cause = (
@@ -166,9 +168,20 @@ def _constant(seen: Seen) -> str | None:
     if not own and not verls:
         return None
     return (
-        f"all advantages of the last {WINDOW} steps are 0: the answers of each group have the same rewards, and nothing "
-        "is learnt. Likely cause: all answers to a prompt are the same. Raise preset.responses_per_prompt or "
+        f"all advantages of the last {WINDOW} steps are 0: the answers of each group have the same rewards, and "
+        "nothing is learnt. Likely cause: all answers to a prompt are the same. Raise preset.responses_per_prompt or "
         "actor_rollout_ref.rollout.temperature, or use harder prompts."
+    )
+
+
+def _zero_groups(seen: Seen) -> str | None:
+    share = _mean(seen.window, "advantage/zero_groups")
+    if _no_format(seen) or _no_reward(seen) or not share > ZERO_SHARE:
+        return None
+    return (
+        f"in {share:.0%} of the groups recall and precision of all answers are 0. There the other terms alone train, "
+        "and tiny differences of confidence count in full. Likely cause: the prompts are too hard for the SFT model, "
+        "or their labels are on no wheel. Train SFT for longer, use easier prompts, or set mer_r1.least_spread."
     )
 
 
@@ -219,6 +232,7 @@ RULES: dict[str, Callable[[Seen], str | None]] = {
     "no_format": _no_format,
     "no_reward": _no_reward,
     "constant_groups": _constant,
+    "zero_groups": _zero_groups,
     "entropy": _entropy,
     "kl": _kl,
     "sft_loss": _sft_loss,

@@ -195,7 +195,8 @@ def check_terms(config: DictConfig) -> None:
     try:
         chosen = estimator_of(config)
     except TermError as error:
-        raise PreflightError(f"experiment.terms: {error}") from error
+        key = "" if str(error).startswith("mer_r1.") else "experiment.terms: "
+        raise PreflightError(f"{key}{error}") from error
     algorithm = config.algorithm
     name = algorithm.adv_estimator
     if chosen is None:

@@ -14,7 +14,14 @@ from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync
 
 from recipe.mer_r1.method.confidence import Calibration, batch_metrics
 from recipe.mer_r1.method.experiments import reads_confidence
-from recipe.mer_r1.method.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, shuffle_in_groups, stack
+from recipe.mer_r1.method.signals import (
+    CONFIDENCE_SIGNALS,
+    REWARD_SIGNALS,
+    category_counts,
+    category_metrics,
+    shuffle_in_groups,
+    stack,
+)
 from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.run import checkpoint, learning, steps
 from recipe.mer_r1.run.on_policy import UPDATE
@@ -132,8 +139,9 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         known = [info for info in infos if info is not None]
         metrics.update({f"reward/{name}": float(np.mean([info[name] for info in known])) for name in SCORES})
         metrics.update(_thought_metrics([info["thought_tokens"] for info in known]))
-        by_category = category_metrics([i["truth"] for i in known], [i["predicted"] for i in known])
-        metrics.update({f"category/{name}": value for name, value in by_category.items()})
+        answers = [i["truth"] for i in known], [i["predicted"] for i in known]
+        metrics.update({f"category/{name}": value for name, value in category_metrics(*answers).items()})
+        metrics.update({f"reward/{name}": value for name, value in category_counts(*answers).items()})
         tokens = [tag["response_len"] for tag in batch.tags]
         self._rows.add(batch.keys, tokens, signals, report.result, self._calibrations)
         return batch

@@ -162,6 +162,9 @@ def test_metrics_are_means_over_the_real_responses(done):
     assert metrics["category/w1/happy/recall"] == 1.0
     assert metrics["category/w1/sad/precision"] == 0.0
     assert metrics["rollout_actor_log_prob_diff/max"] == pytest.approx(0.25)
+    assert [metrics[f"reward/categories{end}"] for end in ("", "_max", "_labels")] == [2.0, 2.0, 1.0]
+    assert metrics["advantage/zero_groups"] == 0.0
+    assert metrics["advantage/cancelled_groups"] == 1 / 2  # two answers, of which one has more recall, less precision
     assert not any("/lag_" in name for name in metrics)  # in mode sync there is none
     assert metrics["reward/missing"] == 1
 
