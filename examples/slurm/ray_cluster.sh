@@ -35,12 +35,12 @@ ray_up() {
 }
 
 # _ray_step ROLE NODE [OPTION …]: a job step with all of the job's CPUs and GPUs on the node (srun does not take
-# --cpus-per-task from sbatch). The folder has a number instead of the node's name, because the paths of Ray's sockets
-# must not be longer than 107 bytes.
+# --cpus-per-task from sbatch). --export=ALL: after SBATCH_EXPORT=NONE, srun would start the step without any variable.
+# The folder has a number instead of the node's name, because the paths of Ray's sockets must not be longer than 107 bytes.
 _ray_step() {
     local role=$1 node=$2 folder=/tmp/ray-$SLURM_JOB_ID-${#RAY_STEPS[@]}
     shift 2
-    srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+    srun --export=ALL --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
         --job-name="ray-$node" --output="$LOGS/ray-$node.log" --open-mode=append \
         bash examples/slurm/ray_node.sh "$role" "$RAY_ADDRESS" "$node" "$folder" "$LOGS" "$@" &
     RAY_STEPS+=($!)

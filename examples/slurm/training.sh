@@ -12,6 +12,8 @@ STOP_ASKED=
 
 train() {
     local status=0 lines options=()
+    # SLURM sets both on some clusters, and Ray and verl refuse ROCR_VISIBLE_DEVICES.
+    [[ -z ${CUDA_VISIBLE_DEVICES:-} ]] || unset ROCR_VISIBLE_DEVICES
     trap _ask_to_stop USR1
     trap 'exit 143' TERM # scancel, or the end of the time limit
     trap _end_all EXIT

@@ -149,3 +149,30 @@ def test_a_node_that_does_not_come_is_named_in_time(slurm, tmp_path) -> None:
     assert slurm.job(job)["JobState"] == "FAILED"
     assert slurm.job(job)["Restarts"] == "0"
     nothing_of_ray_stays(job)
+
+
+def test_steps_get_the_jobs_variables_where_sbatch_exports_none(slurm, tmp_path):
+    """As with SBATCH_EXPORT=NONE; srun alone would not even find bash. `ray` is a script that writes what it gets."""
+    (tmp_path / "python").symlink_to(sys.executable)
+    (tmp_path / "ray").write_text(f'#!/usr/bin/env bash\nenv >{tmp_path}/variables\necho "$@" >{tmp_path}/options\n')
+    (tmp_path / "ray").chmod(0o755)
+    (tmp_path / "job.sh").write_text(
+        f"""#!/usr/bin/env bash
+        export PYTHON={tmp_path}/python PYTHONPATH={os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+        export RAY_ADDRESS=127.0.0.1:1 RAY_AUTH_TOKEN=secret LOGS={tmp_path} INTERFACE=lo
+        export CUDA_VISIBLE_DEVICES=0 ROCR_VISIBLE_DEVICES=0
+        source examples/slurm/ray_cluster.sh
+        _ray_step worker n1
+        wait
+        """
+    )
+    options = ("--export=NONE", "--nodes=1", "--nodelist=n1", f"--chdir={ROOT}", f"--output={tmp_path}/out")
+    job = slurm.call("sbatch", "--parsable", *options, str(tmp_path / "job.sh")).strip()
+    slurm.wait_until(lambda: slurm.ended(job), 120)
+    said = (tmp_path / "out").read_text()
+    assert (tmp_path / "variables").exists(), said
+    variables = (tmp_path / "variables").read_text().splitlines()
+    wanted = {"RAY_AUTH_TOKEN=secret", "SLURM_EXPORT_ENV=NONE", "GLOO_SOCKET_IFNAME=lo", "CUDA_VISIBLE_DEVICES=0"}
+    assert wanted <= set(variables)
+    assert not any(line.startswith("ROCR_VISIBLE_DEVICES") for line in variables)
+    assert "--node-ip-address=127.0.0.1" in (tmp_path / "options").read_text()

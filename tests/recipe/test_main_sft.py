@@ -89,6 +89,19 @@ def test_step_log_drops_what_came_after_the_checkpoint(tmp_path):
     assert path.read_text() == "", "a run from the start begins a new file"
 
 
+@pytest.mark.seam
+def test_a_loss_that_grows_is_warned_of_once_and_not_again_after_a_resume(tmp_path, capsys):
+    from recipe.mer_r1.training.sft_trainer import StepLog
+
+    path = tmp_path / "metrics.jsonl"
+    log = StepLog(path, step=0, total=100)
+    for loss in [1.0] * 10 + [3.0] * 12:
+        log.write({"loss": loss, "grad_norm": 1.0, "lr": 1e-3}, 0.1)
+    assert capsys.readouterr().out.count("WARNING: step 13: the loss has grown from 1 to 1.6") == 1
+    StepLog(path, step=22, total=100).write({"loss": 3.0, "grad_norm": 1.0, "lr": 1e-3}, 0.1)
+    assert "WARNING" not in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     import tiny_clips

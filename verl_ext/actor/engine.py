@@ -43,6 +43,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_ext.actor import branch, flex
 from verl_ext.actor.compare import Difference
+from verl_ext.actor.finite import FiniteMixin
 from verl_ext.actor.kept_features import KeptFeaturesMixin
 from verl_ext.actor.learnt_rows import LearntRowsMixin
 from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
@@ -198,14 +199,20 @@ def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> di
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
 class SetLogProbsFSDPEngine(
-    TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, KeptFeaturesMixin, FSDPEngineWithLMHead
+    FiniteMixin, TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, KeptFeaturesMixin, FSDPEngineWithLMHead
 ):
     """verl's engine for CUDA, with set log-probs."""
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
 class CPUFSDPEngine(
-    TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, KeptFeaturesMixin, OneRankMixin, FSDPEngineWithLMHead
+    FiniteMixin,
+    TokenLimitMixin,
+    SetLogProbsMixin,
+    LearntRowsMixin,
+    KeptFeaturesMixin,
+    OneRankMixin,
+    FSDPEngineWithLMHead,
 ):
     """The same on a CPU; parameters are never "offloaded to the CPU", where they already are."""
 

@@ -13,6 +13,7 @@ import psutil
 
 from recipe.mer_r1.doctor import driver, weights
 from recipe.mer_r1.doctor.outcome import INSTALL_GPU, Check, Outcome, Subject, failed, of_message, ok, warning
+from recipe.mer_r1.run import machine as own_machine
 
 GIB = 2**30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -25,6 +26,8 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12
 
 def check_gpus(subject: Subject) -> Outcome:
     """As many CUDA devices as the preset has ranks on a node; if not, why."""
+    if fault := own_machine.visible_devices_fault(os.environ):
+        return failed(*fault)
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -67,7 +70,7 @@ def memory() -> tuple[int, int]:
 
 def check_cores(_: Subject) -> Outcome:
     """Rollout and actor take turns, but Ray's and vLLM's helpers want a core beside theirs."""
-    usable, busy = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    usable, busy = own_machine.usable_cpus(), os.getloadavg()[0]
     seen = f"{usable} of {os.cpu_count()} cores can be used; load {busy:.1f}"
     if usable < 2:
         return warning(seen, "a run works with one core, but slowly; give it two cores (taskset, docker --cpus)")

@@ -48,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--wheels", type=Path, metavar="DIR", help="mer_r1.wheels.folder of the run (default: built-in)"
     )
+    result.add_argument(
+        "--least-spread", type=float, default=0.0, metavar="X", help="mer_r1.least_spread of the run (default: 0)"
+    )
     result.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page (a single file)")
     return result
 
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         wheels = load_wheels(options.wheels)
         chosen, overrides = choose_experiment(rows, options.overrides)
         node = load_experiment(chosen[0], overrides)
-        estimator = Estimator.from_config(node.terms, node.whiten)
+        estimator = Estimator.from_config(node.terms, node.whiten, options.least_spread)
         found = trace(row, rows, wheels, " ".join([" or ".join(chosen), *overrides]), node.form, estimator)
     except (BatchError, ChoiceError, ExperimentError, TermError, WheelError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)

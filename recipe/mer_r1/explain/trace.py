@@ -226,7 +226,7 @@ def _terms(group: Sequence[Row], position: int, estimator: Estimator) -> tuple[l
     shares = []
     for term in estimator.terms:
         values = term_values(signals, term)
-        normalised = Groups(one_prompt).normalise(values, eps=1e-6)[position].item()
+        normalised = Groups(one_prompt).normalise(values, 1e-6, term.least_spread)[position].item()
         shares.append(TermShare(term, values.tolist(), normalised, result[term.name][position].item()))
     return shares, result["advantage"][position].item()
 

@@ -11,7 +11,7 @@ from recipe.mer_r1.live import answers, panels
 from recipe.mer_r1.live.status import Watched
 from recipe.mer_r1.pages.html_page import document, table
 from recipe.mer_r1.pages.visible import visible
-from recipe.mer_r1.run import state
+from recipe.mer_r1.run import learning, state
 
 _SAMPLES = 4
 _STYLE = """
@@ -31,7 +31,8 @@ polyline.faint { stroke-width: 1; opacity: .35; } polyline.dots { stroke-width: 
 .legend b.dots { border-radius: 50%; }
 .legend i { font-style: normal; color: var(--soft); font-variant-numeric: tabular-nums; }
 section table { font-size: .85rem; margin-top: .4rem; } .slowest { color: var(--bad); }
-.state { font-weight: 650; } .running { color: var(--good); } .failed, .died { color: var(--bad); }
+.warning { color: var(--bad); } .state { font-weight: 650; }
+.running { color: var(--good); } .failed, .died { color: var(--bad); }
 .bar { height: .4rem; background: var(--line); border-radius: .2rem; margin: .4rem 0; }
 .bar div { height: 100%; background: var(--slow); border-radius: .2rem; }
 .said { white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -96,7 +97,15 @@ def _status(watched: Watched) -> str:
         note = "No step yet: the run loads the model, or does the first validation."
     share = min(1.0, watched.step / watched.total) if watched.total else 0.0
     bar = f'<div class="bar"><div style="width:{share:.1%}"></div></div>' if watched.total else ""
-    return f"<p>{' · '.join(said)}</p>{bar}" + (f'<p class="note">{note}</p>' if note else "")
+    notes = [f'<p class="note">{note}</p>'] if note else []
+    notes += [_warning(found) for found in learning.warned(watched.steps)]
+    return f"<p>{' · '.join(said)}</p>{bar}{''.join(notes)}"
+
+
+def _warning(found: learning.Warned) -> str:
+    if found.now:
+        return f'<p class="note warning"><strong>Warning</strong> ({found.steps}): {escape(found.text)}</p>'
+    return f'<p class="soft">Warned before ({found.steps}), not now: {escape(found.text)}</p>'
 
 
 def _clock(seconds: float) -> str:

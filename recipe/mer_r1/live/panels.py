@@ -49,6 +49,7 @@ def all_of(steps: Steps) -> list[str]:
         _terms(steps),
         _phase_times(steps),
         _reward(steps),
+        _categories(steps),
         _rollout_gap(steps),
         _validation_now(validated),
     ]
@@ -153,6 +154,25 @@ def _reward(steps: Steps) -> str:
     else:
         note = "No response is missing." if missing else "The run does not count missing responses."
     return panel(title, svg.curves(drawn, "F1 and format over steps"), note)
+
+
+def _categories(steps: Steps) -> str:
+    drawn = [
+        Curve("longest answer", series.curve(steps, "reward/categories_max"), "var(--p7)"),
+        *_smooth("answers", series.curve(steps, "reward/categories"), "var(--p0)"),
+        Curve("their labels", series.curve(steps, "reward/categories_labels"), "var(--p2)", "dots"),
+    ]
+    title = "Categories per answer and wheel"
+    if not any(len(curve.points) for curve in drawn):
+        return panel(title, "", "This run does not count the categories of answers.")
+    note = "An answer that lists every category has recall 1."
+    shares = [series.latest_mean(steps, f"advantage/{name}_groups") for name in ("zero", "cancelled")]
+    if not any(map(math.isnan, shares)):
+        note += (
+            f" Groups whose answers all have recall and precision 0: {shares[0]:.0%}; groups in which the two cancel "
+            f"for every answer: {shares[1]:.0%} (last {series.LATEST} steps)."
+        )
+    return panel(title, svg.curves(drawn, "Categories per answer over steps", low=0.0), note)
 
 
 def _rollout_gap(steps: Steps) -> str:

@@ -26,6 +26,9 @@ ADVANTAGE = "advantage"
 VARIES = 1e-6
 """Standard deviation below which a reward counts as constant: the rewards are float32."""
 
+CANCELS = 1e-4
+"""Absolute dual advantage below which recall and precision of a response cancel: they are float32."""
+
 
 class TermError(ValueError):
     """A list of terms that cannot be combined; the message says which term and why."""
@@ -37,13 +40,18 @@ class Term:
 
     signals: dict[str, float]
     weight: float = 1.0
+    least_spread: float = 0.0
+    """In a group whose largest and smallest value differ by less, the term is 0; in units of the sum of signals. 0 is
+    the paper's rule: any difference counts, and is normalised to the full advantage."""
 
     def __post_init__(self) -> None:
         if not self.signals:
             raise TermError("a term needs at least one signal")
-        for name, value in {**self.signals, "weight": self.weight}.items():
+        for name, value in {**self.signals, "weight": self.weight, "least_spread": self.least_spread}.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise TermError(f"term {self.name}: {name} is {value!r}, not a finite number")
+        if self.least_spread < 0:
+            raise TermError(f"term {self.name}: least_spread is {self.least_spread!r}; it must be 0 or more")
 
     @property
     def name(self) -> str:
@@ -117,15 +125,21 @@ class Groups:
         )
         return (top + low)[self.index_B]
 
-    def normalise(self, values_B: torch.Tensor, eps: float) -> torch.Tensor:
-        """``(x - mean) / (std + eps)`` inside each group over its defined members, float64; 0 for the others."""
+    def varies(self, values_B: torch.Tensor, least: float = 0.0) -> torch.Tensor:
+        """Whether the defined values of each group differ, by at least ``least``; at every member ``(B,)``."""
+        spread_B = self.spread(values_B.nan_to_num(), ~values_B.isnan())
+        return (spread_B > 0) & (spread_B >= least)  # a single defined member does not vary either
+
+    def normalise(self, values_B: torch.Tensor, eps: float, least: float = 0.0) -> torch.Tensor:
+        """``(x - mean) / (std + eps)`` inside each group over its defined members, float64; 0 for the others, and in
+        groups whose values differ by less than ``least``."""
         kept_B = ~values_B.isnan()
+        varies_B = kept_B & self.varies(values_B, least)
         count_B = self.sum(kept_B.double())
         values_B = values_B.where(kept_B, 0.0)
         mean_B = self.sum(values_B) / count_B.clamp(min=1)
         centred_B = (values_B - mean_B).where(kept_B, 0.0)
         std_B = (self.sum(centred_B**2) / (count_B - 1).clamp(min=1)).sqrt()
-        varies_B = kept_B & (self.spread(values_B, kept_B) > 0)  # a single defined member does not vary either
         return (centred_B / (std_B + eps)).where(varies_B, 0.0)
 
 
@@ -168,7 +182,9 @@ def combine(
             )
         if values.isinf().any():
             raise TermError(f"signal {name} is infinite for response {int(values.isinf().nonzero()[0])}")
-    parts = {term.name: term.weight * groups.normalise(term_values(signals, term), eps) for term in terms}
+    parts = {
+        term.name: term.weight * groups.normalise(term_values(signals, term), eps, term.least_spread) for term in terms
+    }
     like = next(iter(signals.values()))
     dtype = like.dtype if like.is_floating_point() else torch.float32
     parts[ADVANTAGE] = torch.stack(list(parts.values())).sum(0)
@@ -198,19 +214,31 @@ def describe(
     terms: Sequence[Term],
     result: Mapping[str, torch.Tensor],
 ) -> dict[str, float]:
-    """Metrics of a batch: for each term its mean and std, the shares of undefined responses and of constant groups."""
+    """Metrics of a batch: for each term its mean and std, the shares of undefined responses and of constant groups.
+
+    With recall and precision also the shares of groups in which both are 0 for all responses (``zero_groups``), and in
+    which both vary but their normalised values cancel for all (``cancelled_groups``): one response has more recall and
+    less precision than the others, which are alike, as when it lists every category.
+    """
     groups = Groups(group)
     ones = torch.ones_like(groups.index_B, dtype=torch.float64)
     share_of_group = 1 / groups.sum(ones)  # so that a sum over responses counts each group once
     metrics = {}
     for term in terms:
         values = term_values(signals, term)
-        constant_B = ~(groups.spread(values.nan_to_num(), ~values.isnan()) > 0)
+        constant_B = ~groups.varies(values, term.least_spread)
         metrics[f"advantage/{term.name}/mean"] = result[term.name].mean().item()
         metrics[f"advantage/{term.name}/std"] = result[term.name].std(correction=0).item()
         metrics[f"advantage/{term.name}/undefined"] = values.isnan().double().mean().item()
         metrics[f"advantage/{term.name}/constant_groups"] = (constant_B * share_of_group).sum().item() / groups.size
     metrics["advantage/std"] = result["advantage"].std(correction=0).item()
+    if {"recall", "precision"} <= set(signals):
+        rewards = [signals[name].double().cpu() for name in ("recall", "precision")]
+        nonzero_B = torch.stack([(values != 0).double() for values in rewards]).sum(0)
+        left_B = torch.stack([groups.normalise(values, eps=0.0) for values in rewards]).sum(0).abs() > CANCELS
+        cancelled_B = groups.varies(rewards[0]) & groups.varies(rewards[1]) & (groups.sum(left_B.double()) == 0)
+        for name, where_B in (("zero", groups.sum(nonzero_B) == 0), ("cancelled", cancelled_B)):
+            metrics[f"advantage/{name}_groups"] = (where_B * share_of_group).sum().item() / groups.size
     return metrics
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -30,13 +31,24 @@ class Estimator:
     """Whether the advantage is whitened over the batch's tokens afterwards (GDPO)."""
 
     @classmethod
-    def from_config(cls, terms: ListConfig, whiten: bool) -> Estimator:
-        """From ``terms`` as a YAML file or an override has them. Raises TermError, naming what is wrong."""
+    def from_config(cls, terms: ListConfig, whiten: bool, least_spread: float = 0.0) -> Estimator:
+        """From ``terms`` as a YAML file or an override has them, and the least spread of all of them.
+
+        Raises TermError, naming what is wrong.
+        """
         found = Term.from_config(OmegaConf.to_container(terms, resolve=True) if OmegaConf.is_config(terms) else terms)
         check_terms(found, SIGNALS)
         if not isinstance(whiten, bool):
             raise TermError(f"whiten is {whiten!r}; it must be true or false")
-        return cls(found, whiten)
+        if (
+            isinstance(least_spread, bool)
+            or not isinstance(least_spread, int | float)
+            or not 0 <= least_spread < math.inf
+        ):
+            raise TermError(
+                f"mer_r1.least_spread={least_spread!r}: give a number of 0 or more, e.g. 0.01; 0 is the paper's"
+            )
+        return cls([replace(term, least_spread=least_spread) for term in found], whiten)
 
     @property
     def needs_confidence(self) -> bool:
@@ -47,7 +59,9 @@ class Estimator:
         """``[recall] + 0.1·[calib_pos]``: each bracket is normalised inside the group."""
         sums = (" + ".join(_times(factor, name) for name, factor in term.signals.items()) for term in self.terms)
         terms = (_times(term.weight, f"[{found}]") for term, found in zip(self.terms, sums, strict=True))
-        return " + ".join(terms) + (", whitened" if self.whiten else "")
+        least = max(term.least_spread for term in self.terms)
+        ends = [f", least spread {least:g}"] * (least > 0) + [", whitened"] * self.whiten
+        return " + ".join(terms) + "".join(ends)
 
 
 def _times(factor: float, text: str) -> str:
@@ -87,12 +101,13 @@ def load_estimators() -> dict[str, Estimator]:
 
 def estimator_of(config: DictConfig) -> Estimator | None:
     """What ``algorithm.adv_estimator`` names: the run's own experiment, overrides included, another one as its file has
-    it, or None for an estimator of verl's.
+    it, or None for an estimator of verl's. ``mer_r1.least_spread`` is for both.
     """
-    name = config.algorithm.adv_estimator
+    name, least = config.algorithm.adv_estimator, config.mer_r1.least_spread
     if name == config.experiment.estimator:
-        return Estimator.from_config(config.mer_r1.terms, config.mer_r1.whiten)
-    return load_estimators().get(name)
+        return Estimator.from_config(config.mer_r1.terms, config.mer_r1.whiten, least)
+    node = next((node for node in map(load_experiment, names()) if node.estimator == name), None)
+    return None if node is None else Estimator.from_config(node.terms, node.whiten, least)
 
 
 def reads_confidence(config: DictConfig) -> bool:

@@ -77,3 +77,29 @@ def category_metrics(truths: Iterable[str], predictions: Iterable[str]) -> dict[
     recall = {f"{name}/recall": hits[name] / count for name, count in true.items()}
     precision = {f"{name}/precision": hits[name] / count for name, count in said.items()}
     return dict(sorted((recall | precision).items()))
+
+
+def category_counts(truths: Iterable[str], predictions: Iterable[str]) -> dict[str, float]:
+    """How many categories an answer names, as a mean over the wheels on which its labels map.
+
+    Args:
+        truths: the categories of a response's labels, ``"w1/happy w2/happy …"``.
+        predictions: those of its answer.
+
+    Returns:
+        ``categories`` and ``categories_max`` of the answers, over responses, and ``categories_labels``, the mean of
+        their labels; nothing where no labels map.
+    """
+    said, true = [], []
+    for truth, prediction in zip(truths, predictions, strict=True):
+        gold = set(truth.split())
+        if wheels := {name.split("/")[0] for name in gold}:
+            said.append(sum(name.split("/")[0] in wheels for name in set(prediction.split())) / len(wheels))
+            true.append(len(gold) / len(wheels))
+    if not said:
+        return {}
+    return {
+        "categories": float(np.mean(said)),
+        "categories_max": max(said),
+        "categories_labels": float(np.mean(true)),
+    }

@@ -21,7 +21,7 @@ from recipe.mer_r1.method.experiments import estimator_of, load_estimators, read
 from recipe.mer_r1.method.reward import Scores
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
-from recipe.mer_r1.run import on_policy, trackers
+from recipe.mer_r1.run import machine, on_policy, trackers
 from recipe.mer_r1.run.form import FormError, check_model_form
 from recipe.mer_r1.run.modes import ModeError, check_mode
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
@@ -99,6 +99,12 @@ def check_shared_memory(needed_mb: int) -> None:
                 "/dev/shm), enlarge it (mount -o remount,size=8G /dev/shm; docker run --shm-size=8g), or lower "
                 "preset.rollout.weight_bucket_mb."
             )
+
+
+def check_visible_devices() -> None:
+    """The variables that choose GPUs agree; Ray and verl would end with a traceback in their own code."""
+    if fault := machine.visible_devices_fault(os.environ):
+        raise PreflightError("{}. How to fix it: {}.".format(*fault))
 
 
 def check_loopback() -> None:
@@ -210,7 +216,8 @@ def check_terms(config: DictConfig) -> None:
     try:
         chosen = estimator_of(config)
     except TermError as error:
-        raise PreflightError(f"experiment.terms: {error}") from error
+        key = "" if str(error).startswith("mer_r1.") else "experiment.terms: "
+        raise PreflightError(f"{key}{error}") from error
     algorithm = config.algorithm
     name = algorithm.adv_estimator
     if chosen is None:
@@ -291,6 +298,7 @@ def check_ppo(config: DictConfig) -> None:
         raise PreflightError(
             "preset.save_every must be 1 or more, because the model is exported from the last checkpoint."
         )
+    check_visible_devices()
     check_micro_batches(config)
     check_form(config.data.form, "experiment.form")
     check_towers(config.preset.frozen_towers)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, open_dict
 
-from recipe.mer_r1.run import launch
+from recipe.mer_r1.run import launch, machine
 from verl_ext.platform import ports
 
 # What a node of a cluster is started with; who joins it cannot say it again.
@@ -48,17 +48,34 @@ def check_nodes(config: DictConfig, nodes: int) -> None:
 def join_where_named(config: DictConfig) -> None:
     """Make a run ready to join the cluster that RAY_ADDRESS or `ray_kwargs.ray_init.address` names, if one does.
 
-    Drops what `ray.init` refuses to hear from who joins: the cluster's nodes have said it (:func:`options`).
+    Drops what `ray.init` refuses to hear from who joins: the cluster's nodes have said it (:func:`options`). Without a
+    cluster, Ray gets the CPUs that this process may use where the configuration names no number: Ray itself would count
+    the host's, and not see an affinity.
     """
     ray_init = config.ray_kwargs.ray_init
     if os.environ.get("RAY_ADDRESS") or ray_init.get("address"):
         with open_dict(ray_init):
             for key in START_KEYS:
                 ray_init.pop(key, None)
+    elif ray_init.get("num_cpus") is None:
+        with open_dict(ray_init):
+            ray_init.num_cpus = machine.usable_cpus()
+        print(
+            f"Ray: {ray_init.num_cpus} CPUs, those that this process may use. If the run waits for CPUs, give it more, "
+            "or set preset.ray.num_cpus (Ray only counts them)."
+        )
 
 
 def free_address() -> str:
-    """``IP:PORT`` of this machine, as other nodes reach it, with a port that is free now."""
+    """``IP:PORT`` of this machine, as other nodes reach it, with a port that is free now.
+
+    INTERFACE names the network interface; without it, Ray chooses the one of the default route.
+
+    Raises:
+        InterfaceError: there is no such interface.
+    """
+    if interface := os.environ.get("INTERFACE"):
+        return f"{machine.address_of(interface)}:{ports.free_port()}"
     import ray
 
     return f"{ray.util.get_node_ip_address()}:{ports.free_port()}"
@@ -118,7 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wait.add_argument("names", nargs="+", help="node names, as in ray start --node-name")
     given = parser.parse_args(arguments)
     if given.command == "address":
-        print(free_address())
+        try:
+            print(free_address())
+        except machine.InterfaceError as error:
+            print(error, file=sys.stderr)
+            return 2
     elif given.command == "options":
         overrides = [argument for argument in given.arguments if not argument.startswith("-")]
         config = launch.check_overrides("ppo", overrides)

@@ -13,12 +13,14 @@ from recipe.mer_r1.run.preflight import (
     check_loggers,
     check_model_folder,
     check_towers,
+    check_visible_devices,
 )
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
 
 
 def check_cheap(config: DictConfig) -> None:
     """What needs no library: the model folder, the shards' names, sizes that must divide each other."""
+    check_visible_devices()
     check_model_folder(config.model.path, "preset.sft.model_path", "Make a model with `python -m verl_ext.models.tiny`")
     for file in config.data.train_files:
         if not Path(file).is_file():

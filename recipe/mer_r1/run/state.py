@@ -112,7 +112,7 @@ def recorded(run_dir: Path, steps: int) -> Iterator[None]:
 def _in_short(error: BaseException) -> str:
     """Type and last line: a worker's error carries its whole traceback."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip()[:300]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[-1].strip()[:500]}" if lines else type(error).__name__
 
 
 def _write(record: RunRecord, run_dir: Path) -> None:

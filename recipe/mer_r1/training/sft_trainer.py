@@ -19,7 +19,7 @@ from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils import tensordict_utils as tu
 from verl.utils.fsdp_utils import get_fsdp_full_state_dict
 
-from recipe.mer_r1.run import steps, stop
+from recipe.mer_r1.run import learning, steps, stop
 from recipe.mer_r1.run.sft_checkpoint import WholeCheckpoints
 from verl_ext.models.adapters import has_adapters, merge_adapters
 from verl_ext.models.checkpoint import save_full_omni
@@ -104,6 +104,7 @@ class StepLog:
     def __init__(self, path: Path, step: int, total: int):
         self.path, self.step, self.total = path, step, total
         steps.keep_until(path, step)
+        self.watch = learning.Watch(steps.read(path))
 
     def attach(self, worker: Any) -> None:
         """Log every `worker.train_batch`."""
@@ -118,7 +119,7 @@ class StepLog:
         worker.train_batch = logged
 
     def write(self, metrics: dict[str, Any], seconds: float) -> None:
-        """Append one step's metrics; print every twentieth, the first and the last."""
+        """Append one step's metrics; print every twentieth, the first, the last, and warnings."""
         self.step += 1
         named = {f"train/{key}": metrics[key] for key in ("loss", "grad_norm", "lr")}
         data = {**named, "perf/step_seconds": seconds}
@@ -129,6 +130,7 @@ class StepLog:
                 f"step {self.step}/{self.total}  loss {metrics['loss']:.3f}  grad norm {metrics['grad_norm']:.2f}  "
                 f"lr {metrics['lr']:.1e}  {seconds:.2f} s"
             )
+        self.watch.tell(self.step, data, tqdm.write)
 
 
 def run(config: DictConfig) -> Path | None:

@@ -14,9 +14,16 @@ from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync
 
 from recipe.mer_r1.method.confidence import Calibration, batch_metrics
 from recipe.mer_r1.method.experiments import reads_confidence
-from recipe.mer_r1.method.signals import CONFIDENCE_SIGNALS, REWARD_SIGNALS, category_metrics, shuffle_in_groups, stack
+from recipe.mer_r1.method.signals import (
+    CONFIDENCE_SIGNALS,
+    REWARD_SIGNALS,
+    category_counts,
+    category_metrics,
+    shuffle_in_groups,
+    stack,
+)
 from recipe.mer_r1.method.wheel import load_wheels
-from recipe.mer_r1.run import checkpoint, steps
+from recipe.mer_r1.run import checkpoint, learning, steps
 from recipe.mer_r1.run.on_policy import UPDATE
 from recipe.mer_r1.run.stop import StopMixin
 from recipe.mer_r1.training import estimator, on_policy, staleness
@@ -72,7 +79,9 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
 
     def fit(self, agent_loop_manager: Any) -> None:
         run_dir = Path(self.config.run_dir)
-        steps.keep_until(run_dir / "metrics.jsonl", self.global_steps)
+        file = run_dir / "metrics.jsonl"
+        steps.keep_until(file, self.global_steps)
+        self._watch = learning.Watch(steps.read(file))
         super().fit(agent_loop_manager)
         if not self.stopped:
             self._export(run_dir / "model")
@@ -130,12 +139,22 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         known = [info for info in infos if info is not None]
         metrics.update({f"reward/{name}": float(np.mean([info[name] for info in known])) for name in SCORES})
         metrics.update(_thought_metrics([info["thought_tokens"] for info in known]))
+<<<<<<< HEAD
         metrics["reward/answer_unknown"] = _unknown_share(*([i[name] for i in known] for name in _ANSWER))
         by_category = category_metrics([i["truth"] for i in known], [i["predicted"] for i in known])
         metrics.update({f"category/{name}": value for name, value in by_category.items()})
+=======
+        answers = [i["truth"] for i in known], [i["predicted"] for i in known]
+        metrics.update({f"category/{name}": value for name, value in category_metrics(*answers).items()})
+        metrics.update({f"reward/{name}": value for name, value in category_counts(*answers).items()})
+>>>>>>> i17/runs
         tokens = [tag["response_len"] for tag in batch.tags]
         self._rows.add(batch.keys, tokens, signals, report.result, self._calibrations)
         return batch
+
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super()._compute_metrics(batch, metrics, *args, **kwargs)
+        self._watch.tell(metrics["training/global_step"], metrics)
 
     def _confidence_signals(self, rows: Sequence[Mapping[str, float] | None], keys: Sequence[str]) -> dict[str, Any]:
         """R⁺, R⁻ and their word forms; the control ``mer_r1.confidence.shuffle`` permutes them inside each group."""

@@ -69,18 +69,29 @@ def test_a_running_job_is_one_file_that_reloads_itself(tmp_path):
     assert "step 12 of 40" in tags.text
     assert "left" in tags.text
     assert not tags.all("script") + tags.all("link") + tags.all("img")
-    assert len(tags.all("svg")) == 7
+    assert len(tags.all("svg")) == 8
+    assert "longest answer 6answers 1.5their labels 1.25" in tags.text
+    assert "recall and precision 0: 5%; groups in which the two cancel for every answer: 15%" in tags.text
     assert "Slowest phase: gen, 6 of 10 s per step (60%)" in tags.text
     assert "recall60%0.60025%50%" in tags.text
     assert "Validation takes additional time: 40 s after step 12" in tags.text
     assert "mer_microfast0.6500.6500.6500.650" in tags.text
 
 
+def test_a_run_that_does_not_learn_says_so(tmp_path):
+    lost = {step: step_metrics(step) | {"reward/format": 0.0} for step in range(13, 16)}
+    tags = of(write_metrics(tmp_path / "lost", full() | lost))
+    assert "Warning (step 15): no answer of the last 3 steps has the required form" in tags.text
+    tags = of(write_metrics(tmp_path / "again", full() | lost | {16: step_metrics(16)}))
+    assert "Warned before (step 15), not now: no answer" in tags.text
+    assert "Warn" not in of(write_metrics(tmp_path / "learns", full())).text
+
+
 def test_a_run_without_confidence_or_terms_says_so(tmp_path):
     tags = of(write_metrics(tmp_path / "run", full(confidence=False, terms={})))
     assert "mer_r1.confidence.always=true" in tags.text
     assert "verl's own estimator" in tags.text
-    assert len(tags.all("svg")) == 5
+    assert len(tags.all("svg")) == 6
 
 
 def test_missing_responses_are_named_by_step(tmp_path):
@@ -202,7 +213,7 @@ def test_the_command_puts_several_runs_on_one_page_and_ends_with_the_last(tmp_pa
     out = tmp_path / "both.html"
     assert call(monkeypatch, f"first={one}", two, "--out", out) == 0
     assert capsys.readouterr().out == f"{out}\n"
-    assert len(Tags(out.read_text()).all("svg")) == 14
+    assert len(Tags(out.read_text()).all("svg")) == 16
     assert call(monkeypatch, two) == 0
     assert (two / "live.html").exists()
 

@@ -394,6 +394,89 @@ def test_the_share_of_constant_groups_counts_groups_and_not_responses():
     assert describe(signals, group, [R], combine(signals, group, [R]))["advantage/recall/constant_groups"] == 0.5
 
 
+# --- degenerate groups ---
+
+TINY = {  # a group without any hit, whose confidences differ by 1e-4 nats, and one with hits
+    "recall": [0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 0.5, 0.5],
+    "precision": [0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.5, 1.0],
+    "calib_neg": [-0.2, -0.2001, -0.2, -0.2, 0.5, 0.1, -0.3, NAN],
+}
+GROUP = [0] * 4 + [1] * 4
+
+
+def of(columns):
+    return {name: torch.tensor(values, dtype=torch.float64) for name, values in columns.items()}
+
+
+def test_tiny_differences_are_the_full_advantage_until_a_least_spread_is_asked_for():
+    paper = combine(of(TINY), GROUP, [R, P, Term({"calib_neg": 1.0}, 0.1)])
+    assert paper["advantage"][:4].tolist() == pytest.approx([0.05, -0.15, 0.05, 0.05], abs=3e-3)
+    asked = combine(
+        of(TINY), GROUP, [Term({name: 1.0}, w, least_spread=0.01) for name, w in zip(TINY, (1, 1, 0.1), strict=True)]
+    )
+    assert asked["advantage"][:4].tolist() == [0.0] * 4
+    for name in TINY:
+        assert torch.equal(asked[name][4:], paper[name][4:]), "a group that differs by more is as before"
+
+
+@pytest.mark.parametrize(("least", "counts"), [(0.0, True), (0.25, True), (0.26, False), (math.inf, None)])
+def test_the_least_spread_is_between_the_largest_and_the_smallest_value(least, counts):
+    if counts is None:
+        with pytest.raises(TermError, match="least_spread is inf"):
+            Term({"x": 1.0}, least_spread=least)
+        return
+    term = Term({"x": 1.0}, least_spread=least)
+    assert (one([0.5, 0.5, 0.5, 0.75], term=term).abs().sum() > 0) == counts
+    # Undefined values have no part in it, and a factor of a signal has.
+    assert (one([NAN, 0.5, 0.5, 0.75], term=term).abs().sum() > 0) == counts
+    assert one([0.5, 0.75], term=Term({"x": 2.0}, least_spread=least)).abs().sum() > 0
+    signals = {"x": torch.tensor([0.5, 0.75], dtype=torch.float64)}
+    found = describe(signals, [0, 0], [term], combine(signals, [0, 0], [term]))
+    assert found["advantage/x/constant_groups"] == (0.0 if counts else 1.0)
+
+
+def test_a_negative_least_spread_is_refused():
+    with pytest.raises(TermError, match=r"term x: least_spread is -0.1; it must be 0 or more"):
+        Term({"x": 1.0}, least_spread=-0.1)
+
+
+LISTS = {  # labels: two categories. Three answers name one of them; the last lists all six.
+    "recall": [0.5, 0.5, 0.5, 1.0],
+    "precision": [1.0, 1.0, 1.0, 1 / 3],
+}
+
+
+def test_one_answer_that_lists_every_category_has_no_dual_advantage_and_nor_have_the_others():
+    found = combine(of(LISTS), [0] * 4, [R, P])
+    assert found["recall"].tolist() == pytest.approx([-0.5, -0.5, -0.5, 1.5], abs=1e-4)
+    assert found["advantage"].tolist() == pytest.approx([0.0] * 4, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("groups", "zero", "cancelled"),
+    [
+        ([LISTS], 0.0, 1.0),
+        ([LISTS, TINY], 1 / 3, 1 / 3),
+        ([{"recall": [0.0, 0.0, 0.0], "precision": [0.0, 0.0, 0.0]}], 1.0, 0.0),
+        ([{"recall": [0.5, 0.5], "precision": [1.0, 1.0]}], 0.0, 0.0),  # constant, but neither
+        ([{"recall": [0.0, 0.5], "precision": [0.0, 1.0]}], 0.0, 0.0),
+        ([{"recall": [0.5, 0.5, 1.0], "precision": [1.0, 0.5, 0.25]}], 0.0, 0.0),  # the others are not alike
+        ([LISTS, {"recall": [0.0] * 9, "precision": [0.0] * 9}], 0.5, 0.5),  # groups are counted, not responses
+    ],
+)
+def test_the_shares_of_degenerate_groups(groups, zero, cancelled):
+    columns = {name: [value for part in groups for value in part[name]] for name in ("recall", "precision")}
+    index, start = [], 0
+    for part in groups:
+        own = GROUP if part is TINY else [0] * len(part["recall"])
+        index += [start + number for number in own]
+        start = max(index) + 1
+    signals = {name: values.float() for name, values in of(columns).items()}  # as the run has them
+    found = describe(signals, index, [R, P], combine(signals, index, [R, P]))
+    assert found["advantage/zero_groups"] == pytest.approx(zero)
+    assert found["advantage/cancelled_groups"] == pytest.approx(cancelled)
+
+
 # --- whitening ---
 
 

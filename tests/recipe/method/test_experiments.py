@@ -156,6 +156,24 @@ def test_another_experiments_estimator_can_be_named():
     assert chosen("experiment=rd", "algorithm.adv_estimator=grpo") is None
 
 
+@pytest.mark.parametrize("name", ["rd", "a1"])
+def test_the_least_spread_is_for_all_terms_of_the_estimator_that_runs(name):
+    overrides = ("experiment=rd", f"algorithm.adv_estimator={name}")
+    assert {term.least_spread for term in chosen(*overrides).terms} == {0.0}
+    found = chosen(*overrides, "mer_r1.least_spread=0.05")
+    assert {term.least_spread for term in found.terms} == {0.05}
+    assert as_table(found) == TERMS[name]
+    assert str(found) == f"{chosen(*overrides)}, least spread 0.05"
+    assert launch.compose("ppo", ["experiment=rd"]).mer_r1.least_spread == 0.0, "off is the paper"
+
+
+@pytest.mark.parametrize("value", ["-0.1", "true", "much", "null", ".inf"])
+def test_a_wrong_least_spread_is_an_error_before_ray_starts(value):
+    config = launch.compose("replay", ["experiment=mer_r1", f"mer_r1.least_spread={value}"])
+    with pytest.raises(preflight.PreflightError, match=r"^mer_r1\.least_spread=.*: give a number of 0 or more"):
+        preflight.check_terms(config)
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [

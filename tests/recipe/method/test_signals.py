@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.mer_r1.method.signals import category_metrics, shuffle_in_groups, stack
+from recipe.mer_r1.method.signals import category_counts, category_metrics, shuffle_in_groups, stack
 
 names = st.lists(st.sampled_from(["w1/happy", "w1/sad", "w2/happy", "w2/bad"]), unique=True).map(" ".join)
 
@@ -90,3 +90,15 @@ def test_a_shuffled_signal_does_not_follow_the_original():
         sum(a * b for a, b in zip(values, shuffled(values, KEYS[:4], (5, step)), strict=True)) for step in range(3000)
     ]
     assert sum(products) / 3000 == pytest.approx(4 * 2.25**2, rel=0.02)  # of independent values with this mean
+
+
+def test_categories_of_an_answer_are_counted_on_the_wheels_of_its_labels():
+    truths = ["w1/happy w2/happy w2/joyful", "w1/sad", ""]
+    predictions = ["w1/happy w1/sad w1/mad w2/happy w3/fear", "w2/sad", "w1/happy"]
+    # The first answer has 3 and 1 categories on two wheels, the second none on its wheel; the third has no wheel.
+    assert category_counts(truths, predictions) == {
+        "categories": 1.0,
+        "categories_max": 2.0,
+        "categories_labels": (1.5 + 1.0) / 2,
+    }
+    assert category_counts([""], ["w1/happy"]) == {}

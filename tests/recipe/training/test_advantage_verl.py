@@ -149,6 +149,18 @@ def test_overrides_reach_the_estimator_of_the_run_alone(registered):
     torch.testing.assert_close(through_verl("rd_ad", signals, uids, mask)[0], plain)
 
 
+def test_the_least_spread_of_the_run_reaches_verl(registered):
+    signals, uids, mask = batch(1)
+    registered("experiment=rd_ad")
+    plain, report = through_verl("rd_ad", signals, uids, mask)
+    assert {"advantage/zero_groups", "advantage/cancelled_groups"} <= set(report.metrics)
+    registered("experiment=rd_ad", "mer_r1.least_spread=1.5")  # more than any term has
+    found, report = through_verl("rd_ad", signals, uids, mask)
+    assert plain.abs().sum() > 0
+    assert found.abs().sum() == 0
+    assert report.metrics["advantage/recall/constant_groups"] == 1.0
+
+
 def test_padding_has_no_advantage_and_no_place_in_the_metrics(registered):
     registered()
     signals, uids, mask = batch(2)

@@ -163,8 +163,29 @@ def test_metrics_are_means_over_the_real_responses(done):
     assert metrics["category/w1/happy/recall"] == 1.0
     assert metrics["category/w1/sad/precision"] == 0.0
     assert metrics["rollout_actor_log_prob_diff/max"] == pytest.approx(0.25)
+    assert [metrics[f"reward/categories{end}"] for end in ("", "_max", "_labels")] == [2.0, 2.0, 1.0]
+    assert metrics["advantage/zero_groups"] == 0.0
+    assert metrics["advantage/cancelled_groups"] == 1 / 2  # two answers, of which one has more recall, less precision
     assert not any("/lag_" in name for name in metrics)  # in mode sync there is none
     assert metrics["reward/missing"] == 1
+
+
+def test_a_step_without_any_format_is_warned_of_on_the_screen(step, monkeypatch, tmp_path, capsys):
+    from verl.trainer.ppo.v1 import PPOTrainerSync
+
+    def verls(self, batch, metrics, timing_raw, global_steps, epoch):
+        metrics["training/global_step"] = global_steps
+
+    monkeypatch.setattr(PPOTrainerSync, "_compute_metrics", verls)
+    monkeypatch.setattr(PPOTrainerSync, "fit", lambda self, manager: None)
+    trainer = step(f"run_dir={tmp_path}").trainer
+    trainer.global_steps, trainer.stopped = 2, True
+    lines = (json.dumps({"step": number, "data": {"reward/format": 0.0}}) + "\n" for number in (1, 2, 3))
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))  # the run resumes after step 2
+    trainer.fit(None)
+    for number in (3, 4):
+        trainer._compute_metrics(None, {"reward/format": 0.0}, {}, global_steps=number, epoch=0)
+    assert capsys.readouterr().out.count("WARNING: step 3: no answer of the last 3 steps has the required form") == 1
 
 
 def test_the_control_shuffles_r_pos_and_r_neg_inside_each_prompt_and_keeps_their_metrics(step, done):
