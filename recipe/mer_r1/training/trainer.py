@@ -139,15 +139,10 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         known = [info for info in infos if info is not None]
         metrics.update({f"reward/{name}": float(np.mean([info[name] for info in known])) for name in SCORES})
         metrics.update(_thought_metrics([info["thought_tokens"] for info in known]))
-<<<<<<< HEAD
         metrics["reward/answer_unknown"] = _unknown_share(*([i[name] for i in known] for name in _ANSWER))
-        by_category = category_metrics([i["truth"] for i in known], [i["predicted"] for i in known])
-        metrics.update({f"category/{name}": value for name, value in by_category.items()})
-=======
         answers = [i["truth"] for i in known], [i["predicted"] for i in known]
         metrics.update({f"category/{name}": value for name, value in category_metrics(*answers).items()})
         metrics.update({f"reward/{name}": value for name, value in category_counts(*answers).items()})
->>>>>>> i17/runs
         tokens = [tag["response_len"] for tag in batch.tags]
         self._rows.add(batch.keys, tokens, signals, report.result, self._calibrations)
         return batch
