@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from verl_ext.data.bounded import SECONDS
 from verl_ext.data.clip_cache import ClipCache
 from verl_ext.data.demux import ClipSource
-from verl_ext.data.media import MediaError, read_audio, read_video
+from verl_ext.data.media import MediaError, Video, read_audio, read_video
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class MediaConfig:
         use_audio_in_video: take the audio from the video file and interleave it with the frames in time.
         cache_folder: where decoded clips are kept (:mod:`verl_ext.data.clip_cache`); None: nowhere.
         cache_gb: about the most that they take there, in 10⁹ bytes.
+        decode_seconds: the longest that reading a clip may take.
     """
 
     fps: float = 2.0
@@ -41,11 +43,16 @@ class MediaConfig:
     use_audio_in_video: bool = False
     cache_folder: str | None = None
     cache_gb: float = 10.0
+    decode_seconds: float = SECONDS
 
     def __post_init__(self) -> None:
         if self.cache_folder and self.cache_gb <= 0:
             raise ValueError(
                 f"media.cache_gb={self.cache_gb} must be positive. Raise it, or set media.cache_folder to null."
+            )
+        if not self.decode_seconds > 0:
+            raise ValueError(
+                f"media.decode_seconds={self.decode_seconds} must be positive: seconds that reading a clip may take."
             )
 
     @classmethod
@@ -96,7 +103,7 @@ class PromptEncoder:
         self.processor = processor
         self.media = media
         self.cache_size = cache_size
-        self._disk = ClipCache(media.cache_folder, media.cache_gb) if media.cache_folder else None
+        self._disk = ClipCache(media.cache_folder, media.cache_gb, media.decode_seconds) if media.cache_folder else None
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
 
@@ -148,8 +155,7 @@ class PromptEncoder:
             content = message["content"]
             for item in content if isinstance(content, list) else []:
                 if item.get("type") == "video":
-                    read = self._disk.video if self._disk else read_video
-                    videos.append(read(item["video"], self.media.fps, self.media.max_frames))
+                    videos.append(self._read_video(item["video"]))
                     if self.media.use_audio_in_video:
                         audios.append(self._read_audio(item["video"]))
                 elif item.get("type") == "audio":
@@ -158,9 +164,16 @@ class PromptEncoder:
             raise ValueError("videos of different frame rates in one prompt are not supported")
         return videos, audios
 
+    def _read_video(self, source: ClipSource) -> Video:
+        if self._disk:
+            return self._disk.video(source, self.media.fps, self.media.max_frames)
+        return read_video(source, self.media.fps, self.media.max_frames, self.media.decode_seconds)
+
     def _read_audio(self, source: ClipSource) -> np.ndarray:
-        read = self._disk.audio if self._disk else read_audio
-        audio = read(source, self.media.sampling_rate, self.media.max_seconds)
+        if self._disk:
+            audio = self._disk.audio(source, self.media.sampling_rate, self.media.max_seconds)
+        else:
+            audio = read_audio(source, self.media.sampling_rate, self.media.max_seconds, self.media.decode_seconds)
         window = self.processor.feature_extractor.n_samples
         if len(audio) > window:
             raise MediaError(
