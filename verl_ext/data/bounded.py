@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from verl_ext.data.source import ClipSource, MediaError
 
@@ -14,33 +16,54 @@ SECONDS = 120.0
 Result = TypeVar("Result")
 
 
+class _Reader(threading.Thread):
+    """A thread that makes calls, one at a time. It does not keep the process from ending."""
+
+    def __init__(self) -> None:
+        super().__init__(name="read a clip", daemon=True)
+        self.calls: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self.answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            call = self.calls.get()
+            try:
+                answer = call(), None
+            except BaseException as error:
+                answer = None, error
+            self.answers.put(answer)
+            del call, answer  # a clip must not stay in memory until the next one
+
+
+# Threads that wait for a call. A new thread for each clip would cost a tenth of the time of a small one.
+_idle: list[_Reader] = []
+os.register_at_fork(after_in_child=_idle.clear)  # a child has none of its parent's threads
+
+
 def bounded(call: Callable[[], Result], source: ClipSource, seconds: float = SECONDS) -> Result:
     """What `call` returns or raises.
 
-    `call` runs in a thread, because nothing in the process can end a read that the system does not end: after `seconds`
-    the thread is left alone. It does not keep the process from ending.
+    `call` runs in another thread, because nothing in a process can end a read that the system does not end: after
+    `seconds` that thread is left alone.
 
     Raises:
         MediaError: `call` did not return within `seconds`.
     """
-    results: list[Result] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="read a clip", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
+    try:
+        reader = _idle.pop()
+    except IndexError:
+        reader = _Reader()
+    reader.calls.put(call)
+    try:
+        result, error = reader.answers.get(timeout=seconds)
+    except Empty:
         raise MediaError(
-            f"reading {source} did not end within {seconds:g} s (data.media.decode_seconds). Check that its file system "
-            "answers; re-encode the clip or drop its row; or raise the limit if the machine is very busy.",
+            f"reading {source} did not end within {seconds:g} s (data.media.decode_seconds). Check that its file "
+            "system answers; re-encode the clip or drop its row; or raise the limit if the machine is very busy.",
             "decoder_hung",
-        )
-    return results[0]
+        ) from None
+    _idle.append(reader)
+    if error is not None:
+        raise error
+    return result

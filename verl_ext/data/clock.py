@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -54,7 +55,12 @@ def sample_indices(num_frames: int, source_fps: float, fps: float, max_frames: i
     clip with a single frame repeats it.
     """
     wanted = round(num_frames / source_fps * fps / multiple) * multiple
-    wanted = int(np.clip(wanted, multiple, max(multiple, max_frames // multiple * multiple)))
+    wanted = max(multiple, min(wanted, max_frames // multiple * multiple))
+    return _spread(num_frames, wanted).copy()
+
+
+@lru_cache(1024)
+def _spread(num_frames: int, wanted: int) -> np.ndarray:
     return np.linspace(0, num_frames - 1, wanted).round().astype(int)
 
 
@@ -71,6 +77,8 @@ def timeline(
         otherwise: frames per second of a file that has neither time stamps nor a rate.
     """
     number = len(times)
+    if announced and None not in times and _follows(np.asarray(times, float), announced, last):
+        return _even(number, announced)
     known = [index for index, time in enumerate(times) if time is not None]
     if not known:
         return _even(number, announced or otherwise)
@@ -80,11 +88,15 @@ def timeline(
     steps = steps[steps > 0]
     usual = float(np.median(steps)) if len(steps) else 1 / announced if announced else last or 1 / otherwise
     rate = announced or 1 / usual
-    apart = np.abs(starts - np.arange(number) / rate).max()
-    if apart <= 0.5 / rate and last <= 1.5 / rate:
+    if _follows(starts, rate, last):
         return _even(number, rate)
     seconds = float(starts[-1]) + max(last, usual)
     return Timeline(starts, usual, number / seconds, steady=False)
+
+
+def _follows(starts_N: np.ndarray, rate: float, last: float) -> bool:
+    apart = np.abs(starts_N - np.arange(len(starts_N)) / rate).max()
+    return bool(apart <= 0.5 / rate and last <= 1.5 / rate)
 
 
 def _even(number: int, rate: float) -> Timeline:

@@ -19,6 +19,7 @@ from verl_ext.data.source import REMEDY, ClipBytes, ClipSource, MediaError
 __all__ = ["ClipBytes", "ClipSource", "MediaError", "decode", "fetch", "open_clip", "start_of", "track_of", "tracks_of"]
 
 Kind = Literal["video", "audio"]
+_COVER, _DEFAULT = Disposition.attached_pic.value, Disposition.default.value
 
 
 def fetch(source: ClipSource) -> ClipSource:
@@ -84,17 +85,19 @@ def decode(
 def tracks_of(container: av.container.InputContainer, kind: Kind) -> list[av.stream.Stream]:
     """The streams of that kind, without pictures that are a cover."""
     streams = getattr(container.streams, kind)
-    return [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
+    return [stream for stream in streams if not stream.disposition.value & _COVER]
 
 
 def track_of(container: av.container.InputContainer, kind: Kind) -> av.stream.Stream:
     """The stream that is used: of several, the first that the file marks as default, else the first."""
     tracks = tracks_of(container, kind)
-    return next((stream for stream in tracks if stream.disposition & Disposition.default), tracks[0])
+    return next((stream for stream in tracks if stream.disposition.value & _DEFAULT), tracks[0])
 
 
 def start_of(container: av.container.InputContainer) -> float:
     """Time stamp, in seconds, at which the clip's clock starts: its picture or its sound, whichever is first."""
+    if len(container.streams) == 1 and not container.streams[0].start_time:
+        return 0.0
     used = [track_of(container, kind) for kind in ("video", "audio") if tracks_of(container, kind)]
     starts = [float(stream.start_time * stream.time_base) for stream in used if stream.start_time is not None]
     return min(starts, default=0.0)

@@ -85,6 +85,8 @@ def _guess(
     if not 0 < said <= _MOST_FRAMES:
         return np.zeros(0, int)
     first = float(stream.start_time * stream.time_base) - zero if stream.start_time is not None else 0.0
+    if not first:
+        return sample_indices(said, rate or fps, fps, max_frames)
     return timeline(first + np.arange(said) / (rate or fps), rate, otherwise=fps).choose(fps, max_frames)
 
 

@@ -1,4 +1,4 @@
-"""Decoded sound on a clip's clock: mixed down to mono, resampled, with silence where the file has a late start or a gap.
+"""Decoded sound on a clip's clock: mixed down to mono, resampled, with silence for a late start and for gaps.
 
 PyAV only, so that `data_prep` checks clips without torch.
 """
@@ -30,9 +30,9 @@ def resample(
         frames: in their order.
         rate: in Hz.
         source: for messages.
-        zero: time stamp, in seconds, at which the clip starts: the first sample is that of this time. Silence fills what
-            is missing before and between frames, and of sounds that overlap the first one is kept. None: time stamps
-            are ignored.
+        zero: time stamp, in seconds, at which the clip starts: the first sample is that of this time. Silence fills
+            what is missing before and between frames, and of sounds that overlap the first one is kept. None: time
+            stamps are ignored.
 
     Raises:
         MediaError: the sound changes its layout in the middle, has none that can be mixed down, or its time stamps jump

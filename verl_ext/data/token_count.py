@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verl_ext.data.encode import MediaConfig
 from verl_ext.data.clock import sample_indices
+from verl_ext.data.encode import MediaConfig
 
 _FRAMES_A_PATCH = 2
 """temporal_patch_size of the vision tower."""
