@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data_prep.check.decode import Facts
+from data_prep.check.decode import SILENCE, Facts
 from data_prep.check.look import Look
 from data_prep.check.pool import Lost
 from data_prep.clip import Clip
 
 Severity = Literal["drop", "note"]
-SILENCE = -60.0
-"""dBFS; speech in a quiet room peaks some 30 dB higher."""
 _SHORT = 0.9  # of what a header announces; less is a file that was cut off
 _APART = 0.1  # share of the longer track by which picture and sound may differ in length
 _BLINK = 0.5  # seconds of difference that never matter
@@ -43,6 +41,9 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "no_audio_track": ("drop", "the file that should hold the sound has no sound track"),
     "zero_frames": ("drop", "a track has no frames"),
     "truncated": ("drop", "the file is cut off, or so damaged that decoding stops"),
+    "bad_shape": ("drop", "one side of the picture is over 200 times as long as the other"),
+    "bad_times": ("drop", "the time stamps of the sound jump by over a day"),
+    "too_short": ("drop", "the sound is shorter than one audio token, 25 ms"),
     "decoder_crashed": ("drop", "the decoder process crashed on the file"),
     "decoder_hung": ("drop", "decoding took longer than the time limit"),
     "too_long": ("drop", "longer than --max-seconds"),
@@ -53,6 +54,9 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "silent": ("note", f"no sound above {SILENCE:g} dBFS"),
     "wrong_rate": ("note", "not the sampling rate of training; training resamples the sound"),
     "duration_mismatch": ("note", f"video and audio lengths differ by more than {_APART:.0%} and {_BLINK:g} s"),
+    "variable_rate": ("note", "the frames do not come at the announced rate; they are chosen by their time stamps"),
+    "size_changes": ("note", "frames change their size; all are scaled to the size of the first frame"),
+    "several_tracks": ("note", "several tracks of one kind; the first default track is used, else the first track"),
     "duplicate_content": ("note", "same bytes as another clip's video"),
 }
 ROW_KINDS = ("name_bad", "name_duplicate")
@@ -92,8 +96,17 @@ def of_media(clip: Clip, media: Media, limits: Limits) -> Iterator[tuple[str, st
             yield found[1].fault, _fault(clip, *found)
     video = _whole(media.video)
     audio = _whole(media.audio)
-    for kind, path, text in (*_of_video(video), *_of_audio(audio, limits), *_of_both(video, audio, limits)):
+    for kind, path, text in _of_whole(video, audio, limits):
         yield kind, f"{clip.where}: clip {clip.name!r}: {path}: {text}"
+
+
+def _of_whole(
+    video: tuple[Path, Facts] | None, audio: tuple[Path, Facts] | None, limits: Limits
+) -> Iterator[tuple[str, Path, str]]:
+    yield from _of_video(video)
+    yield from _of_audio(audio, limits)
+    yield from _of_tracks((video, audio))
+    yield from _of_both(video, audio, limits)
 
 
 def _whole(found: tuple[Path, Facts] | None) -> tuple[Path, Facts] | None:
@@ -117,9 +130,24 @@ def _way_out(kind: str) -> str:
 
 
 def _of_video(video: tuple[Path, Facts] | None) -> Iterator[tuple[str, Path, str]]:
-    if video and video[1].damaged:
-        path, facts = video
+    if not video:
+        return
+    path, facts = video
+    if facts.damaged:
         yield "damaged_frames", path, f"the decoder patched {facts.damaged} frames; check the clip or re-encode it"
+    if not facts.steady:
+        said = f"the header says {facts.announced_fps:.4g} frames per second"
+        real = f"the time stamps of the {facts.frames} frames say otherwise ({facts.fps:.4g} on average)"
+        yield "variable_rate", path, f"{said}, {real}; frames are chosen by their time stamps"
+    if facts.resized:
+        text = f"{facts.resized} of {facts.frames} frames have another size than the first ({facts.width} × "
+        yield "size_changes", path, f"{text}{facts.height}); they are scaled to it; re-encode the clip if that is wrong"
+
+
+def _of_tracks(found: Iterable[tuple[Path, Facts] | None]) -> Iterator[tuple[str, Path, str]]:
+    """Each file once, also where it is both picture and sound."""
+    for path, tracks in dict.fromkeys((each[0], each[1].tracks) for each in found if each and each[1].tracks):
+        yield "several_tracks", path, f"{tracks}; keep one of each kind if the used track is the wrong one"
 
 
 def _of_audio(audio: tuple[Path, Facts] | None, limits: Limits) -> Iterator[tuple[str, Path, str]]:
@@ -130,7 +158,10 @@ def _of_audio(audio: tuple[Path, Facts] | None, limits: Limits) -> Iterator[tupl
     if there < said * _SHORT and said - there > _BLINK / 2:
         yield "truncated", path, f"has {there:.2f} s, but its header says {said:.2f} s; copy or download it again"
     if facts.peak < SILENCE:
-        yield "silent", path, f"the peak is {facts.peak:.0f} dBFS, below {SILENCE:g}; the clip is silent"
+        why = "the clip is silent"
+        if facts.channel_peak >= SILENCE:
+            why = f"its channels cancel when they are mixed to mono (alone up to {facts.channel_peak:.0f} dBFS); fix it"
+        yield "silent", path, f"the peak is {facts.peak:.0f} dBFS, below {SILENCE:g}; {why}"
     if facts.rate != limits.sampling_rate:
         yield "wrong_rate", path, f"{facts.rate} Hz, not {limits.sampling_rate}; training resamples it"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 from pathlib import Path
 
 from data_prep.check.decode import Facts, Inspect
@@ -31,6 +32,8 @@ def work(looks: tuple[Look, ...]) -> list[Seen]:
 def _look(look: Look) -> Seen:
     try:
         before = os.stat(look.path)
+        if not stat.S_ISREG(before.st_mode):
+            return Seen(0, 0, b"", Facts("unreadable", "a pipe or device, not a regular file"), False)
         with look.path.open("rb") as file:
             sha = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:

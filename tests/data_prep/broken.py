@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import time
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def mp4(seed: int, seconds: float = SECONDS) -> bytes:
 def wav(seconds: float = SECONDS, rate: int = RATE, loud: float = 0.3) -> bytes:
     """A sound file."""
     return encode_wav(pcm16(tone(seconds, rate, loud)), rate)
+
+
+def opposite() -> bytes:
+    """A stereo sound whose channels cancel."""
+    samples, out = pcm16(tone()), io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.stack([samples, -samples], axis=1).tobytes())
+    return out.getvalue()
 
 
 def remux(data: bytes, keep: Callable[[str], bool] = lambda kind: True, **options: str) -> bytes:
@@ -141,6 +153,9 @@ def broken(root: Path, elsewhere: Path) -> dict[str, set[str]]:
     add("quiet", "silent", mp4(13), wav(loud=0.0005))
     add("zeros", "silent", mp4(14), wav(loud=0))
     add("telephone", "wrong_rate", mp4(15), wav(rate=8000))
+    add("no_token", "too_short", mp4(26), encode_wav(pcm16(tone()[:320]), RATE))
+    add("narrow", "bad_shape", encode_mp4([np.zeros((802, 4, 3), np.uint8)] * 4, FPS, tone(), RATE))
+    add("opposite", "silent", mp4(27), opposite())
     add("overlong", "too_long", mp4(16, 4), wav(4))
     add("apart", "duration_mismatch", mp4(17), wav(2))
     add("no_video", "video_missing", None)

@@ -76,7 +76,7 @@ def test_every_broken_clip_gets_its_verdict(checked):
     assert [each["kind"] for each in clips[-1]["verdicts"]] == ["name_duplicate"]
     dropped = {name for name, kinds in expected.items() if any(KINDS[kind][0] == "drop" for kind in kinds)}
     assert found["clips_dropped"] == len(dropped) + 1
-    assert found["counts"]["silent"] == {"severity": "note", "clips": 2, "meaning": "no sound above -60 dBFS"}
+    assert found["counts"]["silent"] == {"severity": "note", "clips": 3, "meaning": "no sound above -60 dBFS"}
     assert sum(bar["clips"] for bar in found["seconds"]["histogram"]) == sum(clip["seconds"] > 0 for clip in clips)
 
 

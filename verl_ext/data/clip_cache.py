@@ -24,11 +24,12 @@ import av
 import numpy as np
 import torch
 
+from verl_ext.data.bounded import SECONDS, bounded
 from verl_ext.data.demux import ClipBytes, ClipSource
 from verl_ext.data.embedded import EmbeddedClip
 from verl_ext.data.media import Video, read_audio, read_video
 
-LAYOUT = 1
+LAYOUT = 2
 """Raise it when a file's layout, or what decoding returns, changes."""
 FREE_BYTES = 1 << 30
 """Disk space that is left to others: checkpoints must not fail for a cache."""
@@ -47,9 +48,11 @@ class ClipCache:
     Args:
         folder: made if it is missing.
         gigabytes: in 10⁹ bytes. A frame of 1280 × 720 has 2.8 MB.
+        seconds: the longest that reading a clip may take.
     """
 
-    def __init__(self, folder: str | Path, gigabytes: float) -> None:
+    def __init__(self, folder: str | Path, gigabytes: float, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
         self._folder = Path(folder)
         self._limit = round(gigabytes * 1e9)
         self._added: int | None = None  # bytes since the folder was looked at; None: not yet
@@ -60,7 +63,7 @@ class ClipCache:
         settings = {"kind": "video", "fps": fps, "max_frames": max_frames}
 
         def decode() -> tuple[np.ndarray, dict[str, Any]]:
-            video = read_video(source, fps, max_frames)
+            video = read_video(source, fps, max_frames, self._seconds)
             return video.frames_TCHW.numpy(), {"fps": video.fps}
 
         frames, facts = self._get(source, settings, decode)
@@ -69,12 +72,16 @@ class ClipCache:
     def audio(self, source: ClipSource, sampling_rate: int, max_seconds: float) -> np.ndarray:
         """:func:`verl_ext.data.media.read_audio`, remembered. Raises what it raises; errors are not remembered."""
         settings = {"kind": "audio", "sampling_rate": sampling_rate, "max_seconds": max_seconds}
-        return self._get(source, settings, lambda: (read_audio(source, sampling_rate, max_seconds), {}))[0]
+
+        def decode() -> tuple[np.ndarray, dict[str, Any]]:
+            return read_audio(source, sampling_rate, max_seconds, self._seconds), {}
+
+        return self._get(source, settings, decode)[0]
 
     def _get(
         self, source: ClipSource, settings: dict[str, Any], decode: Callable[[], tuple[np.ndarray, dict[str, Any]]]
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        clip = identity(source)
+        clip = bounded(lambda: identity(source), source, self._seconds)
         if clip is None:
             return decode()  # which says what is wrong with it
         text = json.dumps([LAYOUT, av.__version__, clip, settings], sort_keys=True)

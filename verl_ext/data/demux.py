@@ -5,17 +5,21 @@ PyAV only, so that `data_prep` checks clips without torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import av
-import numpy as np
+from av.stream import Disposition
 
 from verl_ext.data.embedded import EmbeddedClip
 from verl_ext.data.source import REMEDY, ClipBytes, ClipSource, MediaError
 
-__all__ = ["ClipBytes", "ClipSource", "MediaError", "decode", "fetch", "open_clip", "resample"]
+__all__ = ["ClipBytes", "ClipSource", "MediaError", "decode", "fetch", "open_clip", "start_of", "track_of", "tracks_of"]
+
+Kind = Literal["video", "audio"]
+_COVER, _DEFAULT = Disposition.attached_pic.value, Disposition.default.value
 
 
 def fetch(source: ClipSource) -> ClipSource:
@@ -28,7 +32,7 @@ def fetch(source: ClipSource) -> ClipSource:
     return embedded.read() if embedded else source
 
 
-def open_clip(source: ClipSource, kind: Literal["video", "audio"]) -> av.container.InputContainer:
+def open_clip(source: ClipSource, kind: Kind) -> av.container.InputContainer:
     """Open a clip that has a stream of that kind; to be closed by the caller.
 
     Args:
@@ -41,12 +45,14 @@ def open_clip(source: ClipSource, kind: Literal["video", "audio"]) -> av.contain
     source = fetch(source)
     if not isinstance(source, ClipBytes) and not Path(source).is_file():
         way_out = "Check the paths in the shard."
+        if os.path.exists(source) and not os.path.isdir(source):
+            raise MediaError(f"{kind} file is a pipe or device, not a regular file: {source}. {way_out}", "unreadable")
         raise MediaError(f"{kind} file not found: {source}. {way_out}", "missing")
     try:
         container = av.open(source.open() if isinstance(source, ClipBytes) else str(source))
     except (av.FFmpegError, OSError, ValueError) as error:  # ValueError: tags that are not UTF-8
         raise MediaError(f"cannot open {source} as {kind}: {error}. {REMEDY}", "unreadable") from error
-    if not getattr(container.streams, kind):
+    if not tracks_of(container, kind):
         container.close()
         raise MediaError(f"{source} has no {kind} stream. {REMEDY}", f"no_{kind}_track")
     return container
@@ -76,18 +82,22 @@ def decode(
         raise MediaError(f"{source} has an empty {stream.type} stream. {REMEDY}", "zero_frames")
 
 
-def resample(frames: Iterable[av.AudioFrame], rate: int, source: ClipSource) -> Iterator[np.ndarray]:
-    """The sound of decoded frames, mixed down to mono, in blocks of float32 (samples,) at ``rate`` Hz.
+def tracks_of(container: av.container.InputContainer, kind: Kind) -> list[av.stream.Stream]:
+    """The streams of that kind, without pictures that are a cover."""
+    streams = getattr(container.streams, kind)
+    return [stream for stream in streams if not stream.disposition.value & _COVER]
 
-    Raises:
-        MediaError: the sound changes its layout in the middle, or has none that can be mixed down.
-    """
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate)
-    try:
-        for frame in frames:
-            yield from (block.to_ndarray()[0] for block in resampler.resample(frame))
-        yield from (block.to_ndarray()[0] for block in resampler.resample(None))
-    except MediaError:
-        raise
-    except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"cannot resample the sound of {source}: {error}. {REMEDY}", "truncated") from error
+
+def track_of(container: av.container.InputContainer, kind: Kind) -> av.stream.Stream:
+    """The stream that is used: of several, the first that the file marks as default, else the first."""
+    tracks = tracks_of(container, kind)
+    return next((stream for stream in tracks if stream.disposition.value & _DEFAULT), tracks[0])
+
+
+def start_of(container: av.container.InputContainer) -> float:
+    """Time stamp, in seconds, at which the clip's clock starts: its picture or its sound, whichever is first."""
+    if len(container.streams) == 1 and not container.streams[0].start_time:
+        return 0.0
+    used = [track_of(container, kind) for kind in ("video", "audio") if tracks_of(container, kind)]
+    starts = [float(stream.start_time * stream.time_base) for stream in used if stream.start_time is not None]
+    return min(starts, default=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from verl_ext.data.bounded import SECONDS
 from verl_ext.data.clip_cache import ClipCache
 from verl_ext.data.demux import ClipSource
-from verl_ext.data.media import MediaError, read_audio, read_video
+from verl_ext.data.media import MediaError, Video, read_audio, read_video
 from verl_ext.data.prompt_text import check_text
 
 
@@ -31,6 +33,7 @@ class MediaConfig:
         use_audio_in_video: take the audio from the video file and interleave it with the frames in time.
         cache_folder: where decoded clips are kept (:mod:`verl_ext.data.clip_cache`); None: nowhere.
         cache_gb: about the most that they take there, in 10⁹ bytes.
+        decode_seconds: the longest that reading a clip may take.
     """
 
     fps: float = 2.0
@@ -42,11 +45,16 @@ class MediaConfig:
     use_audio_in_video: bool = False
     cache_folder: str | None = None
     cache_gb: float = 10.0
+    decode_seconds: float = SECONDS
 
     def __post_init__(self) -> None:
         if self.cache_folder and self.cache_gb <= 0:
             raise ValueError(
                 f"media.cache_gb={self.cache_gb} must be positive. Raise it, or set media.cache_folder to null."
+            )
+        if not self.decode_seconds > 0:
+            raise ValueError(
+                f"media.decode_seconds={self.decode_seconds} must be positive: seconds that reading a clip may take."
             )
 
     @classmethod
@@ -74,16 +82,24 @@ class EncodedPrompt:
     audios: list[np.ndarray] = field(default_factory=list)
     processor_kwargs: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the media take."""
+        return sum(item.nbytes for item in (*self.inputs.values(), *self.videos, *self.audios))
+
 
 class PromptEncoder:
-    """Decodes media, renders the chat template and runs the processor; remembers the last ``cache_size`` prompts.
+    """Decodes media, renders the chat template and runs the processor; remembers the last prompts.
 
-    The G responses of a group, and every epoch after the first, reuse one encoding.
+    The G responses of a group, and every epoch after the first, reuse one encoding. The newest prompt is kept whatever
+    its size is: its group asks for it again at once.
 
     Args:
         processor: a Qwen2_5OmniProcessor, bound by :func:`verl_ext.models.processor.bind`.
         media: how clips are decoded and scaled.
-        cache_size: encoded prompts kept.
+        cache_size: the most encoded prompts that are kept.
+        cache_gb: about the most memory that they take, in 10⁹ bytes; None: no limit. 64 frames of 1920 × 1080 take
+            0.4, and as much again as the processor's tensors.
         chat_template_kwargs: handed to the chat template.
     """
 
@@ -93,11 +109,14 @@ class PromptEncoder:
         media: MediaConfig,
         cache_size: int = 64,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        cache_gb: float | None = None,
     ) -> None:
         self.processor = processor
         self.media = media
         self.cache_size = cache_size
-        self._disk = ClipCache(media.cache_folder, media.cache_gb) if media.cache_folder else None
+        self._limit = math.inf if cache_gb is None else cache_gb * 1e9
+        self._bytes = 0
+        self._disk = ClipCache(media.cache_folder, media.cache_gb, media.decode_seconds) if media.cache_folder else None
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
 
@@ -119,8 +138,9 @@ class PromptEncoder:
         encoded = self._encode(messages)
         if self.cache_size > 0:
             self._cache[key] = encoded
-            while len(self._cache) > self.cache_size:
-                self._cache.popitem(last=False)
+            self._bytes += encoded.nbytes
+            while len(self._cache) > self.cache_size or (self._bytes > self._limit and len(self._cache) > 1):
+                self._bytes -= self._cache.popitem(last=False)[1].nbytes
         return encoded
 
     def _encode(self, messages: Sequence[Mapping[str, Any]]) -> EncodedPrompt:
@@ -152,8 +172,7 @@ class PromptEncoder:
             content = message["content"]
             for item in content if isinstance(content, list) else []:
                 if item.get("type") == "video":
-                    read = self._disk.video if self._disk else read_video
-                    videos.append(read(item["video"], self.media.fps, self.media.max_frames))
+                    videos.append(self._read_video(item["video"]))
                     if self.media.use_audio_in_video:
                         audios.append(self._read_audio(item["video"]))
                 elif item.get("type") == "audio":
@@ -162,9 +181,16 @@ class PromptEncoder:
             raise ValueError("videos of different frame rates in one prompt are not supported")
         return videos, audios
 
+    def _read_video(self, source: ClipSource) -> Video:
+        if self._disk:
+            return self._disk.video(source, self.media.fps, self.media.max_frames)
+        return read_video(source, self.media.fps, self.media.max_frames, self.media.decode_seconds)
+
     def _read_audio(self, source: ClipSource) -> np.ndarray:
-        read = self._disk.audio if self._disk else read_audio
-        audio = read(source, self.media.sampling_rate, self.media.max_seconds)
+        if self._disk:
+            audio = self._disk.audio(source, self.media.sampling_rate, self.media.max_seconds)
+        else:
+            audio = read_audio(source, self.media.sampling_rate, self.media.max_seconds, self.media.decode_seconds)
         window = self.processor.feature_extractor.n_samples
         if len(audio) > window:
             raise MediaError(

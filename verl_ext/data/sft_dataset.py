@@ -6,6 +6,7 @@ positions and caching are here, and the same as in RL: :class:`~verl_ext.data.en
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,12 +57,14 @@ class OmniSFTDataset(Dataset):
     An item holds `input_ids (L,)`, `position_ids (4, L)` (text order, then M-RoPE's time, height, width),
     `loss_mask (L,)` and `multi_modal_inputs` (`pixel_values_videos`, `video_grid_thw`, `video_second_per_grid`,
     `input_features`, `feature_attention_mask`). A clip is decoded once and kept (some hundred kB each): set
-    `data.cache_clips` to the number that fits in memory; `data.num_workers` above 0 gives each worker its own cache.
+    `data.cache_clips` to the number that fits in memory, or `data.cache_gb` to the memory that they may take (10⁹
+    bytes; null: no limit). `data.num_workers` above 0 gives each worker its own cache.
 
     Args:
         parquet_files: one shard or several.
         tokenizer: the processor's tokenizer.
-        config: verl's `data` node with `media`, `media_root`, `draws`, `passes`, `seed` and `cache_clips`.
+        config: verl's `data` node with `media`, `media_root`, `draws`, `passes`, `seed`, `cache_clips` and
+            `cache_gb`.
         processor: a Qwen2_5OmniProcessor bound by :func:`verl_ext.models.processor.bind`.
         max_samples: keep that many rows; -1 keeps all.
 
@@ -89,6 +92,8 @@ class OmniSFTDataset(Dataset):
         files = list(parquet_files) if isinstance(parquet_files, list | tuple | ListConfig) else [parquet_files]
         self.rows = load_rows(files, media.use_audio_in_video, max_samples, config.get("media_root"))
         self._clips: dict[str, _Clip] = {}
+        self._limit = math.inf if config.get("cache_gb") is None else config.cache_gb * 1e9
+        self._bytes = 0
         self._order: tuple[int, list[int]] = (-1, [])
 
     def draw(self, row: Mapping[str, Any], rng: random.Random) -> Draw:
@@ -162,9 +167,11 @@ class OmniSFTDataset(Dataset):
             encoded = self.encoder([{"role": "user", "content": media}])
             ids = encoded.prompt_ids
             clip = _Clip([ids[start:end] for start, end in media_blocks(ids, self.processor)], encoded.inputs)
-            if len(self._clips) >= self.config.cache_clips:
+            size = sum(tensor.nbytes for tensor in clip.inputs.values())
+            if len(self._clips) >= self.config.cache_clips or self._bytes + size > self._limit:
                 return clip
             self._clips[key] = clip
+            self._bytes += size
         return self._clips[key]
 
 

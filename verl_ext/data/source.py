@@ -16,7 +16,7 @@ class MediaError(ValueError):
     """A media file that is missing, has no such stream, or cannot be decoded; the message names the file.
 
     ``kind`` is a short fixed name to count by: missing, unreadable, no_video_track, no_audio_track, truncated,
-    zero_frames; "" for what is no fault of the file, such as a limit.
+    zero_frames, bad_shape, bad_times, too_short, decoder_hung; "" for what is no fault of the file, such as a limit.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:

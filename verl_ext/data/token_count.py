@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl_ext.data.clock import sample_indices
 from verl_ext.data.encode import MediaConfig
-from verl_ext.data.media import sample_indices
 
 _FRAMES_A_PATCH = 2
 """temporal_patch_size of the vision tower."""
@@ -24,8 +24,9 @@ class VideoFacts:
 
     Attributes:
         frames: number of frames that decode.
-        fps: frames a second in the file's header; None where it says nothing.
-        height, width: of a frame, in pixels.
+        fps: frames per second of the clip, by their time stamps (:class:`verl_ext.data.clock.Timeline`); None where
+            neither the time stamps nor the header say.
+        height, width: of an upright frame, in pixels.
     """
 
     frames: int

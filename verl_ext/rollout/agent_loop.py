@@ -75,6 +75,7 @@ class OmniAgentLoop(AgentLoopBase):
                     self.processor,
                     MediaConfig.from_config(self.data_config.media),
                     cache_size=self.data_config.prompt_cache_size,
+                    cache_gb=self.data_config.get("prompt_cache_gb"),
                     chat_template_kwargs=self.apply_chat_template_kwargs,
                 )
             return OmniAgentLoop._encoder(messages)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omni_cases import MEDIA, encoder, messages
 
-from verl_ext.data.encode import MediaConfig, trim_audio
+from verl_ext.data.encode import MediaConfig, PromptEncoder, trim_audio
 from verl_ext.data.media import MediaError
 
 
@@ -36,6 +36,17 @@ def test_the_cache_forgets_the_prompt_used_longest_ago(processor, rows):
     encode(messages(rows[2]))
     assert encode(messages(rows[0])) is first
     assert encode(messages(rows[1])) is not second
+
+
+def test_the_cache_is_bounded_in_bytes_but_keeps_the_newest(processor, rows):
+    size = encoder(processor)(messages(rows[0])).nbytes
+    assert size > sum(tensor.nbytes for tensor in encoder(processor)(messages(rows[0])).videos) > 0
+    for gigabytes, kept in ((2.5 * size / 1e9, 2), (0.5 * size / 1e9, 1)):
+        encode = PromptEncoder(processor, MediaConfig(**MEDIA), cache_size=4, cache_gb=gigabytes)
+        encoded = [encode(messages(rows[i])) for i in range(3)]
+        assert all(encode(messages(rows[i])) is encoded[i] for i in range(3 - kept, 3))
+        assert len(encode._cache) == kept
+        assert encode._bytes == sum(each.nbytes for each in encode._cache.values())
 
 
 def test_without_a_cache_every_call_encodes_and_gives_the_same(processor, rows):

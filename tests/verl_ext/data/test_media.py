@@ -179,6 +179,9 @@ def test_a_film_is_decoded_once_and_only_kept_frames_are_converted(film, monkeyp
         def __init__(self, frame):
             self.frame = frame
 
+        def __getattr__(self, name):
+            return getattr(self.frame, name)
+
         def to_ndarray(self, **options):
             converted.append(self.frame.pts)
             return self.frame.to_ndarray(**options)

@@ -124,6 +124,17 @@ def test_a_clip_is_decoded_once(make, monkeypatch):
         assert len(calls) == expected
 
 
+def test_clips_that_are_kept_are_bounded_in_bytes(make):
+    dataset = make()
+    dataset[0]
+    assert 0 < dataset._bytes == sum(tensor.nbytes for tensor in next(iter(dataset._clips.values())).inputs.values())
+    bounded = make(cache_gb=2.5 * dataset._bytes / 1e9)
+    for i in range(12):
+        bounded[i]
+    assert 1 <= len(bounded._clips) < 4
+    assert bounded._bytes <= 2.5 * dataset._bytes
+
+
 def test_what_is_sent_to_another_process_is_not_what_the_next_draw_reads(make):
     """A loader's worker replaces the memory of the tensors that it sends, in another thread."""
     dataset = make()
