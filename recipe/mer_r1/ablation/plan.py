@@ -22,6 +22,10 @@ CORPUS = "mer_micro"
 """Folder that `main_eval run` makes for MER-Micro's clips."""
 _PLACES = ("model_path", "train_files", "val_files", "media_root")
 """Keys of a preset that say where things are."""
+_MACHINE = ("prompt_cache_size", "prompt_cache_gb", "poll_seconds", "storage_units", "ray", "save_every")
+_MACHINE += ("media.cache_folder", "media.cache_gb", "media.decode_seconds")
+_MACHINE += ("sft.workers", "sft.cache_clips", "sft.cache_gb", "sft.save_every")
+"""Keys of a preset that change no number: caches, limits of time, processes, checkpoints."""
 _SFT_KEYS = ("sft", "base")
 _RL_KEYS = ("prompts_per_step", "responses_per_prompt", "steps", "epochs", "lr", "kl_coef", "micro_batch_tokens")
 _RL_KEYS += ("validate_every", "save_every", "val_clips", "agent_workers", "reward_workers", "rollout")
@@ -73,8 +77,8 @@ class Plan:
     def __init__(self, table: Table, out: Path):
         self.table, self.out = table, out
         preset = OmegaConf.to_container(OmegaConf.load(CONF / "preset" / f"{table.preset}.yaml"), resolve=False)
-        self._sft_preset = _without(preset, (*_PLACES, *_RL_KEYS))
-        self._rl_preset = _without(preset, (*_PLACES, *_SFT_KEYS))
+        self._sft_preset = _without(preset, (*_PLACES, *_MACHINE, *_RL_KEYS))
+        self._rl_preset = _without(preset, (*_PLACES, *_MACHINE, *_SFT_KEYS))
 
     # ---------------------------------------------------------------- what is shared
 
@@ -281,9 +285,13 @@ def _stage(name: str | None) -> Any:
 
 
 def _without(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    """Without the keys, at the top and one level below."""
+    """Without the keys: NAME, or NODE.NAME one level below. Places are left out at every level."""
+
+    def below(node: str) -> tuple[str, ...]:
+        return (*_PLACES, *(key.removeprefix(f"{node}.") for key in keys if key.startswith(f"{node}.")))
+
     kept = {key: value for key, value in values.items() if key not in keys}
-    return {key: _without(value, _PLACES) if isinstance(value, dict) else value for key, value in kept.items()}
+    return {key: _without(value, below(key)) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _steps(overrides: list[str], default: int) -> int:

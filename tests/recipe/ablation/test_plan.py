@@ -1,14 +1,16 @@
 """The commands of a run, and which settings make its record stale."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from recipe.mer_r1.ablation import plan as plan_module
 from recipe.mer_r1.ablation.__main__ import main, with_starts
 from recipe.mer_r1.ablation.plan import Plan
 from recipe.mer_r1.ablation.runner import work
 from recipe.mer_r1.ablation.table import load_table
-from recipe.mer_r1.run.launch import compose
+from recipe.mer_r1.run.launch import CONF, compose
 
 OUT = Path("out")
 
@@ -153,3 +155,19 @@ def test_wrong_input_ends_with_2(capsys, tmp_path):
     assert main(["run", "--seeds", "9"]) == 2
     assert main(["run", "--only", "rd", "--task", "1", "--out", str(tmp_path)]) == 2
     assert "--task 1: the runs are 0 to 0" in capsys.readouterr().err
+
+
+def test_only_what_decides_numbers_is_a_setting(tmp_path, monkeypatch):
+    """A cache or a number of processes may differ between machines; a learning rate may not."""
+    monkeypatch.setattr(plan_module, "CONF", tmp_path / "conf")
+    shutil.copytree(CONF, tmp_path / "conf")
+    preset = tmp_path / "conf" / "preset" / "tiny.yaml"
+    before = plan().run("mer_r1", 1).settings_sha256
+    text = preset.read_text()
+    for line in ("cache_gb: 10 ", "decode_seconds: 120.0", "workers: 1 ", "cache_clips: 4096", "poll_seconds: 0.05"):
+        assert text.count(line) == 1, line
+        text = text.replace(line, line.replace(": ", ": 7"))
+    preset.write_text(text)
+    assert plan().run("mer_r1", 1).settings_sha256 == before
+    preset.write_text(text.replace("  lr: 1.5e-3", "  lr: 1.6e-3"))  # of SFT, from which the run starts
+    assert plan().run("mer_r1", 1).settings_sha256 != before
