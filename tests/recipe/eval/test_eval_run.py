@@ -360,12 +360,23 @@ def test_lines_are_read_as_utf_8_whatever_the_machine_says(tmp_path):
 
 def test_a_folder_takes_one_set_of_settings_wherever_things_lie(tmp_path):
     folder = tmp_path / "new" / "eval"
-    records.claim(folder, {"temperature": 0.0, "model": "a"})
-    records.claim(folder, {"temperature": 0.0, "model": "a"})
-    records.claim(folder, {"temperature": 0.0, "model": "b"})
+    chosen = {"temperature": 0.0, "model": "a", "form": "think_answer"}
+    records.claim(folder, chosen)
+    records.claim(folder, chosen)
+    records.claim(folder, chosen | {"model": "b"})
     assert json.loads((folder / records.SETTINGS).read_text())["model"] == "b"
     with pytest.raises(records.OtherSettingsError, match=r"temperature: 0\.0 there, 1.0 here.*--out"):
-        records.claim(folder, {"temperature": 1.0, "model": "a"})
+        records.claim(folder, chosen | {"temperature": 1.0})
+    with pytest.raises(records.OtherSettingsError, match="form: think_answer there, answer_think_answer here"):
+        records.claim(folder, chosen | {"form": "answer_think_answer"})
+
+
+def test_a_folder_of_version_0_1_0_names_no_form(tmp_path):
+    (tmp_path / records.SETTINGS).write_text('{"model": "a"}')
+    records.claim(tmp_path, {"model": "a", "form": "think_answer"})
+    (tmp_path / records.SETTINGS).write_text('{"model": "a"}')
+    with pytest.raises(records.OtherSettingsError, match="form: think_answer there"):
+        records.claim(tmp_path, {"model": "a", "form": "answer_think_answer"})
 
 
 def test_preset_changes_are_checked():
