@@ -87,13 +87,19 @@ def _length(row: Sequence[int], prompts: Sequence[int], continuations: Sequence[
 def _rows(
     group: Sequence[int], prompts: Sequence[int], continuations: Sequence[int], limit: int
 ) -> list[tuple[int, ...]]:
-    """The group in one row, or in as few rows as fit, filled in its order."""
+    """The group in one row, or in rows of which no two fit into one.
+
+    So no two rows of a group are ever in the same micro-batch: together they would have more tokens than the limit.
+    `pack` would make one row of them, which is longer than either.
+    """
     rows: list[list[int]] = []
     for index in group:
-        if rows and _length([*rows[-1], index], prompts, continuations) <= limit:
-            rows[-1].append(index)
-        else:
+        fitting = (row for row in rows if _length([*row, index], prompts, continuations) <= limit)
+        row = next(fitting, None)
+        if row is None:
             rows.append([index])
+        else:
+            row.append(index)
     return [tuple(row) for row in rows]
 
 

@@ -90,6 +90,7 @@ TYPES: dict[str, Type] = {
     "max_prompt_length": WHOLE,
     "max_response_length": WHOLE,
     "prompt_cache_size": WHOLE,
+    "prompt_cache_gb": NUMBER.or_null(),
     "media.fps": NUMBER,
     "media.max_frames": WHOLE,
     "media.min_pixels": WHOLE,
@@ -99,6 +100,7 @@ TYPES: dict[str, Type] = {
     "media.use_audio_in_video": FLAG,
     "media.cache_folder": PATH.or_null(),
     "media.cache_gb": NUMBER,
+    "media.decode_seconds": NUMBER,
     "rollout.dtype": TEXT,
     "rollout.tensor_parallel": WHOLE,
     "rollout.memory_utilization": NUMBER,
@@ -130,6 +132,7 @@ TYPES: dict[str, Type] = {
     "sft.fast_fraction": NUMBER,
     "sft.workers": WHOLE,
     "sft.cache_clips": WHOLE,
+    "sft.cache_gb": NUMBER.or_null(),
     "sft.save_every": WHOLE,
 }
 """Every key of a preset; a test compares this list with the files."""

@@ -139,7 +139,7 @@ def test_bad_input_ends_with_code_2(report, answers, tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "results.json").write_text('{"schema_version": 1, "results": []}')
     done = report(tmp_path / "b")
-    assert (done.exit_code, "schema version 1, but 3 is needed" in done.stderr) == (2, True)
+    assert (done.exit_code, "schema version 1, but 4 is needed" in done.stderr) == (2, True)
 
 
 def test_a_model_of_another_form_stands_beside_the_others_in_table_3(report, answers, tmp_path):
