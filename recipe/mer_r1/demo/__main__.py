@@ -78,8 +78,8 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     console.print(_table("Greedy answers to the test clips", summary.table(found)))
     console.print(_table("Sampled answers (temperature 1)", summary.table(found, sampled=True)))
     for finding in found["findings"]:
-        console.print(f"- {finding}", markup=False, highlight=False)
-    console.print(f"{out}/results.png, results.md, summary.json", markup=False, highlight=False)
+        console.print(f"- {finding}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{out}/results.png, results.md, summary.json", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(title: str, rows: list[list[str]]) -> Table:
