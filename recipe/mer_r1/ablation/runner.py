@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recipe.mer_r1.ablation import collect, record
 from recipe.mer_r1.ablation.plan import Plan, Run
+from recipe.mer_r1.files.alone import alone as only_process
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline import process, stamps
 from recipe.mer_r1.pipeline.screen import Screen
@@ -62,22 +62,14 @@ def _add(found: Work, stage: Stage, run: Run | None) -> None:
         found.owner[stage.name] = run
 
 
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Path) -> AbstractContextManager[None]:
     """While inside, no other process makes runs in the folder.
 
     Raises:
         InputError: another process does.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{out}: another `ablation run` writes to this folder; wait for it, or choose another --out"
-            ) from None
-        yield
+    refusal = f"{out}: another `ablation run` writes to this folder; wait for it, or choose another --out"
+    return only_process(out / ".lock", InputError(refusal))
 
 
 class Runner:

@@ -8,16 +8,17 @@ from typing import Any
 from recipe.mer_r1.demo.differences import number, sign
 
 FORMAT_WANTED = 0.9
+_ROWS = {"baseline": "the baseline", "mer_r1": "MER-R1"}
 _KINDS = {"slow_sampled": "sampled", "slow": "greedy"}
 
 
 def findings(summary: Mapping[str, Any]) -> list[str]:
     """One sentence per question: does RL help, does MER-R1 beat its baseline, does fast beat slow."""
     return [
-        *(_gain(summary, row, title) for row, title in (("baseline", "the baseline"), ("mer_r1", "MER-R1"))),
+        *(_gain(summary, row, title) for row, title in _ROWS.items()),
         *(_comparison(summary, mode, kind) for mode, kind in _KINDS.items()),
         _paradox(summary),
-        *(_after(summary, row, title) for row, title in (("baseline", "the baseline"), ("mer_r1", "MER-R1"))),
+        *(_after(summary, row, title) for row, title in _ROWS.items()),
         _format(summary),
     ]
 
@@ -66,7 +67,7 @@ def _after(summary: Mapping[str, Any], row: str, title: str) -> str:
 
 
 def _format(summary: Mapping[str, Any]) -> str:
-    values = {row: summary["models"][row]["slow_sampled"]["format"] for row in ("baseline", "mer_r1")}
+    values = {row: summary["models"][row]["slow_sampled"]["format"] for row in _ROWS}
     verdict = "is kept" if min(values.values()) >= FORMAT_WANTED else "is NOT kept"
     return (
         f"The form of sampled slow answers {verdict} (at least {FORMAT_WANTED}): baseline {values['baseline']:.2f}, "

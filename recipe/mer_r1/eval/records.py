@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval.fingerprints import sha256
+from recipe.mer_r1.files.alone import alone as only_process
 from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.answer import ONE_ANSWER, Answer, early_part, labels_of, parse
 from recipe.mer_r1.method.reward import score_answer
@@ -106,22 +106,14 @@ def failure(
     return record(row, index, "", wheels, sample, form) | {"tokens": 0, "finished": False, "failed": reason}
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> AbstractContextManager[None]:
     """While inside, no other process writes answers into the folder; it is made where it is missing.
 
     Raises:
         InUseError: another process does.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUseError(
-                f"{folder}: another `main_eval run` writes to this folder; wait for it, or choose another --out"
-            ) from None
-        yield
+    refusal = f"{folder}: another `main_eval run` writes to this folder; wait for it, or choose another --out"
+    return only_process(folder / LOCK, InUseError(refusal))
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
