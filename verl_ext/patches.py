@@ -175,6 +175,12 @@ def _separate_async_log(module: ModuleType) -> None:
     module.logger = _WithoutFlush(module.logger)
 
 
+def _weight_socket(module: ModuleType) -> None:
+    from verl_ext.rollout import weight_socket
+
+    weight_socket.patch_sender(module)
+
+
 def _workers_port(module: ModuleType) -> None:
     original = module.RayWorkerGroup._get_master_addr_port
 
@@ -267,6 +273,12 @@ VERL_PATCHES = (
         "verl.trainer.ppo.v1.trainer_separate_async",
         "verl 0.9.1 passes print's flush=True to a logger, a TypeError, if the actor's pool has no own rollout",
         _separate_async_log,
+    ),
+    Patch(
+        "weight socket",
+        "verl.workers.rollout.vllm_rollout.vllm_rollout",
+        "verl 0.9.1 gives all runs on a machine with Ray clusters of their own the same socket for new weights",
+        _weight_socket,
     ),
     Patch(
         "workers' port",

@@ -29,6 +29,7 @@ PROBED = {
     "positions of equal lengths",
     "saved weights are copies",
     "separate-async log",
+    "weight socket",
     "workers' port",
     "engine's port",
     "vllm keeps weights",
@@ -170,6 +171,16 @@ def test_saved_weights_are_copies(released, patched):
 def test_separate_async_log(released, patched):
     assert "unexpected keyword argument 'flush'" in released["separate-async log"]
     assert patched["separate-async log"] is None
+
+
+@pytest.mark.seam
+def test_weight_socket(released, patched):
+    """The receiver's name is that of `_get_zmq_handle`, with the id that the server hands on."""
+    one, other = released["weight socket"]
+    assert one == other == "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
+    assert patched["weight socket"] == [
+        f"ipc:///tmp/rl-colocate-zmq-127.0.0.1_{port}_01000000-replica-0-rank-0.sock" for port in (6379, 6380)
+    ]
 
 
 def kernels_own() -> range:
