@@ -290,6 +290,8 @@ def check_micro_batches(config: DictConfig) -> None:
             f"preset.micro_batch_tokens={tokens}: give a whole number from 1, or null to count responses "
             "(preset.micro_batch_size)."
         )
+    if config.preset.kept_forwards < 0:
+        raise PreflightError(f"preset.kept_forwards={config.preset.kept_forwards}: give 0 or more micro-batches.")
 
 
 def check_ppo(config: DictConfig) -> None:

@@ -67,6 +67,7 @@ TYPES: dict[str, Type] = {
     "kl_coef": NUMBER,
     "micro_batch_size": WHOLE,
     "micro_batch_tokens": WHOLE.or_null(),
+    "kept_forwards": WHOLE,
     "gradient_checkpointing": FLAG,
     "attention": TEXT,
     "torch_compile": FLAG,

@@ -16,6 +16,7 @@ FROZEN = {"override": {"frozen_towers": ["vision", "audio"]}}
 RUNS = {
     1: {
         "frozen": {**FROZEN, "micro_batch_size": 8, "checkpoint": True, "checks": True},
+        "frozen, by tokens": {**FROZEN, "micro_batch_size": 8, "tokens": 310},
         "LoRA": {**LORA, "micro_batch_size": 8},
         "LoRA in the vision tower, too": {**LORA, "target_modules": AND_VISION, "micro_batch_size": 8},
     },
@@ -79,6 +80,14 @@ def test_a_step_encodes_each_clip_once(runs):
         # Empty after the update, so the next pass encodes.
         assert kept["update"]["kept after"] == 0
         assert kept["reference again"]["reads"] == computed["reference"]["reads"]
+
+
+def test_micro_batches_counted_in_tokens_use_kept_features_too(runs):
+    kept, computed = (runs(1)[0]["frozen, by tokens"][way] for way in ("kept", "computed"))
+    assert kept["reference"]["reads"] == computed["reference"]["reads"]
+    for step in ("old", "update"):
+        assert len(computed[step]["reads"]["vision"]) > 1
+        assert kept[step]["reads"] == {"vision": [], "audio": []}
 
 
 def test_other_media_of_the_same_prompt_are_encoded(runs):
