@@ -25,7 +25,8 @@ RUNS = {
         "one frozen": {"override": {"frozen_towers": ["audio"]}, "micro_batch_size": 2},
     },
 }
-CASES = [(ranks, name) for ranks, runs in RUNS.items() for name in runs]
+# Counted in tokens, the reference's pass has other micro-batches, so features differ in the last bits.
+CASES = [(ranks, name) for ranks, runs in RUNS.items() for name in runs if "tokens" not in runs[name]]
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,8 @@ def test_micro_batches_counted_in_tokens_use_kept_features_too(runs):
     for step in ("old", "update"):
         assert len(computed[step]["reads"]["vision"]) > 1
         assert kept[step]["reads"] == {"vision": [], "audio": []}
+    for name, gradient in computed["update"]["gradients"].items():
+        assert torch.allclose(kept["update"]["gradients"][name], gradient, rtol=1e-4, atol=1e-6), name
 
 
 def test_other_media_of_the_same_prompt_are_encoded(runs):
