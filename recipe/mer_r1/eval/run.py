@@ -73,7 +73,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     )
     result.add_argument("--limit", type=int, help="answer only the first N clips of each shard")
     result.add_argument("--retry-failed", action="store_true", help="answer failed clips again")
-    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
     result.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: media.fps=1 …"
