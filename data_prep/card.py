@@ -39,7 +39,13 @@ class Tally:
 
 
 def manifest(
-    reader: Reader, root: Root, options: Options, counts: dict[str, int], read: int, drops: Drops
+    reader: Reader,
+    root: Root,
+    options: Options,
+    counts: dict[str, int],
+    read: int,
+    with_reason: int,
+    drops: Drops,
 ) -> dict[str, Any]:
     """Everything that decided the shards' content; no date, so that the same input makes the same file."""
     inputs = reader.inputs(root) + (reader.test.inputs(root) if reader.test else [])
@@ -53,18 +59,34 @@ def manifest(
         "scored_by_official_scorer": reader.scored,
         "left_out": drops.clips,
         "left_out_by_reason": dict(sorted(drops.by_kind.items())),
+        "with_reason": with_reason,
         "seed": options.seed,
         "sft": options.sft,
         "odd_labels": options.odd_labels,
         "embedded": options.embed,
         "media_root": None if options.embed else str(root.folder.absolute()),
-        "inputs_sha256": {str(path.relative_to(root.folder)): _sha256(path) for path in inputs},
+        "inputs_sha256": {_named(path, root): _sha256(path) for path in inputs},
         "quarantine_sha256": _sha256(options.quarantine) if options.quarantine else None,
         "held_out_sha256": {str(path): _sha256(path) for path in options.held_out},
         "wheels": options.wheels.identity,
         "git": git_state(),
         "versions": versions("mer-r1", "pyarrow"),
     }
+
+
+def notes(reader: Reader, manifest: dict[str, Any]) -> list[str]:
+    """What a user should know before training on the shards."""
+    if not manifest["rows"].get("sft") or manifest["with_reason"]:
+        return []
+    return [
+        f"no clip has a reason, so SFT on sft.parquet teaches the fast form only, <think></think><answer>…; {way_out}"
+        for way_out in (reader.if_no_reasons or "add reasons with --reasons FILE, a CSV name,reason",)
+    ]
+
+
+def _named(path: Path, root: Root) -> str:
+    """A file relative to the corpus's folder, where it lies in it."""
+    return str(path.relative_to(root.folder) if path.is_relative_to(root.folder) else path)
 
 
 def _sha256(path: Path) -> str:
@@ -98,6 +120,8 @@ def _text(reader: Reader, manifest: dict[str, Any], tally: Tally) -> str:
         f"| distinct labels | {len(tally.labels)} |",
     ]
     lines += [f"| {group} | {count} clips |" for group, count in sorted(tally.groups.items())]
+    if found := notes(reader, manifest):
+        lines += ["", *(f"Note: {note}." for note in found)]
     media = "inside the shards" if manifest["embedded"] else f"by path relative to `{manifest['media_root']}`"
     return "\n".join([*lines, "", f"Media: {media}. Columns: docs/data.md of the project.", ""])
 

@@ -24,5 +24,9 @@ class Options:
     data_source: str | None = None
     quarantine: Path | None = None
     held_out: tuple[Path, ...] = ()
+    reasons: Path | None = None
+    """A CSV `name,reason` for a training corpus, e.g. MER2025's for MER2026."""
+    train: bool = False
+    """Make a training corpus of a set of labels that may be trained on."""
     wheels: EmotionWheels = field(default_factory=EmotionWheels.builtin)
     command: str = ""

@@ -14,7 +14,7 @@ from data_prep import label_words
 from data_prep.clip import Clip, CorpusError, Fault
 from data_prep.labels import LabelRow, Labels
 from data_prep.places import MediaFolder, MediaPlace, Root
-from data_prep.tables import Names, Texts, TextTable, not_utf8
+from data_prep.tables import Names, Texts, TextTable, UserTable, not_utf8
 from recipe.mer_r1.method.answer import markup_in
 
 _Fault = Callable[[str, str], None]
@@ -35,8 +35,15 @@ class Reader:
     audio: MediaFolder | None = None
     """None: the sound is the video's own track."""
     subtitles: TextTable | None = None
-    reasons: TextTable | None = None
+    reasons: TextTable | UserTable | None = None
+    """None, of a training corpus: all of its clips can be for SFT, which then teaches the fast form only."""
+    if_no_reasons: str = ""
+    """Where reasons can be had, of a corpus that comes without them."""
     training: bool = False
+    labelled: bool = True
+    """False: the clips that a challenge asks about; the truth of their rows is an empty list."""
+    may_train: bool = False
+    """Whether a test set may be made a training corpus (`for_training`)."""
     published: int | None = None
     """Number of clips as published, to be compared with what was found."""
     scored: int | None = None
@@ -53,9 +60,30 @@ class Reader:
         test = replace(self.test, odd_labels=choice) if self.test else None
         return replace(self, odd_labels=choice, test=test)
 
+    def with_reasons(self, file: Path) -> Reader:
+        """The same training corpus with reasons from a CSV `name,reason`. Raises CorpusError for a test set."""
+        if not self.training:
+            raise CorpusError(f"--reasons {file}: {self.name} makes no SFT shard; remove --reasons")
+        return replace(self, reasons=UserTable(str(file), "reason"))
+
+    def for_training(self) -> Reader:
+        """The same clips as a training corpus. Raises CorpusError where they must stay a test set."""
+        if self.training:
+            raise CorpusError(f"--train: {self.name} is a training corpus anyway; remove --train")
+        if not self.may_train:
+            raise CorpusError(f"--train: {self.name} is a test set, and must not be trained on; remove --train")
+        return replace(self, training=True)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The shards that it makes, without those of its own test set."""
+        if self.training:
+            return ("sft", "rl")
+        return ("test",) if self.labelled else ("candidates",)
+
     def inputs(self, root: Root) -> list[Path]:
         """Label and text files, whose sha256 the manifest records. Raises CorpusError."""
-        texts = [root.place(table.file) for table in (self.subtitles, self.reasons) if table]
+        texts = [table.path(root) for table in (self.subtitles, self.reasons) if table]
         return [*self.labels.files(root), *texts]
 
     def clips(self, root: Root) -> Iterator[Clip]:

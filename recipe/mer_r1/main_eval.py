@@ -25,6 +25,7 @@ SUBCOMMANDS = {
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: a language model rates the steps and labels of answers",
     ),
+    "predict": ("recipe.mer_r1.eval.predict", "answer clips without labels, in parts, and write a submission"),
     "report": ("recipe.mer_r1.eval.report", "results of several runs in the paper's tables, and a figure"),
     "run": ("recipe.mer_r1.eval.run", "let a model answer the clips of shards, slow and fast, and score the answers"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),

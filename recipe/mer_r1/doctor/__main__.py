@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("--model", metavar="DIR", help="check this model, and compare vLLM with transformers on it")
-    result.add_argument("--wheels", metavar="DIR", help="folder of the official wheels; default: the built-in table")
+    result.add_argument(
+        "--wheels", metavar="DIR", help="official wheels: folder or wheel_mapping.npz (default: built-in)"
+    )
     result.add_argument("--preset", default="tiny", metavar="NAME", help="preset in conf/preset/ (default: tiny)")
     result.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return result

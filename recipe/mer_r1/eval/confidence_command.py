@@ -52,7 +52,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     result.add_argument("folders", nargs="+", type=Path, metavar="RESULT_DIR", help="result folder of `main_eval run`")
-    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
     result.add_argument(
         "--shared-tokens", choices=SHARED_TOKENS, default="split", help="as mer_r1.confidence.shared_tokens in RL"
     )

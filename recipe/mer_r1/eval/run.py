@@ -73,7 +73,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     )
     result.add_argument("--limit", type=int, help="answer only the first N clips of each shard")
     result.add_argument("--retry-failed", action="store_true", help="answer failed clips again")
-    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
     result.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: media.fps=1 …"
@@ -119,6 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
     todo = []
     with ExitStack() as held:
         for name, clips in zip(folder_names(sets), sets, strict=True):
+            check_labelled(clips)
             check_prompts(clips, form)
             chosen = settings(arguments, preset, wheels.identity, weights, clips, form)
             held.enter_context(records.alone(arguments.out / name))
@@ -128,11 +129,11 @@ def run(arguments: argparse.Namespace) -> None:
             todo.append((name, made, chosen))
         if arguments.retry_failed:
             print(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")
-        seconds = _generate(arguments, preset, form, [made for _, made, _ in todo])
+        seconds = generate_missing(arguments, preset, form, [made for _, made, _ in todo])
         for name, made, chosen in todo:
             scores = made.write_scores(chosen, seconds)
             print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
-            _say_failed(made)
+            say_failed(made)
 
 
 def choose_form(model: str, given: str | None) -> str:
@@ -151,13 +152,22 @@ def choose_form(model: str, given: str | None) -> str:
     return form
 
 
+def check_labelled(clips: ClipSet) -> None:
+    """There is something to score; ValueError for a shard of candidates."""
+    if not any(row["reward_model"]["ground_truth"] for row in clips.rows.select_columns(["reward_model"])):
+        raise ValueError(
+            f"{clips.shard}: none of its rows has a label, so there is nothing to score; `main_eval predict` answers "
+            "such rows for a submission"
+        )
+
+
 def check_prompts(clips: ClipSet, form: str) -> None:
     """The clips can be asked for the form. The first one tells, before a model is loaded; ValueError otherwise."""
     if form != ONE_ANSWER and len(clips.rows):
         ask_for(form, clips.rows[0]["prompt"][-1]["content"])
 
 
-def _generate(arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation]) -> float:
+def generate_missing(arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation]) -> float:
     """Seconds that it took, the model's start included; no model is started where nothing is missing."""
     total, missing = sum(made.total for made in todo), sum(len(made.missing()) for made in todo)
     print(f"answers {total - missing}/{total}", flush=True)
@@ -173,7 +183,7 @@ def _generate(arguments: argparse.Namespace, preset: Any, form: str, todo: Seque
     return time.perf_counter() - start
 
 
-def _say_failed(made: Generation) -> None:
+def say_failed(made: Generation) -> None:
     for mode, lines in made.lines():
         failed = [line for line in lines if "failed" in line]
         if failed:

@@ -84,6 +84,8 @@ def check_rows(config: DictConfig) -> None:
         dataset = dataset_class(config.data.train_files, getattr(processor, "tokenizer", None), config.data, processor)
         if hasattr(dataset, "check_replies"):
             dataset.check_replies()
+        if note := getattr(dataset, "note", lambda: "")():
+            print(f"note: {note}")
         for item in range(0, len(dataset.rows), max(1, len(dataset.rows) // ENCODED_ROWS)):
             dataset[item]
     except (ShardError, MediaError) as error:

@@ -40,7 +40,7 @@ def cases(
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="file for the page")],
     count: Annotated[int, typer.Option(min=1, help="largest number of cases of each kind")] = 3,
     wheels: Annotated[
-        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
+        Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
     ] = None,
     builtin_wheels: Annotated[
         bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")
