@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from recipe.mer_r1.ablation.results import Results, Values, is_start
-from recipe.mer_r1.ablation.statistics import Interval
+from recipe.mer_r1.method.bootstrap import Interval
 from recipe.mer_r1.pages.figure_style import STYLE
 from recipe.mer_r1.run.steps import running_mean
 

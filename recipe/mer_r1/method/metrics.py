@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from recipe.mer_r1.method.answer import split_list
+from recipe.mer_r1.method.bootstrap import intervals
 from recipe.mer_r1.method.reward import sample_scores, wheel_scores
 from recipe.mer_r1.method.wheel import EmotionWheels
 
@@ -26,7 +27,6 @@ Missing = Literal["error", "zero"]
 __all__ = ["ew_gaps", "ew_scores", "hit_rate", "sample_scores", "waf", "wheel_scores"]
 
 _SENTIMENT = {"positive": 1, "negative": -1, "neutral": 0}
-_CHUNK = 4_000_000  # resampled counts held at once, to bound the memory of a bootstrap
 
 
 def ew_scores(
@@ -261,27 +261,3 @@ def _result(
 
         result["ci95"] = intervals(means, len(names), bootstrap, seed)
     return result
-
-
-def intervals(
-    score: Callable[[np.ndarray], dict[str, np.ndarray]], samples: int, draws: int, seed: int
-) -> dict[str, list[float]]:
-    """95 % percentile intervals of scores over resamplings with replacement; draws without a score are left out."""
-    if draws < 1:
-        raise ValueError(f"bootstrap={draws}: the number of resamplings must be positive")
-    if not samples:
-        return {key: [math.nan, math.nan] for key in score(np.ones((1, 0)))}
-    generator = np.random.default_rng(seed)
-    per_chunk = max(1, _CHUNK // samples)
-    parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, draws, per_chunk):
-        size = min(per_chunk, draws - start)
-        counts = generator.multinomial(samples, np.full(samples, 1 / samples), size=size).astype(float)
-        for key, values in score(counts).items():
-            parts.setdefault(key, []).append(values)
-    return {key: _percentiles(np.concatenate(values)) for key, values in parts.items()}
-
-
-def _percentiles(values: np.ndarray) -> list[float]:
-    values = values[~np.isnan(values)]
-    return [float(x) for x in np.percentile(values, [2.5, 97.5])] if len(values) else [math.nan, math.nan]

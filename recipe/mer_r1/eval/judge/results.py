@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recipe.mer_r1.eval.judge.verdict import Verdict
-from recipe.mer_r1.method.metrics import intervals
+from recipe.mer_r1.method.bootstrap import intervals
 
 TABLE_ORDER = ("ER-Lab", "ER-Wild", "FG-ER", "FG-SA", "ML-ER", "Noise-ER", "IR", "SA")
 """The tasks in the order of the paper's Table 2."""
