@@ -112,6 +112,16 @@ def intervals(score: Score, clips: int, draws: int, seed: int) -> dict[str, list
     return {name: [one.low, one.high] for name, one in bootstrap([score], clips, draws, seed).items()}
 
 
+def difference(first: Score, second: Score) -> Score:
+    """`first` − `second`, both of the same draws: what is hard for both does not widen the interval."""
+
+    def gaps(counts: np.ndarray) -> dict[str, np.ndarray]:
+        here, there = first(counts), second(counts)
+        return {name: here[name] - there[name] for name in here}
+
+    return gaps
+
+
 def _mean_of(values: np.ndarray) -> Score:
     return lambda counts: {"mean": counts @ values / len(values)}
 
