@@ -56,6 +56,7 @@ def test_two_forms_of_one_model_are_the_gaps_of_the_report(compare, answers, bui
     gold, fast = dict(zip(names, LABELS, strict=True)), [text.split(", ") for text in FAST]
     expected = ew_scores(gold, dict(zip(gold, fast, strict=True)), builtin)
     assert scores["F"]["first"] == pytest.approx(expected["F"])
+    assert scores["F"]["difference"] == pytest.approx(scores["F"]["first"] - scores["F"]["second"])
     assert re.match(r"fast (is ahead of|cannot be told from) slow in EW F: ", done.output)
     assert "answers of mer_r1 to 6 clips of MER-Micro." in done.output
     assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
