@@ -191,13 +191,14 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
     names = ("format", "num_words", "categories", "answer_unknown", "thought_empty")
     hit = any(mean["hit"] is not None for mean in scores.values())
     heads = [*(["HIT"] if hit else []), *columns.values(), *names, "clips", "samples"]
-    lines = [f"{'':13}" + "".join(f"{head:>15}" for head in heads)]
+    widths = [max(len(head) + 2, 8) for head in heads]
+    lines = [f"{'':13}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))]
     for mode, mean in scores.items():
         cells = [_percent(mean["hit"])] if hit else []
         cells += [_percent(mean["ew_f"]), _range(mean["ew_f_ci95"]), *(_percent(mean[key]) for key in [*columns][2:])]
         cells += ["-" if mean[name] is None else f"{mean[name]:.3f}" for name in names]
         cells += [str(mean["n"]), str(mean["samples"])]
-        lines.append(f"{mode:13}" + "".join(f"{cell:>15}" for cell in cells))
+        lines.append(f"{mode:13}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
     lines += [
         f"{'HIT, ' if hit else ''}EW F, R, P: of the official scorer, in percent, as in `main_eval report`.",
         "clip F1: mean over clips of each clip's F1, which RL rewards.",

@@ -31,7 +31,7 @@ class Clip:
     """A clip of the validation.
 
     Attributes:
-        name: empty where the file does not say (earlier versions).
+        name: empty where neither the file nor the shard tells it.
         subtitle: of its prompt; empty: none.
         labels: the true words.
         replies: by mode, slow or fast.
@@ -71,7 +71,8 @@ def _clips(rows: Iterable[Mapping[str, Any]], count: int, shards: Shards) -> lis
             found[key][0].replies.setdefault(mode, Reply(prefix + row["output"], row["f1"]))
     for clip, row in found.values():
         facts = {name: row.get(name) for name in ("clip", "input")} | {"gts": row["gts"]}
-        clip.frame, clip.missing = _frame(json.dumps(facts), shards)
+        name, clip.frame, clip.missing = _look(json.dumps(facts), shards)
+        clip.name = clip.name or name
     return [clip for clip, _ in found.values()]
 
 
@@ -81,10 +82,12 @@ def _shards(run_dir: Path) -> Shards:
 
 
 @lru_cache(maxsize=64)  # the page is written many times between two validations
-def _frame(response: str, shards: Shards) -> tuple[str, str]:
-    """Data URL of a frame, or why there is none: whatever is wrong with a clip, the page is written."""
+def _look(response: str, shards: Shards) -> tuple[str, str, str]:
+    """Name of the clip, data URL of a frame, or why there is none: whatever is wrong, the page is written."""
     try:
-        found = picture(row_of(json.loads(response), shards), _FPS, _FRAMES, _SIDE)
+        row = row_of(json.loads(response), shards)
+        found = picture(row, _FPS, _FRAMES, _SIDE)
     except (ValueError, OSError) as error:  # InputError and ShardError are ValueErrors
-        return "", str(error)
-    return (found.frames[len(found.frames) // 2], "") if found.frames else ("", found.missing)
+        return "", "", str(error)
+    name = row["extra_info"].get("name") or ""
+    return (name, found.frames[len(found.frames) // 2], "") if found.frames else (name, "", found.missing)

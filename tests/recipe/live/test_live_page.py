@@ -172,7 +172,7 @@ def test_answers_are_shown_with_clip_mode_and_frame(tmp_path):
     old = {key: value for key, value in slow.items() if key != "clip"}  # as version 0.1.0 wrote it
     (folder / "validation" / "13.jsonl").write_text(json.dumps(old) + "\n")
     (only,) = answers.newest(folder, 4)[1]
-    assert (only.name, bool(only.frame)) == ("", True)
+    assert (only.name, bool(only.frame)) == (name, True)
     tags = of(folder)
     assert len(tags.all("img")) == 1
     assert "Subtitle: Oh no." in tags.text

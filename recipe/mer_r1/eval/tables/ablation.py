@@ -13,9 +13,9 @@ from recipe.mer_r1.eval.tables.layout import Column, Ends, Line, Table, coverage
 KEYS = ("table_4", "table_5")
 _TITLES = {"table_4": "Main ablation (Table 4)", "table_5": "Ablation of the confidence calibration (Table 5)"}
 _COLUMNS = {
-    "fine_f1": Column("Fine-grained", "F1"),
+    "fine_f1": Column("Fine-grained", "EW F"),
     "basic_hit": Column("Basic", "HIT"),
-    "basic_f1": Column("Basic", "F1"),
+    "basic_f1": Column("Basic", "EW F"),
     "sentiment_waf": Column("Sentiment", "WAF"),
     "mean_official": Column("mean, official", mean=True),
     "mean_f1": Column("mean, F1", mean=True),

@@ -20,7 +20,7 @@ from recipe.mer_r1.eval.tables.layout import (
     percent_ends,
 )
 
-_METRICS = {"F": "F1", "hit": "HIT", "waf": "WAF"}
+_METRICS = {"F": "EW F", "hit": "HIT", "waf": "WAF"}
 _TITLES = {"table_1": "Official metrics (Table 1)", "table_3": "Unified F1 (Table 3)"}
 
 
