@@ -65,6 +65,7 @@ def table(runs: Mapping[str, Run]) -> str:
 def draw(runs: Mapping[str, Run], path: Path) -> None:
     """Write the picture."""
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     from recipe.mer_r1.pages.figure_style import STYLE
 
@@ -74,19 +75,27 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
             for axis, metric in zip(axes, CURVES, strict=False):
                 numbers = range(1, len(run[metric]) + 1)
                 axis.plot(numbers, run[metric], color=colour, linewidth=0.7, alpha=0.25)
-                axis.plot(numbers, steps.running_mean(run[metric]), color=colour, linewidth=2.2, label=name)
+                axis.plot(numbers, steps.trend(run[metric]), color=colour, linewidth=2.2, label=name, marker=_dot(run))
             for metric, mode in MARGINS.items():
                 if run[metric]:
                     style = "-" if mode == "slow" else "--"
-                    label = f"{name}, {mode}"
-                    values = steps.running_mean(run[metric])
-                    axes[3].plot(range(1, len(values) + 1), values, style, color=colour, linewidth=2.2, label=label)
+                    values = steps.trend(run[metric])
+                    numbers = range(1, len(values) + 1)
+                    axes[3].plot(numbers, values, style, color=colour, linewidth=2.2, marker=_dot(run))
         for axis, title in zip(axes, [*CURVES.values(), "Confidence margin (Eq. 2), nats"], strict=True):
             axis.set(title=title, xlabel="RL step")
-            if axis.lines:
-                axis.legend(loc="lower right")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes[3].lines:
+            axes[3].set_title("Confidence margin, nats (dashed: fast)")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))  # beside the curves, not on them
         figure.savefig(path, dpi=150)
         plt.close(figure)
+
+
+def _dot(run: Run) -> str:
+    """A mark for each step where they are few."""
+    return "o" if len(run["reward/f1"]) < steps.WINDOW else ""
 
 
 def main() -> None:

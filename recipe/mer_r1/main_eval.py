@@ -13,6 +13,10 @@ SUBCOMMANDS = {
         "recipe.mer_r1.eval.cases.command",
         "a page with clips on which two models differ",
     ),
+    "compare": (
+        "recipe.mer_r1.eval.compare.command",
+        "paired differences of two evaluations, with a verdict in words",
+    ),
     "confidence": (
         "recipe.mer_r1.eval.confidence_command",
         "a model's confidence in each category at the start of its answers",

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.clip_sets import ClipSet
+from recipe.mer_r1.eval.official import official
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS
@@ -250,7 +251,9 @@ class Generation:
                     "versions": versions(*_LIBRARIES),
                 }
             )
-        scores = {mode: records.means(lines) for mode, lines in self.lines()}
+        scores = {
+            mode: official(lines, self.clips.corpus, self.wheels) | records.means(lines) for mode, lines in self.lines()
+        }
         summary = {"modes": scores, "settings": chosen, "starts": starts}
         write_whole(path, json.dumps(summary, indent=1).encode() + b"\n")
         return scores

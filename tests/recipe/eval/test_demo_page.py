@@ -1,5 +1,6 @@
 """The demo page without a browser: what is shown for replies and confidences, rows made of clips, messages."""
 
+import math
 import re
 from html import unescape
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from recipe.mer_r1.eval.demo_page import clips, command, markup
 from recipe.mer_r1.eval.demo_page.page import Page
-from recipe.mer_r1.eval.demo_page.view import view
+from recipe.mer_r1.eval.demo_page.view import Bar, View, view
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.eval.rollout import Reply, TooLongError
 from recipe.mer_r1.method.answer import FAST_PREFIX, build_prompt
@@ -92,20 +93,29 @@ def test_bars_are_sorted_and_undefined_ones_come_last(builtin, confidence):
     assert [bar.category for bar in bars if bar.true] == [joy]
 
 
-@pytest.mark.parametrize(("fall", "apart"), [(0.01, 1), (1.0, 1), (2.5, 5), (4.9, 5)])
-def test_a_bar_is_as_long_as_its_value_on_the_axis_says(fall, apart, builtin):
+@pytest.mark.parametrize("fall", [0.01, 1.0, 4.9])
+def test_a_bar_is_as_long_as_its_probability(fall, builtin):
+    """From 0 to 100 %, so that an unlikely category has nearly no bar; the logarithm is written beside it."""
     found = shown(builtin, falling(builtin, fall))
     html = markup.bars(found)
-    values = [value for bar in found.bars for value in bar.values.values() if value is not None]
-    ticks = [float(tick.replace("−", "-")) for tick in re.findall(r'class="tick"[^>]*>([^<]*)<', html)]
-    assert ticks[0] <= min(values) < ticks[1]
-    assert ticks[-1] == 0
-    assert ticks[1] - ticks[0] == apart
+    assert re.findall(r'class="tick"[^>]*>([^<]*)<', html) == ["0 %", "25 %", "50 %", "75 %", "100 %"]
     widths = [float(width) for width in re.findall(r'class="bar \w+" style="width:([\d.]+)%', html)]
-    assert widths[:2] == [pytest.approx(100 * (1 - value / ticks[0]), abs=0.01) for value in (-0.1, -0.3)]
-    assert widths[-2:] == [0, 0]
-    assert "−0.10 (90 %)" in text_of(html)
+    values = [bar.values[form] for bar in found.bars for form in ("slow", "fast")]
+    expected = [0 if value is None else 100 * math.exp(value) for value in values]
+    assert widths == pytest.approx(expected, abs=0.006)
+    assert widths[0] == pytest.approx(90.48, abs=0.01)
+    assert "90 % (−0.10)" in text_of(html)
     assert "nats" in html
+    assert f"on {WHEEL}" in html
+    assert "a table that groups emotion words" in html
+
+
+def test_a_bar_ends_with_the_axis():
+    """Rounding can lift a mass over 1."""
+    bar = Bar("joy", {"slow": 0.01, "fast": -9.0}, (), False)
+    html = markup.bars(View(WHEEL, (), (), (), (bar,)))
+    assert "width:100.00%" in html
+    assert "width:0.01%" in html
 
 
 def test_without_words_there_is_no_confidence_and_the_page_says_so(builtin, confidence):
