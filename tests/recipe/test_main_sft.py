@@ -56,7 +56,7 @@ def folder(tmp_path):
 def test_bad_input_is_named_before_anything_heavy(folder, overrides, message):
     (folder / "sft.parquet").touch()
     done = run(f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -65,7 +65,7 @@ def test_bad_input_is_named_before_anything_heavy(folder, overrides, message):
 def test_a_model_without_processor_is_named(folder):
     (folder / "processor_config.json").unlink()
     done = run(f"preset.sft.model_path={folder}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "has no processor" in done.stderr
 
 
@@ -125,7 +125,7 @@ def steps(folder):
 @pytest.mark.seam
 def test_too_long_an_example_is_named_before_training(inputs, tmp_path):
     done = run(*inputs, *SMALL, f"run_dir={tmp_path}", "preset.sft.max_length=40")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "over data.max_length=40" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from recipe.mer_r1.doctor import agreement, confidence, inputs, machine, screen, software
 from recipe.mer_r1.doctor.outcome import Result, Subject, run
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.run import launch
 
 
@@ -44,6 +45,7 @@ def diagnose(subject: Subject) -> list[Result]:
     return [first, *(run(check, subject, composes) for check in others)]
 
 
+@exits.plain("doctor", "interrupted")
 def main(arguments: Sequence[str]) -> int:
     """Look and tell; returns the exit code."""
     options = parser().parse_args(arguments)

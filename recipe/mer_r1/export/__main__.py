@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipe.mer_r1.export import places
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.run import launch
 
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+@exits.plain("export")
 def main(arguments: Sequence[str]) -> int:
     """Export, check; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         export(options)
     except (InputError, ValueError, FileNotFoundError, NotImplementedError) as error:
         print(f"export: {error}", file=sys.stderr)
-        return 2
+        return exits.INPUT
     print(f"{options.out}: written; the model card is README.md")
     if not options.check:
         return 0
