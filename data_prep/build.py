@@ -63,6 +63,16 @@ def build(
     return manifest
 
 
+def without_sft(reader: Reader, options: Options) -> str | None:
+    """What to say before a training corpus is read without clips for SFT; None where there are some."""
+    if not reader.training or options.sft:
+        return None
+    return (
+        f"note: --sft is 0, so sft.parquet will be empty and all clips of {reader.name} are for RL. SFT needs clips "
+        "with a reason: --sft 5000 is the paper's number, --sft all takes every clip that has one"
+    )
+
+
 @dataclass
 class _Filters:
     """Which clips are left out."""

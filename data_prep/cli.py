@@ -190,6 +190,8 @@ def build(
             tuple(held_out or ()), load_wheels(wheels),
             command=shlex.join(["python", "-m", "data_prep", *sys.argv[1:]]),
         )  # fmt: skip
+        if note := builder.without_sft(readers.get(corpus.value), options):
+            typer.echo(note, err=True)
         manifest = builder.build(readers.get(corpus.value), Root(root, tuple(links_to or ())), out, options, _progress)
     typer.echo(f"{out}: " + ", ".join(f"{split} {count}" for split, count in manifest["rows"].items()))
     if manifest["left_out"]:

@@ -277,6 +277,10 @@ def test_command_builds_and_says_what_is_left_out(corpus, tmp_path):
     assert "sft 5, rl 6" in done.output
     assert "left out: 1 of 12 (1 label_unmapped)" in done.output
     assert "found 12 clips; the published corpus has 31327" in done.output
+    assert "sft.parquet will be empty" not in done.output
+    done = command("build", "--corpus", "mer_caption_plus", "--root", corpus, "--out", tmp_path / "rl")
+    assert "note: --sft is 0, so sft.parquet will be empty and all clips of mer_caption_plus are for RL" in done.output
+    assert "sft 0, rl 11" in done.output
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
         return config
     except (HydraException, OmegaConfBaseException) as error:
         print(f"main_{config_name}: {error}", file=sys.stderr)
-        known = _keys(compose(config_name, []))
+        known = keys(compose(config_name, []))
         for key in (override.split("=")[0] for override in overrides):
             if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
                 near = difflib.get_close_matches(key, known, n=3)
@@ -187,12 +187,13 @@ def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
         raise SystemExit(exits.INPUT) from None
 
 
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+def keys(config: DictConfig, prefix: str = "") -> list[str]:
+    """All keys of a tree, those inside with dots."""
     names = []
     for key, value in config.items_ex(resolve=False):
         names.append(f"{prefix}{key}")
         if isinstance(value, DictConfig):
-            names += _keys(value, f"{prefix}{key}.")
+            names += keys(value, f"{prefix}{key}.")
     return names
 
 
