@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def folder(tmp_path):
         ),
         (["preset.sft.fast_fraction=1.5"], "fast_fraction=1.5 must be between 0 and 1"),
         (["preset.sft.steps=0"], "preset.sft.steps=0"),
+        (["trainer.test_freq=5"], "trainer.test_freq=5 needs data.val_files=[SHARD.parquet]"),
     ],
 )
 @pytest.mark.slow
@@ -100,6 +102,30 @@ def test_a_loss_that_grows_is_warned_of_once_and_not_again_after_a_resume(tmp_pa
     assert capsys.readouterr().out.count("WARNING: step 13: the loss has grown from 1 to 1.6") == 1
     StepLog(path, step=22, total=100).write({"loss": 3.0, "grad_norm": 1.0, "lr": 1e-3}, 0.1)
     assert "WARNING" not in capsys.readouterr().out
+
+
+@pytest.mark.seam
+def test_a_validation_is_one_line_with_the_mean_over_its_batches(tmp_path, capsys):
+    from recipe.mer_r1.training.sft_trainer import StepLog
+
+    class Worker:
+        losses = iter([1.0, 2.0, 0.5, 0.7])
+
+        def train_batch(self, data):
+            return {"metrics": {"loss": 3.0, "grad_norm": 1.0, "lr": 1e-3}}
+
+        def infer_batch(self, data):
+            return {"metrics": {"loss": next(self.losses)}}
+
+    log, worker = StepLog(tmp_path / "metrics.jsonl", step=0, total=8), Worker()
+    log.attach(worker, validation_batches=2)
+    for _ in range(2):
+        worker.train_batch(data=None)
+        worker.infer_batch(None)
+        worker.infer_batch(None)
+    found = [(line["step"], line["data"]) for line in steps(tmp_path)]
+    assert [(step, data["val/loss"]) for step, data in found if "val/loss" in data] == [(1, 1.5), (2, 0.6)]
+    assert "step 2/8  validation loss 0.600" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +224,9 @@ def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, t
 
 
 @pytest.mark.e2e
-def test_two_ranks_train_on_the_same_examples(inputs, tmp_path):
+def test_two_ranks_train_on_the_same_examples_and_validate(inputs, tmp_path):
+    other = tmp_path / "validation.parquet"
+    shutil.copyfile(inputs[1].partition("=")[2], other)
     for ranks in (1, 2):
         done = run(
             *inputs,
@@ -206,7 +234,20 @@ def test_two_ranks_train_on_the_same_examples(inputs, tmp_path):
             f"run_dir={tmp_path}/{ranks}",
             f"trainer.n_gpus_per_node={ranks}",
             "data.micro_batch_size_per_gpu=2",
+            f"data.val_files=[{other}]",
+            "trainer.test_freq=4",
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("1", "2")]
+    lines = {name: steps(tmp_path / name) for name in ("1", "2")}
+    validated = {
+        name: [(line["step"], line["data"]["val/loss"]) for line in found if "val/loss" in line["data"]]
+        for name, found in lines.items()
+    }
+    assert [step for step, _ in validated["1"]] == [4, 6]
+    assert validated["1"][1][1] < validated["1"][0][1]  # the shard has the rows of the training
+    for one, two in zip(validated["1"], validated["2"], strict=True):
+        assert two == (one[0], pytest.approx(one[1], rel=1e-2))
+    losses = [
+        [line["data"]["train/loss"] for line in found if "train/loss" in line["data"]] for found in lines.values()
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
