@@ -128,6 +128,18 @@ def test_a_validation_is_one_line_with_the_mean_over_its_batches(tmp_path, capsy
     assert "step 2/8  validation loss 0.600" in capsys.readouterr().out
 
 
+def take_parts_away(shard):
+    """The third clip is only seen, the fourth only heard."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = parquet.read_table(shard).to_pylist()
+    for row, column, placeholder in ((rows[2], "audios", "<audio>"), (rows[3], "videos", "<video>")):
+        row[column] = []
+        row["prompt"][0]["content"] = row["prompt"][0]["content"].replace(placeholder, "")
+    parquet.write_table(pa.Table.from_pylist(rows), shard)
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     import tiny_clips
@@ -136,6 +148,7 @@ def inputs(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("inputs")
     shard = tiny_clips.write_shard(folder / "clips")
+    take_parts_away(shard)
     _, texts, words = read_shards([shard])
     make_tiny(texts, words, folder / "init", vocab_size=600)
     return [f"preset.sft.model_path={folder}/init", f"preset.sft.train_files={shard}"]
