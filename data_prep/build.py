@@ -44,7 +44,9 @@ def build(
         raise CorpusError(
             f"--sft {options.sft}: {reader.name} is a test set with one shard, {reader.splits[0]}.parquet; {way_out}"
         )
-    reader = reader.with_odd_labels(options.odd_labels)
+    if {"picture", "sound"} <= set(options.without):
+        raise CorpusError("--without picture --without sound: nothing is left to see or hear; remove one of them")
+    reader = reader.with_odd_labels(options.odd_labels).with_missing(options.missing == "keep")
     out.mkdir(parents=True, exist_ok=True)
     parts = {}
     with Drops(out) as drops, ExitStack() as kept:
@@ -66,8 +68,19 @@ def build(
             counts |= _second_pass(each, part, root, out, options, tally, progress)
     read, with_reason = sum(part.read for part in parts.values()), parts[reader].with_reason
     manifest = card.manifest(reader, root, options, counts, read, with_reason, drops)
+    manifest["partial"] = tally.partial()
     card.write(out, reader, manifest, tally)
     return manifest
+
+
+def without_sft(reader: Reader, options: Options) -> str | None:
+    """What to say before a training corpus is read without clips for SFT; None where there are some."""
+    if not reader.training or options.sft:
+        return None
+    return (
+        f"note: --sft is 0, so sft.parquet will be empty and all clips of {reader.name} are for RL. SFT needs clips "
+        "with a reason: --sft 5000 is the paper's number, --sft all takes every clip that has one"
+    )
 
 
 @dataclass
@@ -81,6 +94,7 @@ class _Filters:
     def __post_init__(self) -> None:
         path = self.options.quarantine
         settled = () if self.options.odd_labels == "refuse" else (label_words.KIND,)
+        settled += ("audio_missing", "video_missing") if self.options.missing == "keep" else ()
         self.quarantine = quarantined(path, self.reader.name, settled) if path else {}
 
     def faults(self, clip: Clip) -> list[Fault]:
@@ -122,9 +136,13 @@ def _first_pass(reader: Reader, root: Root, out: Path, filters: _Filters, drops:
             if faults := filters.faults(clip):
                 drops.add(faults, clip.group)
                 continue
+            row = rows.to_row(clip, root.folder, data_source=source, without=filters.options.without)
+            if not row["videos"] and not row["audios"]:
+                drops.add([_nothing_left(clip, filters.options)], clip.group)
+                continue
             with_reason += bool(clip.reason)
             first = first or clip.name
-            kept.write(rows.to_row(clip, root.folder, data_source=source))
+            kept.write(row)
     if not kept.rows and filters.options.on_bad == "skip":
         raise CorpusError(f"{root.folder}: none of the {read} rows has a usable clip\n{listing(drops.shown)}")
     return _Part(path, read, kept.rows, with_reason, first)
@@ -139,13 +157,20 @@ def _check_reasons(file: Path, part: _Part) -> None:
         )
 
 
+def _nothing_left(clip: Clip, options: Options) -> Fault:
+    left = " and ".join(f"--without {part}" for part in options.without)
+    message = f"{clip.where}: clip {clip.name!r}: {left} removes the only part that it has; leave the clip out"
+    return Fault("media_missing", clip.name, message)
+
+
 def _second_pass(
     reader: Reader, part: _Part, root: Root, out: Path, options: Options, tally: card.Tally, progress: Progress
 ) -> dict[str, int]:
     """Deal the kept rows out to their shards; returns the number of rows of each."""
     splits = reader.splits
     chosen = _chosen(reader, part, options) if reader.training else set()
-    columns = rows.schema(root, embed=options.embed)
+    silent = options.missing == "keep" or "sound" in options.without
+    columns = rows.schema(root, embed=options.embed, silent=silent)
     eligible = 0
     with ExitStack() as files:
         writers = {split: files.enter_context(rows.ShardWriter(out / f"{split}.parquet", columns)) for split in splits}

@@ -26,7 +26,7 @@ class Tally:
         self.labels: Counter[str] = Counter()
         self.labels_a_clip: Counter[int] = Counter()
         self.groups: Counter[str] = Counter()
-        self.without_subtitle = 0
+        self.without_subtitle = self.without_picture = self.without_sound = 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Count a row."""
@@ -34,8 +34,15 @@ class Tally:
         self.labels.update(labels)
         self.labels_a_clip[len(labels)] += 1
         self.without_subtitle += not row["extra_info"]["subtitle"]
+        self.without_picture += not row["videos"]
+        self.without_sound += not row["audios"]
         if group := row["extra_info"]["group"]:
             self.groups[group] += 1
+
+    def partial(self) -> dict[str, int]:
+        """Clips without picture and without sound, where there are some."""
+        found = {"picture": self.without_picture, "sound": self.without_sound}
+        return {part: count for part, count in found.items() if count}
 
 
 def manifest(
@@ -63,6 +70,8 @@ def manifest(
         "seed": options.seed,
         "sft": options.sft,
         "odd_labels": options.odd_labels,
+        "missing": options.missing,
+        "without": list(options.without),
         "embedded": options.embed,
         "media_root": None if options.embed else str(root.folder.absolute()),
         "inputs_sha256": {_named(path, root): _sha256(path) for path in inputs},
@@ -115,6 +124,7 @@ def _text(reader: Reader, manifest: dict[str, Any], tally: Tally) -> str:
         f"| left out ({LEFT_OUT}) | {manifest['left_out']} |",
         *(f"| … {kind} | {count} |" for kind, count in manifest["left_out_by_reason"].items()),
         f"| clips without a subtitle | {tally.without_subtitle} |",
+        *(f"| clips without {part} | {count} |" for part, count in tally.partial().items()),
         f"| labels per clip: share of clips | {_shares(sorted(tally.labels_a_clip.items()), kept)} |",
         f"| most common labels, share of clips | {_shares(tally.labels.most_common(_MOST_COMMON), kept)} |",
         f"| distinct labels | {len(tally.labels)} |",

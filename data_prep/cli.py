@@ -54,6 +54,21 @@ class OnBad(StrEnum):
     skip = "skip"
 
 
+class Missing(StrEnum):
+    """What to do with a clip without picture or without sound."""
+
+    refuse = "refuse"
+    keep = "keep"
+
+
+class Part(StrEnum):
+    """A part of a clip."""
+
+    picture = "picture"
+    sound = "sound"
+    subtitle = "subtitle"
+
+
 class OddLabels(StrEnum):
     """What to do with a label that contains a character which no word has, such as a full-width comma."""
 
@@ -181,6 +196,14 @@ def build(
         bool, typer.Option("--train", help="Make sft and rl of human labels (mer2026_human, mer2025_ov).")
     ] = False,
     odd_labels: OddLabelsOption = OddLabels.refuse,
+    missing: Annotated[
+        Missing,
+        typer.Option(help="Clips without a picture file or a sound file: refuse them, or keep the rest."),
+    ] = Missing.refuse,
+    without: Annotated[
+        list[Part] | None,
+        typer.Option(help="Write rows without their picture, sound or subtitle; can be repeated."),
+    ] = None,
     wheels: Annotated[
         Path | None, typer.Option(help="Official wheels: a folder or wheel_mapping.npz; default: the built-in table.")
     ] = None,
@@ -196,12 +219,18 @@ def build(
     with _plain_errors():
         options = builder.Options(
             sft if sft == "all" else int(sft), seed, embed, on_bad.value, odd_labels.value, data_source, quarantine,
-            tuple(held_out or ()), reasons, train, load_wheels(wheels),
+            tuple(held_out or ()), reasons, train, load_wheels(wheels), missing=missing.value,
+            without=tuple(dict.fromkeys(part.value for part in without or ())),
             command=shlex.join(["python", "-m", "data_prep", *sys.argv[1:]]),
         )  # fmt: skip
         reader = readers.get(corpus.value)
+        if note := builder.without_sft(reader.for_training() if train else reader, options):
+            typer.echo(note, err=True)
         manifest = builder.build(reader, Root(root, tuple(links_to or ())), out, options, _progress)
     typer.echo(f"{out}: " + ", ".join(f"{split} {count}" for split, count in manifest["rows"].items()))
+    if manifest["partial"]:
+        parts = ", ".join(f"{count} without {part}" for part, count in manifest["partial"].items())
+        typer.echo(f"clips that are kept as they are: {parts}")
     if manifest["left_out"]:
         reasons = ", ".join(f"{count} {kind}" for kind, count in manifest["left_out_by_reason"].items())
         typer.echo(f"left out: {manifest['left_out']} of {manifest['read']} ({reasons}); see {out / 'left_out.jsonl'}")

@@ -52,6 +52,8 @@ class Reader:
     """The corpus's own test set: written beside it, its names kept out of training."""
     odd_labels: label_words.OddLabels = "refuse"
     """What to do with labels that contain characters which are not part of a word."""
+    keep_partial: bool = False
+    """Whether a clip with one of its two files is used as it is; a corpus without sound files has one file anyway."""
     names_are_paths: bool = False
     """Names are paths inside the video folder or inside its folder of the clip's group, suffix included."""
 
@@ -80,6 +82,10 @@ class Reader:
         if self.training:
             return ("sft", "rl")
         return ("test",) if self.labelled else ("candidates",)
+
+    def with_missing(self, keep: bool) -> Reader:
+        """The same reader, and its test set's, with another choice for clips without picture or without sound."""
+        return replace(self, keep_partial=keep, test=replace(self.test, keep_partial=keep) if self.test else None)
 
     def inputs(self, root: Root) -> list[Path]:
         """Label and text files, whose sha256 the manifest records. Raises CorpusError."""
@@ -137,11 +143,14 @@ class _Sides:
             fault("name_duplicate", f"{where}: the same name is in row {again}; remove one of the rows")
         video = self._media(self.video, "video", row, where, fault)
         audio = self._media(self.audio, "audio", row, where, fault) if self.audio else None
+        partial = self.reader.keep_partial and self.audio is not None
+        if partial and not video and not audio and not faults:
+            fault("media_missing", f"{where}: neither its video nor its audio is there; add one or remove the row")
         subtitle = self._text(self.subtitles, "subtitle", row.name, where, fault, needed=self.reader.training)
         reason = self._text(self.reasons, "reason", row.name, where, fault, needed=False)
         return Clip(
             row.name, row.where, video, audio, subtitle, labels, row.value, reason, row.options, row.group,
-            tuple(faults),
+            tuple(faults), silent=partial and not audio,
         )  # fmt: skip
 
     def _safe(self, name: str) -> bool:
@@ -181,7 +190,7 @@ class _Sides:
             fault(f"{kind}_missing", f"{where}: {link}; add that file or remove the row")
         elif not self.reader.names_are_paths and (similar := place.similar(name)):
             fault("name_mismatch", f"{where}: its {kind} is named {similar!r}; rename one of them")
-        else:
+        elif not (self.reader.keep_partial and self.audio):
             fault(f"{kind}_missing", f"{where}: no file {place.wanted(name)}; add it or remove the row")
 
     def _text(self, texts: Texts | None, kind: str, name: str, where: str, fault: _Fault, *, needed: bool) -> str:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.run import steps
 
 CURVES = {"reward/recall": "Recall", "reward/precision": "Precision", "reward/f1": "F1"}
@@ -98,7 +99,8 @@ def _dot(run: Run) -> str:
     return "o" if len(run["reward/f1"]) < steps.WINDOW else ""
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw and print; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "runs",
@@ -107,18 +109,20 @@ def main() -> None:
         help="run folder and its name in the figure; default name: the folder's name",
     )
     parser.add_argument("--out", type=Path, help="figure file (.png, .svg); the table is always printed")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if len(arguments.runs) > len(COLOURS):
         parser.error(f"a figure can show at most {len(COLOURS)} runs")
     runs = {}
-    for entry in arguments.runs:
-        name, _, folder = entry.rpartition("=")
-        runs[name or Path(folder).name] = read_run(Path(folder))
+    with exits.plain("curves", "interrupted"):
+        for entry in arguments.runs:
+            name, _, folder = entry.rpartition("=")
+            runs[name or Path(folder).name] = read_run(Path(folder))
     print(table(runs))
     if arguments.out:
         draw(runs, arguments.out)
         print(f"\n{arguments.out}", file=sys.stderr)
+    return exits.OK
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.home import expand_home
 
 # Imported only when asked for: scoring files must not wait for torch.
@@ -41,7 +42,8 @@ def main(arguments: list[str]) -> None:
     """Hand the arguments to the subcommand's `app`. Exits with 2 where there is no such subcommand."""
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in SUBCOMMANDS:
-        import_module(SUBCOMMANDS[name][0]).app(rest, prog_name=f"main_eval {name}")
+        with exits.plain(f"main_eval {name}"):
+            import_module(SUBCOMMANDS[name][0]).app(rest, prog_name=f"main_eval {name}")
         return
     usage = ["usage: python -m recipe.mer_r1.main_eval SUBCOMMAND …  (SUBCOMMAND --help shows its options)", ""]
     usage += [f"  {known:10} {text}" for known, (_, text) in SUBCOMMANDS.items()]
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> None:
 
 def _complain(text: str) -> int:
     print(text, file=sys.stderr)
-    return 2
+    return exits.INPUT
 
 
 if __name__ == "__main__":

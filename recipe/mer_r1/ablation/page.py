@@ -16,7 +16,7 @@ behaves here, not how models of a useful size behave. The page and its figure ar
 
 ```bash
 make ablation                                        # run what is missing, then make the page
-.venv/bin/python -m recipe.mer_r1.ablation report    # make the page again
+python -m recipe.mer_r1.ablation report    # make the page again
 ```
 """
 _GREEDY = """\

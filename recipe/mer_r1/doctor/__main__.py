@@ -1,6 +1,7 @@
 """Check whether this machine can run the main job with a preset. Each check shows its result and how to fix a problem.
 
     python -m recipe.mer_r1.doctor [--model DIR] [--wheels DIR] [--preset NAME] [--json]
+    python -m recipe.mer_r1.doctor --sources
 
 Exit code 0: the job can run; 1: it cannot. Warnings do not change the exit code.
 """
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from recipe.mer_r1.doctor import agreement, confidence, inputs, machine, screen, software
+from recipe.mer_r1.doctor import agreement, confidence, inputs, machine, screen, software, sources
 from recipe.mer_r1.doctor.outcome import Result, Subject, run
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.run import launch
 
 
@@ -31,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
         "--wheels", metavar="DIR", help="official wheels: folder or wheel_mapping.npz (default: built-in)"
     )
     result.add_argument("--preset", default="tiny", metavar="NAME", help="preset in conf/preset/ (default: tiny)")
+    result.add_argument(
+        "--sources", action="store_true", help="say where corpora, wheels and models come from; check nothing"
+    )
     result.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return result
 
@@ -46,9 +51,13 @@ def diagnose(subject: Subject) -> list[Result]:
     return [first, *(run(check, subject, composes) for check in others)]
 
 
+@exits.plain("doctor", "interrupted")
 def main(arguments: Sequence[str]) -> int:
     """Look and tell; returns the exit code."""
     options = parser().parse_args(arguments)
+    if options.sources:
+        print(sources.as_text())
+        return exits.OK
     with contextlib.redirect_stdout(sys.stderr):  # libraries print when they are imported
         results = diagnose(Subject(options.preset, options.model, options.wheels))
     if options.json:

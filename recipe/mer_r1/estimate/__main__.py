@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.run import launch
 
 PROG = "python -m recipe.mer_r1.estimate"
@@ -23,6 +24,7 @@ _PREFIX = "estimate."
 _WIDE = 120
 
 
+@exits.plain("estimate", "interrupted")
 def main(arguments: Sequence[str]) -> int:
     """Estimate and print; the exit code, 2 where the configuration is at fault."""
     if {"-h", "--help"} & {*arguments}:
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         show(config, assumed, Console() if Console().is_terminal else Console(width=_WIDE))
     except (EstimateError, OldLogProbsError, HydraException, OmegaConfBaseException) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
-        return 2
+        return exits.INPUT
     return 0
 
 

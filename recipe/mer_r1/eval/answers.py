@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.records import SETTINGS, by_clip
 from recipe.mer_r1.eval.results import RESULTS, Origin
 from recipe.mer_r1.files.errors import InputError, first_fault
@@ -92,6 +93,32 @@ def result_folders(folder: Path) -> list[Path]:
         return [folder]
     inside = sorted(path.parent for name in (SETTINGS, RESULTS) for path in folder.glob(f"*/{name}"))
     return list(dict.fromkeys(inside)) or [folder]
+
+
+def folders_of_tasks(folder: Path, tasks: Container[str], command: str) -> list[Path]:
+    """As :func:`result_folders`; of an --out of several corpora, those that a command is for. Prints the others.
+
+    Raises:
+        InputError: none of them is.
+    """
+    inside = result_folders(folder)
+    if inside == [folder]:
+        return inside
+    found = [one for one in inside if task_of(_corpus(one)) in tasks]
+    if not found:
+        names = ", ".join(one.name for one in inside)
+        raise InputError(f"{folder}: `main_eval {command}` has nothing to do for its corpora ({names})")
+    if others := [one.name for one in inside if one not in found]:
+        print(f"{folder}: left out, because `main_eval {command}` is not for them: {', '.join(others)}")
+    return found
+
+
+def _corpus(folder: Path) -> str:
+    """The corpus of a result folder; its name where settings.json does not say it."""
+    try:
+        return str(json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["corpus"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.name
 
 
 def read_answers(folder: Path) -> Answers:

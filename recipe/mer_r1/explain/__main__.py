@@ -19,6 +19,7 @@ from recipe.mer_r1.explain.page import page
 from recipe.mer_r1.explain.rollout_batch import BatchError, Row, check_texts, read_batch
 from recipe.mer_r1.explain.screen import show
 from recipe.mer_r1.explain.trace import trace
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.method.advantage import TermError
 from recipe.mer_r1.method.experiments import Estimator, ExperimentError, load_experiment, names
 from recipe.mer_r1.method.wheel import WheelError, load_wheels
@@ -86,6 +87,7 @@ def clip_of(row: Row, batch: Path, shards: Sequence[Path] | None) -> Picture:
         return Picture(missing=str(error))
 
 
+@exits.plain("explain", "interrupted")
 def main(arguments: Sequence[str]) -> int:
     """Explain; returns the exit code, 2 where there is nothing to explain."""
     options = parser().parse_intermixed_args(arguments)
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
         found = trace(row, rows, wheels, " ".join([" or ".join(chosen), *overrides]), node.form, estimator)
     except (BatchError, ChoiceError, ExperimentError, TermError, WheelError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
-        return 2
+        return exits.INPUT
     show(found, Console())
     if options.html:
         options.html.parent.mkdir(parents=True, exist_ok=True)

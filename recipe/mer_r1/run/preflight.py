@@ -32,7 +32,7 @@ ENCODED_ROWS = 4
 
 
 class PreflightError(SystemExit):
-    """Exits with code 1 and the message on stderr, without a traceback."""
+    """Ends an entry point with the message on stderr, without a traceback, and with exit code 2 (`files.exits`)."""
 
 
 def check_model_folder(path: str, key: str, way_out: str = "Train one with main_sft") -> None:

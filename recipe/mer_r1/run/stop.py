@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-EXIT_CODE = os.EX_TEMPFAIL
+from recipe.mer_r1.files import exits
+
+EXIT_CODE = exits.STOPPED
 FILE = "stop"
 
 

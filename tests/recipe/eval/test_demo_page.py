@@ -6,6 +6,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from recipe.mer_r1.eval.demo_page import clips, command, markup
 from recipe.mer_r1.eval.demo_page.page import Page
@@ -143,6 +144,18 @@ def test_an_uploaded_clip_is_asked_as_a_corpus_clip_is():
     assert woven["audios"] == []
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "moving.gif", "a photo without ending"])
+def test_an_image_is_refused_by_name(name, tmp_path, builtin, confidence):
+    path = tmp_path / name
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(path, {"jpg": "JPEG", "gif": "GIF"}.get(name[-3:], "PNG"))
+    model = Model(confidence)
+    _, last = Page(model, builtin, (), tmp_path).answer(str(path), "", None, WHEEL)
+    assert f"{name} is an image (" in text_of(last[1])
+    assert "the model takes a video with sound" in text_of(last[1])
+    assert str(tmp_path) not in last[1]
+    assert not model.asked
+
+
 def shard_row(**changes):
     extra = {"name": "clip_1", "subtitle": "Fine.", "options": ["happy", "sad"]}
     row = {"prompt": [{"role": "user", "content": "<video><audio>as it stands"}], "videos": ["v.mp4"]}
@@ -156,6 +169,8 @@ def test_a_shards_prompt_is_kept_until_its_subtitle_is_changed():
     assert changed["prompt"][0]["content"] == build_prompt("Not fine.", ["happy", "sad"])
     assert changed["extra_info"]["subtitle"] == "Not fine."
     assert "<audio>" not in clips.with_subtitle(shard_row(audios=[]), "x")["prompt"][0]["content"]
+    heard = clips.with_subtitle(shard_row(videos=[]), "x")["prompt"][0]["content"]
+    assert heard.startswith("<audio>Subtitle: x\n")
     assert row["extra_info"]["subtitle"] == "Fine."
 
 

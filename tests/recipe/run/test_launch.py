@@ -41,6 +41,7 @@ def test_help_names_choices_and_keys(module):
     assert "preset: " in out
     assert "tiny" in out
     assert f"python -m recipe.mer_r1.{module}" in out
+    assert ("experiment: " in out, "stage: " in out) == (module == "main_ppo", module == "main_sft")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from recipe.mer_r1.eval.cases.inputs import Comparison, compare, read_rows
+from recipe.mer_r1.eval.cases.inputs import Comparison, compare, read_rows, same_corpus
 from recipe.mer_r1.eval.cases.kinds import KINDS, find
 from recipe.mer_r1.eval.cases.page import Section, Shown, page
 from recipe.mer_r1.eval.clip_pictures import picture
@@ -30,12 +30,16 @@ _FPS, _FRAMES, _SIDE = 2.0, 4, 400
 @app.command(help=__doc__)
 def cases(
     baseline: Annotated[
-        str, typer.Argument(metavar="[NAME=]BASELINE_DIR", help="folder with the answers of the baseline")
+        str,
+        typer.Argument(
+            metavar="[NAME=]BASELINE_DIR", help="--out folder of `main_eval run` of the baseline, or a corpus in it"
+        ),
     ],
-    mer_r1: Annotated[
-        str, typer.Argument(metavar="[NAME=]MER_R1_DIR", help="folder with the answers of the model to show")
-    ],
+    mer_r1: Annotated[str, typer.Argument(metavar="[NAME=]MER_R1_DIR", help="the same of the model to show")],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="file for the page")],
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="which corpus, where the folders have several: its folder's name")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="largest number of cases of each kind")] = 3,
     wheels: Annotated[
         Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
@@ -55,6 +59,7 @@ def cases(
         if out.is_dir():
             raise InputError(f"--out {out}: is a folder; give a file, such as {out / 'cases.html'}")
         (first, baseline_dir), (second, mer_r1_dir) = _named(baseline, "Baseline"), _named(mer_r1, "MER-R1")
+        baseline_dir, mer_r1_dir = same_corpus(baseline_dir, mer_r1_dir, corpus)
         if first == second:
             raise InputError(f"both models have the name {first!r}; give them different names (NAME=DIR)")
         table = load_wheels(wheels, None)
