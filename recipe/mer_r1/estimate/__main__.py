@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & {*arguments}:
         print(__doc__)
         return 0
+    # Before transformers is imported: its config of the talker, which is not used here, names tokens that it lacks.
+    launch.prepare_environment("cuda", "")
     from recipe.mer_r1.estimate.workload import EstimateError
     from recipe.mer_r1.run.on_policy import OldLogProbsError
 

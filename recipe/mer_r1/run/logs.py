@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+START = "$ python "
+"""How the line begins with which every start of a command begins in its log."""
 _LOOKED_AT = 400
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # Ray repeats an actor's lines with its name and process before them.
 _ACTOR = re.compile(r"^\(\w+(?: pid=\d+)?[^)]*\) ")
+_OWN_ERROR = re.compile(r"\b(?:recipe|verl_ext|data_prep)(?:\.\w+)+\.(\w*Error: [^\r\n]+)")
 _WARNING = re.compile(r"\w*Warning: ")
 _NOISE = re.compile(
     r"^\s*$"
@@ -32,3 +35,10 @@ def relevant(log: Path, count: int = 20) -> list[str]:
         if not quoted and not _NOISE.search(line) and (not kept or kept[-1] != line):
             kept.append(line)
     return kept[-count:]
+
+
+def own_errors(log: Path, count: int) -> list[str]:
+    """The first `count` different errors of our own in what the last start of a command has logged; no tracebacks."""
+    text = _COLOUR.sub("", log.read_text(errors="replace")) if log.exists() else ""
+    found = _OWN_ERROR.findall(text[max(0, text.rfind(f"\n{START}")) :])
+    return list(dict.fromkeys(found))[:count]
