@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval import records
-from recipe.mer_r1.eval.clip_sets import ClipSet, folder_names, load_clip_sets
+from recipe.mer_r1.eval.clip_sets import ClipSet, check_shards, folder_names, load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import MODES, PREFIXES, SAMPLED, Generation, load_preset, settings
 from recipe.mer_r1.eval.judge.endpoint import positive
@@ -126,6 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.model = hub.local_model(arguments.model, "--model")
     arguments.data = [Path(hub.local_file(shard, "--data")) for shard in arguments.data]
     check_model_folder(arguments.model, "--model")
+    check_shards(arguments.data)
     launch.prepare_environment(preset.device, arguments.model)
     form = choose_form(arguments.model, arguments.form)
     log = arguments.out / output.LOG
