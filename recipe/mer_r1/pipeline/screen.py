@@ -30,9 +30,10 @@ class Screen:
     Args:
         titles: of the stages by name, in order.
         console: where to draw; live on a terminal.
+        alone: whether what this process prints belongs above the screen; otherwise it goes where it is led.
     """
 
-    def __init__(self, titles: dict[str, str], console: Console):
+    def __init__(self, titles: dict[str, str], console: Console, alone: bool = True):
         self.console = console
         self._titles = titles
         self._states = dict.fromkeys(titles, "waiting")
@@ -44,7 +45,8 @@ class Screen:
         """Shown in the last line, beside the time since the start."""
         self._start = time.monotonic()
         # Drawn by `update` alone, in the main thread: processes are forked from it.
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        kept = {"redirect_stdout": alone, "redirect_stderr": alone}
+        self._live = Live(console=console, auto_refresh=False, **kept) if console.is_terminal else None
 
     def __enter__(self) -> Screen:
         if self._live:

@@ -56,7 +56,7 @@ def shown(output: Output, name: str, title: str, look: Callable[[], Status]) -> 
                 faults += 1
                 print(f"screen: {error!r}", flush=True)  # into the log
 
-    with Screen({name: title}, console) as screen:
+    with Screen({name: title}, console, alone=False) as screen:
         screen.begin(name, "", resumed=False)
         thread = threading.Thread(target=work, name="screen", daemon=True)
         thread.start()
@@ -64,8 +64,9 @@ def shown(output: Output, name: str, title: str, look: Callable[[], Status]) -> 
         try:
             yield
             state = "done"
-        except Exception:
-            state = "failed"
+        except (Exception, SystemExit) as error:
+            # With a number, it was asked to stop; with a text, a check has found a fault.
+            state = "stopped" if isinstance(error, SystemExit) and not isinstance(error.code, str) else "failed"
             raise
         finally:
             ended.set()

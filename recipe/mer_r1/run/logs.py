@@ -24,9 +24,8 @@ _NOISE = re.compile(
 
 
 def relevant(log: Path, count: int = 20) -> list[str]:
-    """The last `count` lines of a log that are no warning, information, progress bar or repetition."""
-    text = log.read_text(errors="replace") if log.exists() else ""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _COLOUR.sub("", text).split("\n")[-_LOOKED_AT:]]
+    """The last `count` lines of the last start in a log, without warnings, information, progress bars, repetitions."""
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in _last_start(log).split("\n")[-_LOOKED_AT:]]
     kept: list[str] = []
     warned = False
     for line in (_ACTOR.sub("", line) for line in lines):
@@ -39,6 +38,9 @@ def relevant(log: Path, count: int = 20) -> list[str]:
 
 def own_errors(log: Path, count: int) -> list[str]:
     """The first `count` different errors of our own in what the last start of a command has logged; no tracebacks."""
+    return list(dict.fromkeys(_OWN_ERROR.findall(_last_start(log))))[:count]
+
+
+def _last_start(log: Path) -> str:
     text = _COLOUR.sub("", log.read_text(errors="replace")) if log.exists() else ""
-    found = _OWN_ERROR.findall(text[max(0, text.rfind(f"\n{START}")) :])
-    return list(dict.fromkeys(found))[:count]
+    return text[max(0, text.rfind(f"\n{START}")) :]

@@ -85,7 +85,7 @@ def to_log(
     failure: Exception | None = None
     with _redirected(log) as (screen, errors):
         output = Output(Console(file=errors if on_errors else screen), log, errors.fileno())
-        _to_descriptor(f"{START}-m {shlex.join(_typed())}  # {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        _to_descriptor(f"{START}{shlex.join(_typed())}  # {time.strftime('%Y-%m-%d %H:%M:%S')}")
         try:
             with _as_current(output):
                 yield output
@@ -140,9 +140,9 @@ def _to_descriptor(line: str) -> None:
 
 
 def _typed() -> list[str]:
-    """The module and the arguments of this process, as they may be typed after ``python -m``."""
+    """The module or script and the arguments of this process, as they may be typed after ``python``."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [spec.name.removesuffix(".__main__") if spec else sys.argv[0], *sys.argv[1:]]
+    return [*(["-m", spec.name.removesuffix(".__main__")] if spec else [sys.argv[0]]), *sys.argv[1:]]
 
 
 def in_short(error: Exception, log: Path, program: str) -> list[str]:

@@ -40,6 +40,15 @@ def test_a_line_for_each_phase_and_each_new_warning(tmp_path, monkeypatch):
     ]
 
 
+def test_on_a_terminal_what_this_process_prints_stays_out_of_the_screen(tmp_path, capsys):
+    log, file = tmp_path / "log.txt", io.StringIO()
+    log.touch()
+    with module.shown(Output(Console(file=file, force_terminal=True), log), "rl", "RL", Status):
+        print("noise of a library")
+    assert "noise" not in file.getvalue()
+    assert capsys.readouterr().out == "noise of a library\n"
+
+
 def test_a_fault_of_the_screen_does_not_end_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "EVERY", 0.001)
     log = tmp_path / "log.txt"

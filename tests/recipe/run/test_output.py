@@ -49,7 +49,7 @@ def run(log, kind):
 def test_the_screen_has_what_is_said_and_the_log_all_of_it(tmp_path):
     code, out, errors, log = run(tmp_path / "new" / "log.txt", "quiet")
     assert (code, out, errors) == (0, ["for you", "result"], [])
-    assert log[0].startswith("$ python -m -c")
+    assert log[0].startswith(f"$ python -c {tmp_path}")
     assert log[1:] == ["library", "C library", "child", "child error", "for you"]
 
 
