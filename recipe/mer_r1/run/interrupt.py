@@ -56,8 +56,10 @@ def ends_soon(config: DictConfig, program: str, seconds: float = SECONDS) -> Ite
     except KeyboardInterrupt:
         leftovers.end_all()
         over.set()
-        print(told(config, program), file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_CODE) from None
+        print(told(config, program), file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)  # the interpreter's own end waits for libraries (Ray: for seconds)
     finally:
         over.set()
         signal.set_wakeup_fd(wakeup)

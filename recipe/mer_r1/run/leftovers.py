@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 
 SHARED_MEMORY = Path("/dev/shm")
+_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Ray's own: its daemon on this machine ends when one of them does."""
 _one_at_a_time = threading.Lock()
 WAIT_SECONDS = 1.0
 """For the end of processes that were killed."""
@@ -42,7 +44,8 @@ def _workers() -> list[psutil.Process]:
     found: dict[int, psutil.Process] = {}
     for process in _descendants():
         with suppress(psutil.NoSuchProcess):
-            if "".join(process.cmdline()[:1]).startswith("ray::"):
+            title = "".join(process.cmdline()[:1])
+            if title.startswith("ray::") and not title.startswith(_AGENTS):
                 found |= {each.pid: each for each in [process, *process.children(recursive=True)]}
     return list(found.values())
 
