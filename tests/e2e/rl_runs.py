@@ -37,11 +37,12 @@ def reap() -> None:
 
 
 def rings() -> set[str]:
-    """vLLM's shared-memory rings that no process uses; other runs on this machine may have some in use."""
-    found, used = {file.name for file in SHARED_MEMORY.glob("psm_*")}, set()
+    """Rings of vLLM and buckets of weights in shared memory that no process uses; other runs may have some in use."""
+    found, used = {file.name for kind in ("psm_*", "verl_weights_*") for file in SHARED_MEMORY.glob(kind)}, set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with suppress(OSError):
-            used |= {line.split("/dev/shm/")[1].split()[0] for line in maps.read_text().split("\n") if "/psm_" in line}
+            lines = maps.read_text().split("\n")
+            used |= {line.split("/dev/shm/")[1].split()[0] for line in lines if "/dev/shm/" in line}
     return found - used
 
 
