@@ -164,7 +164,7 @@ class Counted:
 
     def begin(self, total: int, done: int) -> None:
         """The model is loaded: from here on, answers come."""
-        self.done, self.before, self.total, self.doing = done, done, total, "answers"
+        self.done, self.before, self.total, self.doing = done, done, total, "first answers"
         self.start = time.monotonic()
 
     def one_more(self) -> None:
@@ -177,7 +177,7 @@ class Counted:
             return Status(text=self.doing, phase=self.doing)
         left = in_words((self.total - self.done) * seconds / made)
         text = f"{self.done}/{self.total} answers  {made / seconds:.1f} per s  {left} left"
-        return Status(self.done, self.total, text, phase=self.doing)
+        return Status(self.done, self.total, text, phase="answers")
 
 
 def answer(

@@ -97,10 +97,12 @@ def sft(run_dir: Path, total: int | None = None) -> Watch:
         total: number of steps; None: as the trainer prints it into its log.
     """
 
+    begun = _Begun(run_dir, _SFT_STARTING)
+
     def watch(log: Path) -> Status:
         taken = read_steps(run_dir / "metrics.jsonl")
-        if not taken:
-            return _starting(run_dir, log, total, _SFT_STARTING)
+        if phase := begun.waits_for(log, max(taken, default=0)):
+            return Status(max(taken, default=0), total, phase, phase=phase)
         step = max(taken)
         seconds = [data["perf/step_seconds"] for data in taken.values() if "perf/step_seconds" in data]
         return _at_step(step, total or _total_in(run_dir, log), seconds, f"loss {_mean(taken, 'train/loss'):.3f}")
@@ -115,13 +117,13 @@ def rl(run_dir: Path, total: int | None, validates: bool = False) -> Watch:
         total: number of steps; None where unknown.
         validates: whether the run validates before its first step.
     """
-    marks = (*_RL_STARTING, *_VALIDATING) if validates else _RL_STARTING
+    begun = _Begun(run_dir, (*_RL_STARTING, *_VALIDATING) if validates else _RL_STARTING)
 
     def watch(log: Path) -> Status:
         found = read_steps(run_dir / "metrics.jsonl")
         taken = {step: data for step, data in found.items() if "timing_s/step" in data}  # a validation is written first
-        if not taken:
-            return _starting(run_dir, log, total, marks)
+        if phase := begun.waits_for(log, max(taken, default=0)):
+            return Status(max(taken, default=0), total, phase, phase=phase)
         seconds = [data["timing_s/step"] for data in taken.values()]
         f1, recall, precision, form = (
             f"{name} {_mean(taken, f'reward/{key}'):.2f}"
@@ -132,10 +134,27 @@ def rl(run_dir: Path, total: int | None, validates: bool = False) -> Watch:
     return watch
 
 
-def _starting(run_dir: Path, log: Path, total: int | None, marks: Sequence[tuple[bytes, str]]) -> Status:
-    said = _said(run_dir, log)
-    phase = [text for mark, text in marks if mark in said][-1]
-    return Status(0, total, phase, phase=phase)
+class _Begun:
+    """Whether a run takes steps yet. One that goes on has steps of before, and has to start all the same."""
+
+    def __init__(self, run_dir: Path, marks: Sequence[tuple[bytes, str]]):
+        self._run_dir, self._marks = run_dir, marks
+        self._seen, self._first = False, -1
+
+    def waits_for(self, log: Path, step: int) -> str:
+        """What it is busy with before its first step; "" from there on.
+
+        Args:
+            step: the last one taken, perhaps by an earlier start; 0 for none.
+        """
+        self._first = step if self._first < 0 else self._first
+        if step > self._first or (self._seen and step):
+            return ""
+        said = _said(self._run_dir, log)
+        phase = [text for mark, text in self._marks if mark in said][-1]
+        # Without a word of a log, its steps are all that is known of it.
+        self._seen = not said or phase == self._marks[-1][1]
+        return "" if self._seen and step else phase
 
 
 def _at_step(step: int, total: int | None, seconds: Sequence[float], text: str, more: str = "") -> Status:

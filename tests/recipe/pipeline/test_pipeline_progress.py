@@ -42,6 +42,17 @@ def test_a_time_is_in_words(seconds, words):
     assert progress.in_words(seconds) == words
 
 
+def test_a_run_that_goes_on_starts_before_it_takes_steps(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(step(1, f1=0.5))
+    own = tmp_path / "log.txt"
+    own.write_text("$ python -m x\nready to fit\n$ python -m x\nINFO create worker group\n")
+    watch = progress.rl(tmp_path, 60)
+    phase = "loading the actor and the reference"
+    assert watch(tmp_path / "log") == Status(1, 60, phase, phase=phase)
+    own.write_text(own.read_text() + "all initialize finished, ready to fit\n")
+    assert watch(tmp_path / "log").phase == "training"
+
+
 def test_rl_is_at_the_step_before_while_a_step_has_its_validation_alone(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(step(1, f1=0.5) + validation(2, 0.9))
     status = progress.rl(tmp_path, 2)(tmp_path / "log")
@@ -55,7 +66,7 @@ def test_sft_takes_its_total_from_the_log(tmp_path):
     assert watch(log).total is None
     (tmp_path / "metrics.jsonl").write_text('{"step": 3, "data": {"train/loss": 2.5, "perf/step_seconds": 0.5}}\n')
     assert watch(log).total is None
-    log.write_text("step 1/200  loss 6.1\n")
+    log.write_text("Total steps: 200, num_warmup_steps: 20\nstep 1/200  loss 6.1\n")
     assert watch(log) == Status(3, 200, "loss 2.500  0.5 s/step  2 min left", 0.5, "training")
     assert progress.sft(tmp_path, 50)(log).text == "loss 2.500  0.5 s/step  24 s left"
 
