@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
             answered = answer(arguments, preset, form, counted)
     for name, made, scores in answered:
         print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
-        _say_failed(made)
+        say_failed(made)
 
 
 def heading(arguments: argparse.Namespace, form: str) -> list[str]:
@@ -201,7 +201,7 @@ def answer(
             todo.append((name, made, chosen))
         if arguments.retry_failed:
             output.say(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")
-        seconds = _generate(arguments, preset, form, [made for _, made, _ in todo], counted)
+        seconds = generate_missing(arguments, preset, form, [made for _, made, _ in todo], counted)
         return [(name, made, made.write_scores(chosen, seconds)) for name, made, chosen in todo]
 
 
@@ -227,10 +227,21 @@ def check_prompts(clips: ClipSet, form: str) -> None:
         ask_for(form, clips.rows[0]["prompt"][-1]["content"])
 
 
-def _generate(
-    arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation], counted: Counted
+def generate_missing(
+    arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation], counted: Counted | None = None
 ) -> float:
-    """Seconds that it took, the model's start included; no model is started where nothing is missing."""
+    """Seconds that it took, the model's start included; no model is started where nothing is missing.
+
+    Args:
+        counted: of a screen that is shown already; None: show one here, with the log in `arguments.out`.
+    """
+    if counted is None:
+        counted, verbose = Counted(), getattr(arguments, "verbose", False)
+        with (
+            output.to_log(arguments.out / output.LOG, "main_eval", verbose, passed=(ValueError, OSError)) as screen,
+            shown(screen, "answers", "answers", counted.status),
+        ):
+            return generate_missing(arguments, preset, form, todo, counted)
     total, missing = sum(made.total for made in todo), sum(len(made.missing()) for made in todo)
     if total > missing:
         output.say(f"{total - missing} of {total} answers were there already")
@@ -247,7 +258,7 @@ def _generate(
     return time.perf_counter() - start
 
 
-def _say_failed(made: Generation) -> None:
+def say_failed(made: Generation) -> None:
     for mode, lines in made.lines():
         failed = [line for line in lines if "failed" in line]
         if failed:
