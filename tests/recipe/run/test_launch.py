@@ -68,7 +68,7 @@ def test_what_has_another_type_is_named_before_anything_starts():
     assert (code, err.splitlines()) == (
         2,
         [
-            "main_ppo: preset.steps='abc': expected a whole number, or null, but got text",
+            "main_ppo: preset.steps='abc': expected a whole number from 1, or null, but got text",
             "main_ppo: verbose='loud': expected true or false",
         ],
     )
