@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,9 +41,19 @@ def train(out: Path, model: Path, corpus: Path, *overrides: str) -> str:
 
 @pytest.fixture(scope="module")
 def mer_r1(answering_model, micro_corpus, tmp_path_factory):
-    """The folder of a run, and what it printed."""
+    """The folder of a run, and what its screen had."""
     out = tmp_path_factory.mktemp("mer_r1") / "run"
     return out, train(out, answering_model, micro_corpus, "experiment=mer_r1")
+
+
+def test_the_screen_names_the_run_and_its_steps_and_the_log_has_the_rest(mer_r1):
+    out, screen = mer_r1
+    lines = screen.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["RL", "model", "data", "steps", "wheels"]
+    assert re.search(rf"^mer_r1  \d+:\d\d  step \d/{STEPS}  F1 \d\.\d\d  \d+\.\d s/step", screen, re.M)
+    assert lines[-1] == f"model: {out / 'model'}"
+    assert len(lines) < 40
+    assert (out / "log.txt").read_text(errors="replace").count("\n") > 500
 
 
 def rows(out: Path, step: int = 1) -> list[dict]:
@@ -50,7 +61,8 @@ def rows(out: Path, step: int = 1) -> list[dict]:
 
 
 def test_terms_and_confidence_are_logged_at_every_step(mer_r1):
-    out, printed = mer_r1
+    out, _ = mer_r1
+    printed = (out / "log.txt").read_text(errors="replace")
     taken = steps.read(out / "metrics.jsonl")
     assert sorted(taken) == [1, 2]
     for data in taken.values():

@@ -139,13 +139,10 @@ def check_model(subject: Subject) -> Outcome:
     from recipe.mer_r1.run import preflight
 
     path, key = subject.model_path, "--model" if subject.model else "preset.model_path"
-    if not Path(path).is_dir():
-        if not subject.model:
-            return warning(
-                f"{key}={path}: no such folder yet", "train a model with main_sft (or `make demo`), or give --model DIR"
-            )
-        if path.count("/") == 1:
-            return warning(f"{key}={path} looks like a name on a hub; not checked", "download it and give its folder")
+    if not Path(path).is_dir() and not subject.model:
+        return warning(
+            f"{key}={path}: no such folder yet", "train a model with main_sft (or `make demo`), or give --model DIR"
+        )
     try:
         preflight.check_model_folder(path, key)
     except preflight.PreflightError as error:

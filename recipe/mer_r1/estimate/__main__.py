@@ -7,6 +7,7 @@ change them with estimate.KEY=VALUE. These are estimates: no number was measured
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & {*arguments}:
         print(__doc__)
         return 0
+    # Before transformers is imported: its config of the talker, which is not used here, names tokens that it lacks.
+    for name, value in launch.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from recipe.mer_r1.estimate.workload import EstimateError
     from recipe.mer_r1.run.on_policy import OldLogProbsError
 

@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipe.mer_r1.files import exits
+from recipe.mer_r1.run import hub, interrupt, trackers
 from recipe.mer_r1.run import overrides as written
-from recipe.mer_r1.run import trackers
 from recipe.mer_r1.run.preset_types import wrong_values
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -48,6 +48,9 @@ ENVIRONMENT = {
 }
 
 
+ADD = "Only a key that verl reads and its configuration does not list is added, as +KEY=VALUE."
+
+
 def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     """Compose ``conf/{config_name}.yaml`` with the command line and call ``main``; exit code 2 for bad overrides.
 
@@ -63,9 +66,11 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     def resolved_main(config: DictConfig) -> None:
         _home_in_files(config)
         OmegaConf.resolve(config)  # workers do not know our resolvers
-        main(config)
+        with interrupt.ends_soon(config, f"main_{config_name}"):
+            hub.bring(config, hub.KEYS[config_name])
+            main(config)
 
-    text = "interrupted. Run the same command again to continue from the last checkpoint."
+    text = "interrupted; nothing was started."
     with exits.plain(f"main_{config_name}", text):
         hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(resolved_main)()
 
@@ -169,26 +174,33 @@ def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
     _refuse_groups(config_name, overrides)
     try:
         config = compose(config_name, overrides)
-        if wrong := list(wrong_values(config.get("preset") or {})):
+        wrong = list(wrong_values(config.get("preset") or {}))
+        if not isinstance(config.get("verbose"), bool):
+            wrong.append(f"verbose={config.get('verbose')!r}: expected true or false")
+        if wrong:
             print("\n".join(f"main_{config_name}: {text}" for text in wrong), file=sys.stderr)
             raise SystemExit(exits.INPUT)
         return config
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"main_{config_name}: {error}", file=sys.stderr)
-        known = keys(compose(config_name, []))
-        for key in (override.split("=")[0] for override in overrides):
-            if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
-                near = difflib.get_close_matches(key, known, n=3)
-                near += [name for name in known if name.endswith("." + key.split(".")[-1])][:3]
-                hint = (
-                    f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "run with --cfg job to see all keys"
-                )
-                print(f"  unknown key {key}: {hint}", file=sys.stderr)
+        unknown = list(_unknown_keys(config_name, overrides))
+        # Hydra would have an unknown key added with a plus sign, where it is most often one that was mistyped.
+        lines = [*unknown, ADD] if unknown else [str(error)]
+        print("\n".join(f"main_{config_name}: {line}" for line in lines), file=sys.stderr)
         raise SystemExit(exits.INPUT) from None
 
 
+def _unknown_keys(config_name: str, overrides: list[str]) -> Iterator[str]:
+    """A line for each override of a key that is not there, with the keys that were perhaps meant."""
+    known = keys(compose(config_name, []))
+    for key in (override.split("=")[0] for override in overrides):
+        if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
+            near = difflib.get_close_matches(key, known, n=3)
+            near += [name for name in known if name.endswith("." + key.split(".")[-1])][:3]
+            hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "run with --cfg job to see all keys"
+            yield f"unknown key {key}: {hint}"
+
+
 def keys(config: DictConfig, prefix: str = "") -> list[str]:
-    """All keys of a tree, those inside with dots."""
     names = []
     for key, value in config.items_ex(resolve=False):
         names.append(f"{prefix}{key}")

@@ -8,12 +8,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.mer_r1.run import state
+from recipe.mer_r1.run.inputs import PreflightError, check_model_folder, check_shards_exist
 from recipe.mer_r1.run.preflight import (
     ENCODED_ROWS,
-    PreflightError,
     check_form,
     check_loggers,
-    check_model_folder,
     check_towers,
     check_visible_devices,
 )
@@ -24,9 +23,7 @@ def check_cheap(config: DictConfig) -> None:
     """What needs no library: the model folder, the shards' names, sizes that must divide each other."""
     check_visible_devices()
     check_model_folder(config.model.path, "preset.sft.model_path", "Make a model with `python -m verl_ext.models.tiny`")
-    for file in config.data.train_files:
-        if not Path(file).is_file():
-            raise PreflightError(f"data.train_files: no such shard: {file}. Make it with `python -m data_prep`.")
+    check_shards_exist(config.data.train_files, "preset.sft.train_files")
     check_validation(config)
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     batch, micro = config.data.train_batch_size, config.data.micro_batch_size_per_gpu

@@ -190,9 +190,9 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         share = self.config.mer_r1.max_missing_share
         if missing > share * expected:
             raise MissingResponsesError(
-                f"{missing} of {expected} responses are missing, because their clips failed. See above for the cause "
-                "and the file (Error in _run_prompt). Fix or drop the clips, or allow a share of missing responses "
-                "with mer_r1.max_missing_share."
+                f"{missing} of {expected} responses are missing, because their clips failed (in the output: Error in "
+                "_run_prompt). Fix or drop the clips, or allow a share of missing responses with "
+                "mer_r1.max_missing_share."
             )
         return missing
 
