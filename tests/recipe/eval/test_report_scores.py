@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from recipe.mer_r1.eval.answers import Answer
 from recipe.mer_r1.eval.corpora import COLUMNS, SENTIMENT
+from recipe.mer_r1.eval.figures import pictures
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.report import app
 from recipe.mer_r1.eval.results import Metric, read_results, why_scored_apart, write_results
@@ -44,8 +45,9 @@ ANSWER = Answer(
 
 
 @pytest.fixture
-def report(tmp_path):
-    """Run the command; its output and exit code."""
+def report(tmp_path, monkeypatch):
+    """Run the command without drawing; its output and exit code."""
+    monkeypatch.setattr(pictures, "draw", lambda picture, files: None)
 
     def run(*arguments):
         return CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "out"), "--bootstrap", "0"])
