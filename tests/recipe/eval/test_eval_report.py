@@ -9,7 +9,6 @@ from report_cases import map_sentiment
 from typer.testing import CliRunner
 
 from recipe.mer_r1.eval.corpora import COLUMNS, SENTIMENT
-from recipe.mer_r1.eval.figures import pictures
 from recipe.mer_r1.eval.report import app
 from recipe.mer_r1.eval.results import read_results
 from recipe.mer_r1.eval.tables.benchmark import lines
@@ -22,9 +21,7 @@ def run(out, *arguments):
 
 
 @pytest.fixture
-def report(tmp_path, monkeypatch):
-    """:func:`run` without drawing, which takes longer than all else."""
-    monkeypatch.setattr(pictures, "draw", lambda picture, files: None)
+def report(tmp_path, undrawn):
     return partial(run, tmp_path / "out")
 
 
