@@ -50,6 +50,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_compose():
+    from quick_compose import quick_compose
+
+    with quick_compose():
+        yield
+
+
 @pytest.fixture(scope="session")
 def micro_corpus(tmp_path_factory):
     """MER-Micro with 24 training and 8 test clips: ``train/``, ``test/``, ``shards/{sft,rl,test}.parquet``."""

@@ -1,5 +1,6 @@
 """What `main_eval sentiment` and `main_eval judge` add to folders of answers, the judge's replies made up."""
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -60,3 +61,8 @@ def judge(folder: Path, mode: str, *, statuses=(), **changes) -> Path:
     )
     write_judged(judge_folder(answers), results.model_copy(update=changes), given)
     return folder
+
+
+def table(folder: Path, number: int) -> list[dict[str, str]]:
+    """The rows of a table that the report below `folder` wrote."""
+    return list(csv.DictReader((folder / "out" / f"table_{number}.csv").open(encoding="utf-8")))

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from functools import partial
 
 import pytest
 from report_cases import map_sentiment
@@ -14,18 +15,18 @@ from recipe.mer_r1.eval.tables.benchmark import lines
 from recipe.mer_r1.eval.tables.entry import Entry
 
 
-@pytest.fixture
-def report(tmp_path):
+def run(out, *arguments):
     """Run the command; its output and exit code."""
-
-    def run(*arguments):
-        return CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / "out"), "--bootstrap", "20"])
-
-    return run
+    return CliRunner().invoke(app, [*map(str, arguments), "--out", str(out), "--bootstrap", "20"])
 
 
-def test_table_csv_and_picture_are_written(report, answers, tmp_path):
-    done = report(f"mer_r1={answers('a', 'ov_merd_plus')}", f"mer_r1={answers('b', 'mer2023')}")
+@pytest.fixture
+def report(tmp_path, undrawn):
+    return partial(run, tmp_path / "out")
+
+
+def test_table_csv_and_picture_are_written(answers, tmp_path):
+    done = run(tmp_path / "out", f"mer_r1={answers('a', 'ov_merd_plus')}", f"mer_r1={answers('b', 'mer2023')}")
     assert done.exit_code == 0, done.output
     rows = list(csv.DictReader((tmp_path / "out" / "table_1.csv").open()))
     assert [(row["model"], row["thinking"]) for row in rows] == [("mer_r1", "slow"), ("mer_r1", "fast")]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from recipe.mer_r1.run import launch
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -21,6 +23,20 @@ def call(module, *arguments, python=()):
         timeout=120,
     )
     return process.returncode, process.stdout, process.stderr
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """What an entry point prints before it ends with exit code 2."""
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(SystemExit) as end:
+            launch.run(module.removeprefix("main_"), lambda config: pytest.fail("the run began"))
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    return run
 
 
 def test_a_mistake_is_found_before_anything_heavy_is_imported():
@@ -53,9 +69,8 @@ def test_help_names_choices_and_keys(module):
         ("main_sft", "preset.sft.lrr=1e-4", "preset.sft.lr"),
     ],
 )
-def test_an_unknown_key_is_an_error_that_suggests_the_right_one(module, override, hint):
-    code, _, err = call(module, override)
-    assert code == 2
+def test_an_unknown_key_is_an_error_that_suggests_the_right_one(refused, module, override, hint):
+    err = refused(module, override)
     key = override.split("=")[0]
     assert f"unknown key {key}: did you mean" in err
     assert hint in err.split("did you mean")[1]
@@ -85,9 +100,8 @@ def test_a_missing_model_folder_is_named_before_anything_heavy_is_imported(tmp_p
 
 
 @pytest.mark.parametrize("group", ["preset", "experiment"])
-def test_an_unknown_choice_lists_the_choices(group):
-    code, _, err = call("main_ppo", f"{group}=enormous")
-    assert code == 2
+def test_an_unknown_choice_lists_the_choices(refused, group):
+    err = refused("main_ppo", f"{group}=enormous")
     assert f"Could not find '{group}/enormous'" in err
     assert f"Available options in '{group}':" in err
     for file in (ROOT / "conf" / group).glob("*.yaml"):
@@ -95,10 +109,8 @@ def test_an_unknown_choice_lists_the_choices(group):
     assert "Traceback" not in err
 
 
-def test_an_override_without_a_value_is_an_error():
-    code, _, err = call("main_ppo", "preset")
-    assert code == 2
-    assert "missing EQUAL" in err
+def test_an_override_without_a_value_is_an_error(refused):
+    assert "missing EQUAL" in refused("main_ppo", "preset")
 
 
 def test_the_composed_configuration_can_be_printed():
