@@ -212,6 +212,10 @@ def _vllm_keeps_weights(module: ModuleType) -> None:
     module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
 
 
+def _seeds_in_mixed_batches(module: ModuleType) -> None:
+    module.TopKTopPSampler.forward_cpu = module.TopKTopPSampler.forward_native
+
+
 VERL_PATCHES = (
     Patch(
         "gloo process group",
@@ -303,6 +307,13 @@ VLLM_CPU_PATCHES = (
         "vllm.model_executor.layers.utils",
         "vLLM 0.24.0 and 0.28.0 on a CPU pack and then free the weight of a linear layer; new weights cannot be loaded",
         _vllm_keeps_weights,
+    ),
+    Patch(
+        "seeds in mixed batches",
+        "vllm.v1.sample.ops.topk_topp_sampler",
+        "vLLM 0.24.0 and 0.28.0 on a CPU ignore the seeds of all requests of a step if one request has none (greedy "
+        "ones never do), and compile their sampler for it, for half a minute",
+        _seeds_in_mixed_batches,
     ),
 )
 

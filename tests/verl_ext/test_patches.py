@@ -33,6 +33,7 @@ PROBED = {
     "workers' port",
     "engine's port",
     "vllm keeps weights",
+    "seeds in mixed batches",
 }
 
 VLLM_PATCHES = patches.VLLM_PATCHES + patches.VLLM_CPU_PATCHES
@@ -250,6 +251,14 @@ def test_engines_port(released_vllm, patched_vllm):
     assert all(ports.FIRST <= port < ports.END for port in patched["default"])
     assert len(set(patched["default"])) == 2
     assert released["asked"] == patched["asked"] == 15000
+
+
+@pytest.mark.seam
+def test_seeds_in_mixed_batches(released_vllm, patched_vllm):
+    """The token of a request with a seed, beside one without, in three engines that differ in the global seed."""
+    assert len(set(released_vllm["seeded beside unseeded"])) > 1
+    assert len(set(patched_vllm["seeded beside unseeded"])) == 1
+    assert released_vllm["both seeded"] == patched_vllm["both seeded"]  # the patch changes no other batch
 
 
 @pytest.mark.seam
