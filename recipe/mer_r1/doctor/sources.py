@@ -42,6 +42,13 @@ def _unibench(name: str, folder: str) -> Source:
     return Source(name, _UNIBENCH, _OWN_TERMS, _LINKS, NOT_CHECKED, f"DIR/{folder}")
 
 
+def _challenge(name: str, year: int, clips: str) -> Source:
+    page = f"https://huggingface.co/datasets/MERChallenge/MER{year}"
+    licence = "CC BY-NC 4.0, and academic research only" if year == 2025 else "CC BY-NC 4.0"
+    access = _EULA if year == 2025 else "one request for a team, which the organisers review"
+    return Source(name, page, licence, access, f"{clips} clips; bytes {NOT_CHECKED}", f"DIR/mer{year}-dataset")
+
+
 CORPORA = (
     Source(
         "mer_caption_plus",
@@ -51,6 +58,12 @@ CORPORA = (
         f"132,171 clips, of which 31,327 are used; bytes {NOT_CHECKED}",
         "DIR/mer2025-dataset",
     ),
+    _challenge("mer2025_ovmerd", 2025, "332"),
+    _challenge("mer2025_ov", 2025, "1,200"),
+    _challenge("mer2025_candidates", 2025, "20,000"),
+    _challenge("mer2026", 2026, "31,327"),
+    _challenge("mer2026_human", 2026, "1,532"),
+    _challenge("mer2026_candidates", 2026, "20,000"),
     _unibench("ov_merd_plus", "ovmerdplus-process"),
     _unibench("mer2023", "mer2023-dataset-process"),
     _unibench("mer2024", "mer2024-dataset-process"),
