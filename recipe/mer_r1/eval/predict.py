@@ -153,9 +153,7 @@ def merge(arguments: argparse.Namespace) -> None:
     shard = arguments.data or Path(about[0]["shard"])
     names = _names(shard)
     if len(names) != about[0]["n_shard"]:
-        raise ValueError(
-            f"{shard}: has {len(names)} rows, but the parts are of {about[0]['n_shard']}; correct --data"
-        )
+        raise ValueError(f"{shard}: has {len(names)} rows, but the parts are of {about[0]['n_shard']}; correct --data")
     _finish(arguments, folders, names, _candidates(shard, about[0]["corpus"], names, arguments.names))
 
 
