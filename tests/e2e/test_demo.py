@@ -40,6 +40,11 @@ def test_the_demo_runs_through_and_is_kept(tmp_path: Path) -> None:
         assert found["n"] == 8
         # RL's own validation decodes, encodes and samples as the evaluation does.
         assert found["f1"] == pytest.approx(summary["runs"][row]["validation"][mode]["f1"][-1], abs=1e-6)
+        assert 0 <= found["ew_f_ci95"][0] <= found["ew_f"] <= found["ew_f_ci95"][1] <= 1
+    for validation in (out / "mer_r1" / "validation").glob("*.jsonl"):
+        rows = [json.loads(line) for line in validation.read_text().splitlines()]
+        assert all(row["clip"] for row in rows)
+        assert len({row["clip"] for row in rows}) == len(rows) // 2  # slow and fast
     # BATCH of `replay` and `explain` in docs/commands.md; the batch says what the run was trained with.
     batches = read_batches(out / "mer_r1" / "rollouts")
     assert [batch.path.name for batch in batches] == ["1.jsonl", "2.jsonl", "3.jsonl"]
