@@ -230,7 +230,7 @@ def build(
     typer.echo(f"{out}: " + ", ".join(f"{split} {count}" for split, count in manifest["rows"].items()))
     if manifest["partial"]:
         parts = ", ".join(f"{count} without {part}" for part, count in manifest["partial"].items())
-        typer.echo(f"clips that are kept as they are: {parts}")
+        typer.echo(f"of these rows, {parts}")
     if manifest["left_out"]:
         reasons = ", ".join(f"{count} {kind}" for kind, count in manifest["left_out_by_reason"].items())
         typer.echo(f"left out: {manifest['left_out']} of {manifest['read']} ({reasons}); see {out / 'left_out.jsonl'}")
