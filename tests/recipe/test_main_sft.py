@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -6,6 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.preflight import PreflightError
+from recipe.mer_r1.run.sft_preflight import check_cheap
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "verl_ext"))
@@ -52,21 +57,20 @@ def folder(tmp_path):
         (["preset.sft.steps=0"], "preset.sft.steps=0"),
     ],
 )
-@pytest.mark.slow
-def test_bad_input_is_named_before_anything_heavy(folder, overrides, message):
+def test_bad_input_is_named(folder, overrides, message):
     (folder / "sft.parquet").touch()
-    done = run(f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    given = [f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides]
+    with pytest.raises(PreflightError, match=re.escape(message)):
+        check_cheap(launch.compose("sft", given))
 
 
 @pytest.mark.slow
-def test_a_model_without_processor_is_named(folder):
+def test_a_model_without_processor_is_named_before_anything_heavy(folder):
     (folder / "processor_config.json").unlink()
     done = run(f"preset.sft.model_path={folder}")
     assert done.returncode == 1
     assert "has no processor" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.seam
@@ -115,7 +119,22 @@ def inputs(tmp_path_factory):
     return [f"preset.sft.model_path={folder}/init", f"preset.sft.train_files={shard}"]
 
 
-SMALL = ["preset.sft.batch_size=4", "preset.sft.micro_batch_size=4", "preset.sft.steps=6", "preset.sft.save_every=2"]
+SMALL = ["preset.sft.batch_size=4", "preset.sft.micro_batch_size=2", "preset.sft.steps=6", "preset.sft.save_every=2"]
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    """A run to its end on one rank; its arguments and folder."""
+    small = [*inputs, *SMALL, "preset.sft.steps=12", "preset.sft.save_every=4"]
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    done = run(*small, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "step 12/12" in done.stdout + done.stderr
+    return small, folder
+
+
+def losses(folder):
+    return [line["data"]["train/loss"] for line in steps(folder)]
 
 
 def steps(folder):
@@ -161,14 +180,10 @@ def kill_while_it_writes(process, unfinished):
 
 
 @pytest.mark.e2e
-def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, tmp_path):
+def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(whole, tmp_path):
     from safetensors.torch import load_file
 
-    small = [*inputs, *SMALL, "preset.sft.steps=12", "preset.sft.save_every=4"]
-    whole = run(*small, f"run_dir={tmp_path}/whole")
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    assert "step 12/12" in whole.stdout + whole.stderr
-
+    small, peace = whole
     checkpoints = tmp_path / "cut" / "checkpoints"
     tracker = checkpoints / "latest_checkpointed_iteration.txt"
     process = started(*small, f"run_dir={tmp_path}/cut")
@@ -190,23 +205,15 @@ def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, t
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert not (checkpoints / "unfinished").exists()
     assert [line["step"] for line in steps(tmp_path / "cut")] == [*range(5, 13)]
-    losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("whole", "cut")]
-    assert losses[1] == pytest.approx(losses[0][4:], rel=1e-4)
-    first, second = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "cut"))
+    assert losses(tmp_path / "cut") == pytest.approx(losses(peace)[4:], rel=1e-4)
+    first, second = (load_file(folder / "model/model.safetensors") for folder in (peace, tmp_path / "cut"))
     assert first.keys() == second.keys()
     assert all(bool((first[name] - second[name]).abs().max() < 1e-4) for name in first)
 
 
 @pytest.mark.e2e
-def test_two_ranks_train_on_the_same_examples(inputs, tmp_path):
-    for ranks in (1, 2):
-        done = run(
-            *inputs,
-            *SMALL,
-            f"run_dir={tmp_path}/{ranks}",
-            f"trainer.n_gpus_per_node={ranks}",
-            "data.micro_batch_size_per_gpu=2",
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("1", "2")]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+def test_two_ranks_train_on_the_same_examples(whole, tmp_path):
+    small, one = whole
+    done = run(*small, f"run_dir={tmp_path}", "preset.ranks_per_node=2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path) == pytest.approx(losses(one), rel=1e-2)
