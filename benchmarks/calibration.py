@@ -22,7 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it is not installed
 
-from recipe.mer_r1.pipeline import logs, process, progress
+from recipe.mer_r1.pipeline import process, progress
+from recipe.mer_r1.run import logs
 
 MODE = "mer_r1_sync_benchmark"
 WAYS = ("baseline", "mer_r1", "naive")

@@ -1,11 +1,12 @@
 """Measure data preparation: rows per second and memory of `build`, clips per second of `check` and of ffprobe.
 
-    python benchmarks/data_prep.py --json [--rows 1000 31327 100000] [--clips 200]
+    python benchmarks/data_prep.py --json [--rows 1000 31327 100000] [--clips 200] [--model DIR [--prompts 6]]
 
 `build` reads a synthetic MER-Caption+ with empty media files, because it opens no media: the time is for labels, texts,
 look-ups, wheels and parquet. Each size runs in its own process; the peak memory is that of the process. `check` decodes
 MER-Micro clips. For comparison, ffprobe counts the frames of the same videos and sounds, one file after another, as a
-shell loop would.
+shell loop would. With --model, the peak memory of one agent worker's prompt cache on clips of 1920 × 1080: without a
+limit in bytes, and with one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it is not installed
 
+CACHE_FPS, CACHE_FRAMES = 2.0, 16
 REASON = "He looks down and speaks slowly while his voice trembles; the words say that he has lost something. " * 4
 
 
@@ -93,6 +95,42 @@ def measure_check(clips: int) -> dict[str, Any]:
     }
 
 
+def cache_once(model: Path, clips: Path, gigabytes: float | None) -> None:
+    """In a process of its own: encode all clips into a worker's cache; prints prompts kept and peak memory as JSON."""
+    from transformers import AutoProcessor
+
+    from verl_ext.data.encode import MediaConfig, PromptEncoder
+
+    processor = AutoProcessor.from_pretrained(model)
+    media = MediaConfig(fps=CACHE_FPS, max_frames=CACHE_FRAMES)
+    encode = PromptEncoder(processor, media, cache_size=64, cache_gb=gigabytes)
+    sizes = []
+    for clip in sorted(clips.iterdir()):
+        content = [{"type": "video", "video": str(clip)}, {"type": "text", "text": "?"}]
+        sizes.append(encode([{"role": "user", "content": content}]).nbytes)
+    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    print(json.dumps({"cache_gb": gigabytes, "prompt_mb": sizes[0] / 1e6, "peak_rss_mb": peak}))
+
+
+def measure_cache(model: Path, prompts: int) -> list[dict[str, Any]]:
+    """Peak memory of a worker that has encoded that many prompts of 1080p: no limit, then 0.5 GB."""
+    import numpy as np
+
+    from data_prep.media import encode_mp4
+
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(prompts):
+            frames = [np.full((1080, 1920, 3), 10 * number + k, np.uint8) for k in range(CACHE_FRAMES)]
+            data = encode_mp4(frames, int(CACHE_FPS), np.zeros(16_000, np.float32), 16_000)
+            (Path(folder) / f"{number:03d}.mp4").write_bytes(data)
+        for limit in ("none", "0.5"):
+            command = [sys.executable, __file__, "--one-cache", str(model), folder, limit]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            results.append({"prompts": prompts, **json.loads(done.stdout.splitlines()[-1])})
+    return results
+
+
 def _seconds(command: list[str]) -> float:
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
@@ -121,19 +159,31 @@ def main() -> None:
         "--rows", type=int, nargs="*", default=[1_000, 31_327, 100_000], help="sizes of the corpus to build"
     )
     parser.add_argument("--clips", type=int, default=200, help="clips to check; 0: none")
+    parser.add_argument("--model", type=Path, help="a Qwen2.5-Omni folder: measure the prompt cache with its processor")
+    parser.add_argument("--prompts", type=int, default=6, help="clips of 1080p that are encoded, with --model")
+    parser.add_argument("--one-cache", nargs=3, metavar=("MODEL", "CLIPS", "GB"), help=argparse.SUPPRESS)
     parser.add_argument("--one-build", nargs=2, metavar=("ROOT", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one_build:
         build_once(*map(Path, arguments.one_build))
         return
+    if arguments.one_cache:
+        model, clips, limit = arguments.one_cache
+        cache_once(Path(model), Path(clips), None if limit == "none" else float(limit))
+        return
     result: dict[str, Any] = {"build": [measure_build(rows) for rows in arguments.rows]}
     if arguments.clips:
         result["check"] = measure_check(arguments.clips)
+    if arguments.model:
+        result["prompt_cache"] = measure_cache(arguments.model, arguments.prompts)
     if arguments.json:
         print(json.dumps(result, indent=1))
         return
     for row in result["build"]:
         print("{rows:8,} rows  {seconds:6.1f} s  {rows_per_second:8,.0f} rows/s  {peak_rss_mb:6.0f} MB".format(**row))
+    for row in result.get("prompt_cache", []):
+        limit = "no limit" if row["cache_gb"] is None else f"{row['cache_gb']:g} GB"
+        print("{prompts} prompts of {prompt_mb:.0f} MB, peak {peak_rss_mb:.0f} MB".format(**row), f"({limit})")
     for key, value in result.get("check", {}).items():
         print(f"{key}: {value:.3g}" if value is not None else f"{key}: ffprobe is not installed")
 

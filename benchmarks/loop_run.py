@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository, where it i
 
 from process_tree import TreeWatch
 
-from recipe.mer_r1.pipeline import logs, process, progress
+from recipe.mer_r1.pipeline import process, progress
+from recipe.mer_r1.run import logs
 
 PHASES = ("gen", "encode", "old_log_prob", "ref", "adv", "update_actor", "update_weights")
 """verl's timers; encode is a phase of ms-swift only (benchmarks/peers)."""

@@ -31,16 +31,22 @@ _READ_AHEAD = 32  # clips that are read while others are written
 def build(
     reader: Reader, root: Root, out: Path, options: Options, progress: Progress = lambda clips, _: clips
 ) -> dict[str, Any]:
-    """Write OUT/{sft,rl}.parquet or OUT/test.parquet, manifest.json, left_out.jsonl and README.md; the manifest.
+    """Write OUT/{sft,rl}.parquet, OUT/test.parquet or OUT/candidates.parquet, manifest.json, left_out.jsonl and
+    README.md; the manifest.
 
     Raises:
         CorpusError: the corpus cannot be read, or, with `on_bad="error"`, a clip has a fault that is not in quarantine.
     """
+    reader = reader.for_training() if options.train else reader
+    reader = reader.with_reasons(options.reasons) if options.reasons else reader
     if options.sft and not reader.training:
+        way_out = "remove --sft, or add --train" if reader.may_train else "remove --sft"
         raise CorpusError(
-            f"--sft {options.sft}: {reader.name} is a test set with one shard, test.parquet; remove --sft"
+            f"--sft {options.sft}: {reader.name} is a test set with one shard, {reader.splits[0]}.parquet; {way_out}"
         )
-    reader = reader.with_odd_labels(options.odd_labels)
+    if {"picture", "sound"} <= set(options.without):
+        raise CorpusError("--without picture --without sound: nothing is left to see or hear; remove one of them")
+    reader = reader.with_odd_labels(options.odd_labels).with_missing(options.missing == "keep")
     out.mkdir(parents=True, exist_ok=True)
     parts = {}
     with Drops(out) as drops, ExitStack() as kept:
@@ -56,11 +62,25 @@ def build(
         tally = card.Tally()
         if drops.unexpected and options.on_bad == "error":
             raise CorpusError(_refusal(reader, root, drops))
+        if options.reasons:
+            _check_reasons(options.reasons, parts[reader])
         for each, part in parts.items():
             counts |= _second_pass(each, part, root, out, options, tally, progress)
-    manifest = card.manifest(reader, root, options, counts, sum(part.read for part in parts.values()), drops)
+    read, with_reason = sum(part.read for part in parts.values()), parts[reader].with_reason
+    manifest = card.manifest(reader, root, options, counts, read, with_reason, drops)
+    manifest["partial"] = tally.partial()
     card.write(out, reader, manifest, tally)
     return manifest
+
+
+def without_sft(reader: Reader, options: Options) -> str | None:
+    """What to say before a training corpus is read without clips for SFT; None where there are some."""
+    if not reader.training or options.sft:
+        return None
+    return (
+        f"note: --sft is 0, so sft.parquet will be empty and all clips of {reader.name} are for RL. SFT needs clips "
+        "with a reason: --sft 5000 is the paper's number, --sft all takes every clip that has one"
+    )
 
 
 @dataclass
@@ -74,6 +94,7 @@ class _Filters:
     def __post_init__(self) -> None:
         path = self.options.quarantine
         settled = () if self.options.odd_labels == "refuse" else (label_words.KIND,)
+        settled += ("audio_missing", "video_missing") if self.options.missing == "keep" else ()
         self.quarantine = quarantined(path, self.reader.name, settled) if path else {}
 
     def faults(self, clip: Clip) -> list[Fault]:
@@ -101,55 +122,81 @@ class _Part:
     read: int
     kept: int
     with_reason: int
+    first: str
+    """Name of the first clip that was kept."""
 
 
 def _first_pass(reader: Reader, root: Root, out: Path, filters: _Filters, drops: Drops, progress: Progress) -> _Part:
     source = filters.options.data_source or reader.name
     path = out / f"kept-{'train' if reader.training else 'test'}.parquet{PART}"
-    read = with_reason = 0
+    read, with_reason, first = 0, 0, ""
     with rows.ShardWriter(path, rows.schema(root, embed=False)) as kept:
         for clip in progress(reader.clips(root), f"{reader.title}: labels and files"):
             read += 1
             if faults := filters.faults(clip):
                 drops.add(faults, clip.group)
                 continue
+            row = rows.to_row(clip, root.folder, data_source=source, without=filters.options.without)
+            if not row["videos"] and not row["audios"]:
+                drops.add([_nothing_left(clip, filters.options)], clip.group)
+                continue
             with_reason += bool(clip.reason)
-            kept.write(rows.to_row(clip, root.folder, data_source=source))
+            first = first or clip.name
+            kept.write(row)
     if not kept.rows and filters.options.on_bad == "skip":
         raise CorpusError(f"{root.folder}: none of the {read} rows has a usable clip\n{listing(drops.shown)}")
-    return _Part(path, read, kept.rows, with_reason)
+    return _Part(path, read, kept.rows, with_reason, first)
+
+
+def _check_reasons(file: Path, part: _Part) -> None:
+    """Reasons of another corpus would be left aside without a word."""
+    if not part.with_reason:
+        raise CorpusError(
+            f"--reasons {file}: has no text for any of the {part.kept} clips, such as {part.first!r}; name the file "
+            "name,reason of the same clips, or remove --reasons"
+        )
+
+
+def _nothing_left(clip: Clip, options: Options) -> Fault:
+    left = " and ".join(f"--without {part}" for part in options.without)
+    message = f"{clip.where}: clip {clip.name!r}: {left} removes the only part that it has; leave the clip out"
+    return Fault("media_missing", clip.name, message)
 
 
 def _second_pass(
     reader: Reader, part: _Part, root: Root, out: Path, options: Options, tally: card.Tally, progress: Progress
 ) -> dict[str, int]:
     """Deal the kept rows out to their shards; returns the number of rows of each."""
-    splits = ("sft", "rl") if reader.training else ("test",)
-    chosen = _chosen(part, options) if reader.training else set()
-    columns = rows.schema(root, embed=options.embed)
-    with_reason = 0
+    splits = reader.splits
+    chosen = _chosen(reader, part, options) if reader.training else set()
+    silent = options.missing == "keep" or "sound" in options.without
+    columns = rows.schema(root, embed=options.embed, silent=silent)
+    eligible = 0
     with ExitStack() as files:
         writers = {split: files.enter_context(rows.ShardWriter(out / f"{split}.parquet", columns)) for split in splits}
         for row in progress(_rows(part.path, root.folder, options.embed), f"{reader.title}: shards"):
             split = splits[-1]
-            if row["extra_info"]["reason"]:
-                split = "sft" if with_reason in chosen else split
-                with_reason += 1
+            if row["extra_info"]["reason"] or not reader.reasons:
+                split = "sft" if eligible in chosen else split
+                eligible += 1
             row["extra_info"] |= {"index": writers[split].rows, "split": split}
             tally.add(row)
             writers[split].write(row)
     return {split: writer.rows for split, writer in writers.items()}
 
 
-def _chosen(part: _Part, options: Options) -> set[int]:
-    """Which of the clips with a reason are for SFT, by their number among them. Raises CorpusError."""
+def _chosen(reader: Reader, part: _Part, options: Options) -> set[int]:
+    """Which of the clips that can be for SFT are, by their number among them. Raises CorpusError.
+
+    They are those with a reason, or all of a corpus that comes without reasons.
+    """
+    eligible = part.with_reason if reader.reasons else part.kept
     if options.sft == "all":
-        return set(range(part.with_reason))
-    if options.sft > part.with_reason:
-        raise CorpusError(
-            f"--sft {options.sft}: too many; {part.kept} clips are kept and {part.with_reason} of them have a reason"
-        )
-    return set(random.Random(f"sft/{options.seed}").sample(range(part.with_reason), options.sft))
+        return set(range(eligible))
+    if options.sft > eligible:
+        have = f" and {part.with_reason} of them have a reason" if reader.reasons else ""
+        raise CorpusError(f"--sft {options.sft}: too many; {part.kept} clips are kept{have}")
+    return set(random.Random(f"sft/{options.seed}").sample(range(eligible), options.sft))
 
 
 def _rows(path: Path, root: Path, embed: bool) -> Iterator[dict[str, Any]]:

@@ -54,6 +54,21 @@ class OnBad(StrEnum):
     skip = "skip"
 
 
+class Missing(StrEnum):
+    """What to do with a clip without picture or without sound."""
+
+    refuse = "refuse"
+    keep = "keep"
+
+
+class Part(StrEnum):
+    """A part of a clip."""
+
+    picture = "picture"
+    sound = "sound"
+    subtitle = "subtitle"
+
+
 class OddLabels(StrEnum):
     """What to do with a label that contains a character which no word has, such as a full-width comma."""
 
@@ -69,6 +84,9 @@ LinksOption = Annotated[list[Path] | None, typer.Option(help="Another folder tha
 OddLabelsOption = Annotated[
     OddLabels,
     typer.Option(help="Labels such as 'happy，sad' or 'Happy/Joyful': refuse, split there, or keep as one word."),
+]
+ReasonsOption = Annotated[
+    Path | None, typer.Option(help="CSV name,reason for a training corpus, e.g. MER2025's file for MER2026.")
 ]
 HeldOutOption = Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be in the training data.")]
 
@@ -173,28 +191,51 @@ def build(
         Path | None, typer.Option(help="List written by `check --quarantine`; its clips are left out.")
     ] = None,
     held_out: HeldOutOption = None,
+    reasons: ReasonsOption = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Make sft and rl of human labels (mer2026_human, mer2025_ov).")
+    ] = False,
     odd_labels: OddLabelsOption = OddLabels.refuse,
-    wheels: Annotated[Path | None, typer.Option(help="Official emotion wheels; default: the built-in table.")] = None,
+    missing: Annotated[
+        Missing,
+        typer.Option(help="Clips without a picture file or a sound file: refuse them, or keep the rest."),
+    ] = Missing.refuse,
+    without: Annotated[
+        list[Part] | None,
+        typer.Option(help="Write rows without their picture, sound or subtitle; can be repeated."),
+    ] = None,
+    wheels: Annotated[
+        Path | None, typer.Option(help="Official wheels: a folder or wheel_mapping.npz; default: the built-in table.")
+    ] = None,
     links_to: LinksOption = None,
     data_source: Annotated[str | None, typer.Option(help="Column data_source; default: the corpus's name.")] = None,
 ) -> None:
     """Turn a corpus into parquet shards with verl's columns."""
     from data_prep import build as builder
-    from data_prep import readers
+    from data_prep import card, readers
     from data_prep.places import Root
     from recipe.mer_r1.method.wheel import load_wheels
 
     with _plain_errors():
         options = builder.Options(
             sft if sft == "all" else int(sft), seed, embed, on_bad.value, odd_labels.value, data_source, quarantine,
-            tuple(held_out or ()), load_wheels(wheels),
+            tuple(held_out or ()), reasons, train, load_wheels(wheels), missing=missing.value,
+            without=tuple(dict.fromkeys(part.value for part in without or ())),
             command=shlex.join(["python", "-m", "data_prep", *sys.argv[1:]]),
         )  # fmt: skip
-        manifest = builder.build(readers.get(corpus.value), Root(root, tuple(links_to or ())), out, options, _progress)
+        reader = readers.get(corpus.value)
+        if note := builder.without_sft(reader.for_training() if train else reader, options):
+            typer.echo(note, err=True)
+        manifest = builder.build(reader, Root(root, tuple(links_to or ())), out, options, _progress)
     typer.echo(f"{out}: " + ", ".join(f"{split} {count}" for split, count in manifest["rows"].items()))
+    if manifest["partial"]:
+        parts = ", ".join(f"{count} without {part}" for part, count in manifest["partial"].items())
+        typer.echo(f"clips that are kept as they are: {parts}")
     if manifest["left_out"]:
         reasons = ", ".join(f"{count} {kind}" for kind, count in manifest["left_out_by_reason"].items())
         typer.echo(f"left out: {manifest['left_out']} of {manifest['read']} ({reasons}); see {out / 'left_out.jsonl'}")
+    for note in card.notes(reader, manifest):
+        typer.echo(f"note: {note}")
     if manifest["published"] not in (None, manifest["read"]):
         typer.echo(f"note: found {manifest['read']} clips; the published corpus has {manifest['published']}")
 
@@ -253,6 +294,8 @@ def check(
     quarantine: Annotated[
         Path | None, typer.Option(help="Write the list of dropped clips here, for build --quarantine.")
     ] = None,
+    reasons: ReasonsOption = None,
+    train: Annotated[bool, typer.Option("--train", help="Check as `build --train` reads it.")] = False,
     odd_labels: OddLabelsOption = OddLabels.refuse,
 ) -> None:
     """Decode every clip of a corpus completely and report the clips that would be dropped.
@@ -275,6 +318,6 @@ def check(
         dropped = command.check(
             corpus.value, root, tuple(links_to or ()), out, limits, media=media,
             held_out=tuple(held_out or ()), model=model, workers=workers, quarantine=quarantine,
-            odd_labels=odd_labels.value,
+            odd_labels=odd_labels.value, reasons=reasons, train=train,
         )  # fmt: skip
     raise typer.Exit(1 if dropped else 0)

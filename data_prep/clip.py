@@ -35,7 +35,7 @@ class Clip:
     """File and row of the label, for messages."""
     video: Path | None = None
     audio: Path | None = None
-    """None where the corpus has no sound files; the video's own track is meant then."""
+    """None where the corpus has no sound files; the video's own track is meant then, but not of a `silent` clip."""
     subtitle: str = ""
     labels: tuple[str, ...] = ()
     value: float | None = None
@@ -46,6 +46,8 @@ class Clip:
     group: str = ""
     """Part of the corpus, e.g. a task of MME-Emotion; appended to `data_source`."""
     faults: tuple[Fault, ...] = field(default=())
+    silent: bool = False
+    """Its sound is missing, and that was allowed (`build --missing keep`); its picture where `video` is None."""
 
 
 def listing(faults: Iterable[Fault]) -> str:

@@ -101,6 +101,29 @@ class OpensetCsv:
 
 
 @dataclass(frozen=True)
+class NamesCsv:
+    """A CSV with a column of names and no labels: the clips that a challenge asks about. Other columns may be there."""
+
+    file: str
+    key: str = "name"
+
+    def files(self, root: Root) -> list[Path]:
+        """The CSV."""
+        return [root.place(self.file)]
+
+    def rows(self, root: Root) -> Iterator[LabelRow]:
+        """As `Labels.rows`; no row has a label."""
+        path = root.place(self.file)
+        for number, (name,) in read_rows(path, (self.key,)):
+            where = f"{path}: row {number}"
+            if not_utf8(name):
+                message = f"{where}: {name.encode('utf-8', 'replace').decode()!r}: not UTF-8; save the file as UTF-8"
+                yield LabelRow(where, "", fault=("label_not_utf8", message))
+                continue
+            yield LabelRow(where, name.strip())
+
+
+@dataclass(frozen=True)
 class NpzLabels:
     """A MERBench npz: under `member` a dict from name to {"emo": …, "val": …}.
 

@@ -71,9 +71,15 @@ class MediaFolder:
         if not path.is_dir():
             packed = [path.with_name(path.name + suffix) for suffix in ARCHIVES]
             found = [file for file in packed if file.exists()]
-            way_out = f"unpack {found[0]} there (this program does not unpack archives)" if found else "check --root"
+            way_out = f"unpack {found[0]} there (this program does not unpack archives)" if found else _elsewhere(root)
             raise CorpusError(f"{path}: no such folder; {way_out}")
         return MediaPlace(root, path, tuple(self.suffixes))
+
+
+def _elsewhere(root: Root) -> str:
+    folders = sorted(path.name for path in root.folder.iterdir() if path.is_dir())
+    held = f"; {root.folder} has the folders {', '.join(folders[:5])}{', …' * (len(folders) > 5)}" if folders else ""
+    return f"check --root and --corpus{held}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from data_prep import label_words
 from data_prep.clip import Clip, CorpusError, Fault
 from data_prep.labels import LabelRow, Labels
 from data_prep.places import MediaFolder, MediaPlace, Root
-from data_prep.tables import Names, Texts, TextTable, not_utf8
+from data_prep.tables import Names, Texts, TextTable, UserTable, not_utf8
 from recipe.mer_r1.method.answer import markup_in
 
 _Fault = Callable[[str, str], None]
@@ -35,8 +35,15 @@ class Reader:
     audio: MediaFolder | None = None
     """None: the sound is the video's own track."""
     subtitles: TextTable | None = None
-    reasons: TextTable | None = None
+    reasons: TextTable | UserTable | None = None
+    """None, of a training corpus: all of its clips can be for SFT, which then teaches the fast form only."""
+    if_no_reasons: str = ""
+    """Where reasons can be had, of a corpus that comes without them."""
     training: bool = False
+    labelled: bool = True
+    """False: the clips that a challenge asks about; the truth of their rows is an empty list."""
+    may_train: bool = False
+    """Whether a test set may be made a training corpus (`for_training`)."""
     published: int | None = None
     """Number of clips as published, to be compared with what was found."""
     scored: int | None = None
@@ -45,6 +52,8 @@ class Reader:
     """The corpus's own test set: written beside it, its names kept out of training."""
     odd_labels: label_words.OddLabels = "refuse"
     """What to do with labels that contain characters which are not part of a word."""
+    keep_partial: bool = False
+    """Whether a clip with one of its two files is used as it is; a corpus without sound files has one file anyway."""
     names_are_paths: bool = False
     """Names are paths inside the video folder or inside its folder of the clip's group, suffix included."""
 
@@ -53,9 +62,34 @@ class Reader:
         test = replace(self.test, odd_labels=choice) if self.test else None
         return replace(self, odd_labels=choice, test=test)
 
+    def with_reasons(self, file: Path) -> Reader:
+        """The same training corpus with reasons from a CSV `name,reason`. Raises CorpusError for a test set."""
+        if not self.training:
+            raise CorpusError(f"--reasons {file}: {self.name} makes no SFT shard; remove --reasons")
+        return replace(self, reasons=UserTable(str(file), "reason"))
+
+    def for_training(self) -> Reader:
+        """The same clips as a training corpus. Raises CorpusError where they must stay a test set."""
+        if self.training:
+            raise CorpusError(f"--train: {self.name} is a training corpus anyway; remove --train")
+        if not self.may_train:
+            raise CorpusError(f"--train: {self.name} is a test set, and must not be trained on; remove --train")
+        return replace(self, training=True)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The shards that it makes, without those of its own test set."""
+        if self.training:
+            return ("sft", "rl")
+        return ("test",) if self.labelled else ("candidates",)
+
+    def with_missing(self, keep: bool) -> Reader:
+        """The same reader, and its test set's, with another choice for clips without picture or without sound."""
+        return replace(self, keep_partial=keep, test=replace(self.test, keep_partial=keep) if self.test else None)
+
     def inputs(self, root: Root) -> list[Path]:
         """Label and text files, whose sha256 the manifest records. Raises CorpusError."""
-        texts = [root.place(table.file) for table in (self.subtitles, self.reasons) if table]
+        texts = [table.path(root) for table in (self.subtitles, self.reasons) if table]
         return [*self.labels.files(root), *texts]
 
     def clips(self, root: Root) -> Iterator[Clip]:
@@ -109,11 +143,14 @@ class _Sides:
             fault("name_duplicate", f"{where}: the same name is in row {again}; remove one of the rows")
         video = self._media(self.video, "video", row, where, fault)
         audio = self._media(self.audio, "audio", row, where, fault) if self.audio else None
+        partial = self.reader.keep_partial and self.audio is not None
+        if partial and not video and not audio and not faults:
+            fault("media_missing", f"{where}: neither its video nor its audio is there; add one or remove the row")
         subtitle = self._text(self.subtitles, "subtitle", row.name, where, fault, needed=self.reader.training)
         reason = self._text(self.reasons, "reason", row.name, where, fault, needed=False)
         return Clip(
             row.name, row.where, video, audio, subtitle, labels, row.value, reason, row.options, row.group,
-            tuple(faults),
+            tuple(faults), silent=partial and not audio,
         )  # fmt: skip
 
     def _safe(self, name: str) -> bool:
@@ -153,7 +190,7 @@ class _Sides:
             fault(f"{kind}_missing", f"{where}: {link}; add that file or remove the row")
         elif not self.reader.names_are_paths and (similar := place.similar(name)):
             fault("name_mismatch", f"{where}: its {kind} is named {similar!r}; rename one of them")
-        else:
+        elif not (self.reader.keep_partial and self.audio):
             fault(f"{kind}_missing", f"{where}: no file {place.wanted(name)}; add it or remove the row")
 
     def _text(self, texts: Texts | None, kind: str, name: str, where: str, fault: _Fault, *, needed: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.clip import Clip
+from data_prep.options import Part
 from data_prep.places import Root
 from recipe.mer_r1.files.whole import PART
 from recipe.mer_r1.method.answer import build_prompt
-from verl_ext.data.shard_media import MEDIA_LINKS, MEDIA_ROOT
+from verl_ext.data.shard_media import MEDIA_LINKS, MEDIA_ROOT, SILENT
 
 EMBEDDED_ROWS = 8
 """Rows of a group with embedded clips: what a reader of one row loads."""
@@ -24,8 +25,12 @@ _BY_PATH = pa.list_(pa.string())
 _EMBEDDED = pa.list_(pa.struct({"path": pa.string(), "bytes": pa.binary()}))
 
 
-def schema(root: Root, *, embed: bool) -> pa.Schema:
-    """Columns of a shard; media by path relative to the root's folder, or embedded."""
+def schema(root: Root, *, embed: bool, silent: bool = False) -> pa.Schema:
+    """Columns of a shard; media by path relative to the root's folder, or embedded.
+
+    Args:
+        silent: whether rows can be without sound although their video has some.
+    """
     media = _EMBEDDED if embed else _BY_PATH
     fields = {
         "data_source": pa.string(),
@@ -47,23 +52,34 @@ def schema(root: Root, *, embed: bool) -> pa.Schema:
         ),
     }
     links = "\n".join(str(folder.absolute()) for folder in root.links_to)
-    return pa.schema(fields, None if embed else {MEDIA_ROOT: str(root.folder.absolute()), MEDIA_LINKS: links})
+    about = {} if embed else {MEDIA_ROOT: str(root.folder.absolute()).encode(), MEDIA_LINKS: links.encode()}
+    return pa.schema(fields, (about | ({SILENT: b"yes"} if silent else {})) or None)
 
 
-def to_row(clip: Clip, root: Path, *, data_source: str) -> dict[str, Any]:
-    """A row of `schema`, media by relative path; `index` and `split` are set where the row finds its shard."""
-    video = _relative(clip.video, root)
+def to_row(clip: Clip, root: Path, *, data_source: str, without: Collection[Part] = ()) -> dict[str, Any]:
+    """A row of `schema`, media by relative path; `index` and `split` are set where the row finds its shard.
+
+    Args:
+        without: parts that the row is written without; its prompt then has no placeholder for them.
+    """
+    sound = None if clip.silent else clip.audio or clip.video
+    videos = [_relative(clip.video, root)] if clip.video and "picture" not in without else []
+    audios = [_relative(sound, root)] if sound and "sound" not in without else []
+    subtitle = "" if "subtitle" in without else clip.subtitle
+    prompt = build_prompt(subtitle, clip.options)
+    for placeholder, files in (("<video>", videos), ("<audio>", audios)):
+        prompt = prompt if files else prompt.replace(placeholder, "", 1)
     return {
         "data_source": f"{data_source}/{clip.group}" if clip.group else data_source,
-        "prompt": [{"role": "user", "content": build_prompt(clip.subtitle, clip.options)}],
-        "videos": [video],
-        "audios": [_relative(clip.audio, root) if clip.audio else video],
+        "prompt": [{"role": "user", "content": prompt}],
+        "videos": videos,
+        "audios": audios,
         "reward_model": {"style": "rule", "ground_truth": list(clip.labels)},
         "extra_info": {
             "index": 0,
             "name": clip.name,
             "split": "",
-            "subtitle": clip.subtitle,
+            "subtitle": subtitle,
             "reason": clip.reason,
             "value": clip.value,
             "options": list(clip.options),

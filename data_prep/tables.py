@@ -106,10 +106,36 @@ class TextTable:
     file: str
     column: str
     key: str = "name"
+    if_missing: str = ""
+    """What to do where the file is not there; default: look at the corpus's layout."""
+
+    def path(self, root: Root) -> Path:
+        """The file."""
+        return root.place(self.file)
 
     def at(self, root: Root) -> Texts:
         """Read it whole into a look-up. Raises CorpusError."""
-        return Texts(root.place(self.file), self.key, self.column)
+        path = self.path(root)
+        if self.if_missing and not path.is_file():
+            raise CorpusError(f"{path}: missing; {self.if_missing}")
+        return Texts(path, self.key, self.column)
+
+
+@dataclass(frozen=True)
+class UserTable:
+    """A CSV with a text a clip that the user names; it may lie outside the corpus's folder."""
+
+    file: str
+    column: str
+    key: str = "name"
+
+    def path(self, root: Root) -> Path:
+        """The file, wherever the corpus is."""
+        return Path(self.file)
+
+    def at(self, root: Root) -> Texts:
+        """Read it whole into a look-up. Raises CorpusError."""
+        return Texts(self.path(root), self.key, self.column)
 
 
 class Texts:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 MS = Fraction(1, 1000)
 RATE = 16_000
@@ -20,11 +21,13 @@ def film(
     sounds: Sequence[Sequence[tuple[float, float]]] = (),
     images: Sequence[np.ndarray] | None = None,
     codec: str = "mpeg4",
+    default: int | None = None,
 ) -> Path:
     """A film with a frame at each time (seconds): image k, or grey of 4 k; and sound tracks.
 
     Args:
         sounds: of each track the pieces of a tone of 400 Hz, as (start, end) in seconds, a multiple of 0.064.
+        default: the sound track that the file marks as default; None: as the format does it.
     """
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=1000)
@@ -33,7 +36,9 @@ def film(
         video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         video.time_base = video.codec_context.time_base = MS
         tracks = [container.add_stream("aac", rate=RATE, layout="mono") for _ in sounds]
-        for track in tracks:
+        for place, track in enumerate(tracks):
+            if default is not None:
+                track.disposition = Disposition.default if place == default else Disposition(0)
             track.codec_context.time_base = Fraction(1, RATE)
         for time, image in zip(times, images, strict=True):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
@@ -48,6 +53,17 @@ def film(
                     frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
                     container.mux(track.encode(frame))
             container.mux(track.encode())
+    return path
+
+
+def trim(path: Path, seconds: float) -> Path:
+    """Let the (first) video track of an mp4 of :func:`film` start later: its edit list leaves out what comes before."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"elst") + 12
+    duration, start = struct.unpack_from(">Ii", data, place)  # in 1/1000 s, and in the track's own unit
+    (unit,) = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)
+    struct.pack_into(">Ii", data, place, round(duration - 1000 * seconds), round(start + unit * seconds))
+    path.write_bytes(data)
     return path
 
 

@@ -175,6 +175,12 @@ def _separate_async_log(module: ModuleType) -> None:
     module.logger = _WithoutFlush(module.logger)
 
 
+def _weight_socket(module: ModuleType) -> None:
+    from verl_ext.rollout import weight_socket
+
+    weight_socket.patch_sender(module)
+
+
 def _workers_port(module: ModuleType) -> None:
     original = module.RayWorkerGroup._get_master_addr_port
 
@@ -204,6 +210,10 @@ def _vllm_keeps_weights(module: ModuleType) -> None:
         layer.cpu_linear = torch.nn.functional.linear
 
     module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
+
+
+def _seeds_in_mixed_batches(module: ModuleType) -> None:
+    module.TopKTopPSampler.forward_cpu = module.TopKTopPSampler.forward_native
 
 
 VERL_PATCHES = (
@@ -269,6 +279,12 @@ VERL_PATCHES = (
         _separate_async_log,
     ),
     Patch(
+        "weight socket",
+        "verl.workers.rollout.vllm_rollout.vllm_rollout",
+        "verl 0.9.1 gives all runs on a machine with Ray clusters of their own the same socket for new weights",
+        _weight_socket,
+    ),
+    Patch(
         "workers' port",
         "verl.single_controller.ray.base",
         "verl 0.9.1 releases its workers' port long before they open it; another process may take the port",
@@ -291,6 +307,13 @@ VLLM_CPU_PATCHES = (
         "vllm.model_executor.layers.utils",
         "vLLM 0.24.0 and 0.28.0 on a CPU pack and then free the weight of a linear layer; new weights cannot be loaded",
         _vllm_keeps_weights,
+    ),
+    Patch(
+        "seeds in mixed batches",
+        "vllm.v1.sample.ops.topk_topp_sampler",
+        "vLLM 0.24.0 and 0.28.0 on a CPU ignore the seeds of all requests of a step if one request has none (greedy "
+        "ones never do), and compile their sampler for it, for half a minute",
+        _seeds_in_mixed_batches,
     ),
 )
 

@@ -79,7 +79,8 @@ class Machine:
         Raises:
             RuntimeError: it failed, or did not end within `limit` seconds or the call's time; with the log's end.
         """
-        from recipe.mer_r1.pipeline import logs, process
+        from recipe.mer_r1.pipeline import process
+        from recipe.mer_r1.run import logs
 
         log, begin = self.out / f"{name}.log", time.monotonic()
         log.write_text(f"$ {' '.join(command)}\n")

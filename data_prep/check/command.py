@@ -31,6 +31,8 @@ def check(
     workers: int | None = None,
     quarantine: Path | None = None,
     odd_labels: OddLabels = "refuse",
+    reasons: Path | None = None,
+    train: bool = False,
 ) -> int:
     """Check a corpus, write OUT/report.json and the quarantine list, print tables; returns the clips to be dropped.
 
@@ -38,6 +40,8 @@ def check(
     Raises CorpusError where the corpus, a held-out shard or the model cannot be read.
     """
     reader, begun = readers.get(corpus).with_odd_labels(odd_labels), time.monotonic()
+    reader = reader.for_training() if train else reader
+    reader = reader.with_reasons(reasons) if reasons else reader
     if media.get("use_audio_in_video"):
         reader = replace(reader, audio=None)  # the video's own track is what training will hear
     count_tokens = None
@@ -59,6 +63,8 @@ def check(
                 "model": str(model) if model else None,
                 "media": dict(media),
                 "odd_labels": odd_labels,
+                "reasons": str(reasons) if reasons else None,
+                "train": train,
             },
             "versions": {"check": VERSION, **{name: version(name) for name in ("av", "numpy")}},
             "files_decoded": done.decoded,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from data_prep.reader import Reader
 
-_SHARED = {"merbench"}
+_SHARED = {"merbench", "mer_challenge"}
 NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name not in _SHARED))
 
 

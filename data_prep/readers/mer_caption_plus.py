@@ -10,6 +10,10 @@ SUBTITLES, OPENSETS, REASONS = (
     "track2_train_mercaptionplus.csv",
     "track3_train_mercaptionplus.csv",
 )
+_IF_MISSING = (
+    "if this is the folder of MER2026, which comes without reasons, use --corpus mer2026 (docs/challenge.md); else see "
+    "docs/corpora.md for the layout"
+)
 
 
 def reader(name: str, title: str, folder: str, published: int | None) -> Reader:
@@ -21,7 +25,7 @@ def reader(name: str, title: str, folder: str, published: int | None) -> Reader:
         video=MediaFolder(f"{folder}/video", (".mp4",)),
         audio=MediaFolder(f"{folder}/audio", (".wav",)),
         subtitles=TextTable(f"{folder}/{SUBTITLES}", "english"),
-        reasons=TextTable(f"{folder}/{REASONS}", "reason"),
+        reasons=TextTable(f"{folder}/{REASONS}", "reason", if_missing=_IF_MISSING),
         training=True,
         published=published,
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openai import OpenAI
+from openai import APIConnectionError, APIError, APIStatusError, OpenAI
 from PIL import Image
 
 from data_prep.media import encode_wav, pcm16
@@ -70,8 +71,22 @@ def request(video: Path, audio: Path, subtitle: str, preset: str, fast: bool = F
     return {"messages": messages, "extra_body": extra}
 
 
-def main() -> None:
-    """Print the model's reply."""
+def shown(reply: str, fast: bool) -> str:
+    """The reply as it is printed. A fast one goes on behind `<answer>`: its words, without the tag that ends them."""
+    return reply.strip().removesuffix("</answer>").rstrip() if fast else reply
+
+
+def complaint(error: Exception, url: str) -> str:
+    """What is wrong and how to fix it, in a line or two."""
+    if isinstance(error, APIConnectionError):
+        return f"no server answers at {url}. Start one with `vllm serve DIR` (docs/serving.md), or name it with --url."
+    if isinstance(error, APIStatusError):
+        return f"the server at {url} answers {error.status_code}: {error.message}"
+    return str(error) or type(error).__name__
+
+
+def main() -> int:
+    """Print the model's reply; the exit code: 2 for a wrong input, 1 where the server fails, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("video", type=Path, help="the clip")
     parser.add_argument("--audio", type=Path, help="sound file; default: the sound in the video")
@@ -81,14 +96,37 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000/v1", help="base URL of the server")
     parser.add_argument("--max-tokens", type=int, default=64, help="limit of the response in tokens")
     options = parser.parse_args()
-    client = OpenAI(base_url=options.url, api_key="none")
-    arguments = request(
-        options.video, options.audio or options.video, options.subtitle, options.preset, fast=options.fast
-    )
-    model = client.models.list().data[0].id
-    reply = client.chat.completions.create(model=model, max_tokens=options.max_tokens, temperature=0, **arguments)
-    print(reply.choices[0].message.content)
+    try:
+        arguments = request(
+            options.video, options.audio or options.video, options.subtitle, options.preset, fast=options.fast
+        )
+        print(shown(ask(options.url, options.max_tokens, arguments), options.fast))
+    except (OSError, ValueError) as error:  # MediaError is one; an unknown preset, too
+        print(f"ask: {error}", file=sys.stderr)
+        return 2
+    except APIError as error:
+        print(f"ask: {complaint(error, options.url)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ask: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def ask(url: str, max_tokens: int, arguments: dict[str, Any]) -> str:
+    """The text that the server's first model replies with.
+
+    Raises:
+        APIError: nobody listens at the URL, or the server refuses the request.
+        ValueError: the server has no model.
+    """
+    client = OpenAI(base_url=url, api_key="none")
+    models = client.models.list().data
+    if not models:
+        raise ValueError(f"the server at {url} has no model")
+    reply = client.chat.completions.create(model=models[0].id, max_tokens=max_tokens, temperature=0, **arguments)
+    return reply.choices[0].message.content or ""
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.run import steps
 
 CURVES = {"reward/recall": "Recall", "reward/precision": "Precision", "reward/f1": "F1"}
@@ -65,6 +66,7 @@ def table(runs: Mapping[str, Run]) -> str:
 def draw(runs: Mapping[str, Run], path: Path) -> None:
     """Write the picture."""
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     from recipe.mer_r1.pages.figure_style import STYLE
 
@@ -74,22 +76,31 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
             for axis, metric in zip(axes, CURVES, strict=False):
                 numbers = range(1, len(run[metric]) + 1)
                 axis.plot(numbers, run[metric], color=colour, linewidth=0.7, alpha=0.25)
-                axis.plot(numbers, steps.running_mean(run[metric]), color=colour, linewidth=2.2, label=name)
+                axis.plot(numbers, steps.trend(run[metric]), color=colour, linewidth=2.2, label=name, marker=_dot(run))
             for metric, mode in MARGINS.items():
                 if run[metric]:
                     style = "-" if mode == "slow" else "--"
-                    label = f"{name}, {mode}"
-                    values = steps.running_mean(run[metric])
-                    axes[3].plot(range(1, len(values) + 1), values, style, color=colour, linewidth=2.2, label=label)
+                    values = steps.trend(run[metric])
+                    numbers = range(1, len(values) + 1)
+                    axes[3].plot(numbers, values, style, color=colour, linewidth=2.2, marker=_dot(run))
         for axis, title in zip(axes, [*CURVES.values(), "Confidence margin (Eq. 2), nats"], strict=True):
             axis.set(title=title, xlabel="RL step")
-            if axis.lines:
-                axis.legend(loc="lower right")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes[3].lines:
+            axes[3].set_title("Confidence margin, nats (dashed: fast)")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))  # beside the curves, not on them
         figure.savefig(path, dpi=150)
         plt.close(figure)
 
 
-def main() -> None:
+def _dot(run: Run) -> str:
+    """A mark for each step where they are few."""
+    return "o" if len(run["reward/f1"]) < steps.WINDOW else ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw and print; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "runs",
@@ -98,18 +109,20 @@ def main() -> None:
         help="run folder and its name in the figure; default name: the folder's name",
     )
     parser.add_argument("--out", type=Path, help="figure file (.png, .svg); the table is always printed")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if len(arguments.runs) > len(COLOURS):
         parser.error(f"a figure can show at most {len(COLOURS)} runs")
     runs = {}
-    for entry in arguments.runs:
-        name, _, folder = entry.rpartition("=")
-        runs[name or Path(folder).name] = read_run(Path(folder))
+    with exits.plain("curves", "interrupted"):
+        for entry in arguments.runs:
+            name, _, folder = entry.rpartition("=")
+            runs[name or Path(folder).name] = read_run(Path(folder))
     print(table(runs))
     if arguments.out:
         draw(runs, arguments.out)
         print(f"\n{arguments.out}", file=sys.stderr)
+    return exits.OK
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.home import expand_home
 
 # Imported only when asked for: scoring files must not wait for torch.
@@ -12,6 +13,10 @@ SUBCOMMANDS = {
     "cases": (
         "recipe.mer_r1.eval.cases.command",
         "a page with clips on which two models differ",
+    ),
+    "compare": (
+        "recipe.mer_r1.eval.compare.command",
+        "paired differences of two evaluations, with a verdict in words",
     ),
     "confidence": (
         "recipe.mer_r1.eval.confidence_command",
@@ -25,6 +30,7 @@ SUBCOMMANDS = {
         "recipe.mer_r1.eval.judge.command",
         "MME-Emotion: a language model rates the steps and labels of answers",
     ),
+    "predict": ("recipe.mer_r1.eval.predict", "answer clips without labels, in parts, and write a submission"),
     "report": ("recipe.mer_r1.eval.report", "results of several runs in the paper's tables, and a figure"),
     "run": ("recipe.mer_r1.eval.run", "let a model answer the clips of shards, slow and fast, and score the answers"),
     "score": ("recipe.mer_r1.eval.score", "score predictions against labels: EW, HIT or WAF"),
@@ -36,7 +42,8 @@ def main(arguments: list[str]) -> None:
     """Hand the arguments to the subcommand's `app`. Exits with 2 where there is no such subcommand."""
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in SUBCOMMANDS:
-        import_module(SUBCOMMANDS[name][0]).app(rest, prog_name=f"main_eval {name}")
+        with exits.plain(f"main_eval {name}"):
+            import_module(SUBCOMMANDS[name][0]).app(rest, prog_name=f"main_eval {name}")
         return
     usage = ["usage: python -m recipe.mer_r1.main_eval SUBCOMMAND …  (SUBCOMMAND --help shows its options)", ""]
     usage += [f"  {known:10} {text}" for known, (_, text) in SUBCOMMANDS.items()]
@@ -49,7 +56,7 @@ def main(arguments: list[str]) -> None:
 
 def _complain(text: str) -> int:
     print(text, file=sys.stderr)
-    return 2
+    return exits.INPUT
 
 
 if __name__ == "__main__":

@@ -12,10 +12,27 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1.run import launch, record, state, trackers
+from recipe.mer_r1.pipeline import progress
+from recipe.mer_r1.pipeline.shown import shown
+from recipe.mer_r1.run import heading, inputs, launch, output, record, state, trackers
 
 
 def main(config: DictConfig) -> None:
+    """Show what the run is and how far it is; all other output goes to its log."""
+    inputs.check_model_folder(config.actor_rollout_ref.model.path, "preset.model_path")
+    for key in ("train_files", "val_files"):
+        inputs.check_shards_exist(config.data[key], f"preset.{key}")
+    run_dir, steps = Path(config.run_dir), state.readable(lambda: planned_steps(config))
+    with output.to_log(run_dir / output.LOG, "main_ppo", config.verbose) as screen:
+        screen.console.print("\n".join(heading.of_rl(config, steps)), markup=False, highlight=False, soft_wrap=True)
+        watch = progress.rl(run_dir, steps, config.trainer.val_before_train)
+        title = f"RL: {config.experiment.name}"
+        with shown(screen, config.experiment.name, title, lambda: watch(run_dir / output.LOG)):
+            train(config)
+        output.say(f"model: {run_dir / 'model'}")
+
+
+def train(config: DictConfig) -> None:
     """Check the inputs, then hand over to verl."""
     launch.prepare_environment(config.preset.device, config.preset.model_path)
     from verl_ext import plugin
@@ -35,7 +52,7 @@ def main(config: DictConfig) -> None:
     page = kept_live(run_dir) if config.mer_r1.live else nullcontext()
     with page as file, state.recorded(run_dir, planned_steps(config)):
         if file:
-            print(f"live page: {file}")
+            output.say(f"live page: {file}")
         run(config)
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from recipe.mer_r1.run import launch, record, state, stop, trackers
+from recipe.mer_r1.pipeline import progress
+from recipe.mer_r1.pipeline.shown import shown
+from recipe.mer_r1.run import heading, launch, output, record, state, stop, trackers
 from verl_ext.platform import ports
 
 
 def main(config: DictConfig) -> None:
-    """Check the inputs, start the ranks, hand over to verl."""
+    """Check the inputs, start the ranks, hand over to verl; the first rank shows how far the run is."""
     launch.prepare_environment(config.trainer.device, config.model.path)
     from recipe.mer_r1.run import sft_preflight
 
@@ -28,10 +30,27 @@ def main(config: DictConfig) -> None:
         if config.trainer.n_gpus_per_node > 1:
             sft_preflight.check_shards(config)
         start_ranks(config.trainer.nnodes, config.trainer.n_gpus_per_node)
+    run_dir = Path(config.run_dir)
+    with output.to_log(run_dir / output.LOG, "main_sft", config.verbose) as screen:
+        if os.environ["RANK"] != "0":
+            train(config)
+            return
+        steps = state.readable(lambda: planned_steps(config))
+        screen.console.print("\n".join(heading.of_sft(config, steps)), markup=False, highlight=False, soft_wrap=True)
+        watch = progress.sft(run_dir, steps)
+        with shown(screen, "sft", "supervised fine-tuning", lambda: watch(run_dir / output.LOG)):
+            train(config)
+        output.say(f"model: {run_dir / 'model'}")
+
+
+def train(config: DictConfig) -> None:
+    """Check the rows and train, as this process' rank."""
     trackers.prepare(config.run_dir)
     from verl_ext import plugin
 
     plugin.require()
+    from recipe.mer_r1.run import sft_preflight
+
     if os.environ["RANK"] == "0":
         print("verl_ext\n  " + "\n  ".join(plugin.report()))
     sft_preflight.check_rows(config)
@@ -54,7 +73,6 @@ def as_first_rank(config: DictConfig) -> Iterator[None]:
         stop.on_signal(run_dir, "main_sft", exit_code=stopped),
     ):
         yield
-    print(f"model: {run_dir / 'model'}")
 
 
 def planned_steps(config: DictConfig) -> int:

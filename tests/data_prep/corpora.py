@@ -145,6 +145,78 @@ def mer_caption_plus(root: Path) -> Expected:
     )
 
 
+def challenge(year: int) -> Path:
+    """The folder of one year's challenge."""
+    return Path(f"mer{year}-dataset")
+
+
+def subtitles(folder: Path, *names: str) -> None:
+    """The challenge's subtitles of these clips."""
+    lines = (f'{name},中文,"English, {name}"' for name in names)
+    table(folder / "subtitle_chieng.csv", "name,chinese,english", *lines)
+
+
+def mer2026(root: Path) -> Expected:
+    """No reasons, and the empty openset that MER2025's file has too; other tracks' files are not read."""
+    folder = root / challenge(2026)
+    media(folder, ["samplenew3_00000001", "samplenew3_00000002", "empty"])
+    rows = ('samplenew3_00000001,"[happy, excited]"', "samplenew3_00000002,[worried]", "empty,[]")
+    table(folder / "track2_train_mercaptionplus.csv", "name,openset", *rows)
+    table(folder / "track3_emoprefer.csv", "name,a,b,preference", "samplenew3_00000001,one,two,a")
+    subtitles(folder, "samplenew3_00000001", "samplenew3_00000002", "empty")
+    return Expected(
+        {"samplenew3_00000001": ("happy", "excited"), "samplenew3_00000002": ("worried",)},
+        {"empty": ("label_empty",)},
+        subtitles={"samplenew3_00000001": "English, samplenew3_00000001"},
+        reasons={"samplenew3_00000001": ""},
+        videos={"samplenew3_00000001": "mer2026-dataset/video/samplenew3_00000001.mp4"},
+    )
+
+
+def human(year: int, file: str) -> Callable[[Path], Expected]:
+    """Human labels: an empty list counts as neutral, a clip without subtitle stays."""
+
+    def make_it(root: Path) -> Expected:
+        folder = root / challenge(year)
+        media(folder, ["human_1", "human_2", "human_3"])
+        table(folder / file, "name,openset", 'human_1,"[angry, hurt]"', "human_2,[]", "human_3,[calm]")
+        subtitles(folder, "human_1", "human_2")
+        return Expected(
+            {"human_1": ("angry", "hurt"), "human_2": ("neutral",), "human_3": ("calm",)},
+            subtitles={"human_1": "English, human_1", "human_3": ""},
+        )
+
+    return make_it
+
+
+def candidates(year: int, file: str) -> Callable[[Path], Expected]:
+    """Names without labels; a name twice and a clip without sound are named."""
+
+    def make_it(root: Path) -> Expected:
+        folder = root / challenge(year)
+        media(folder, ["00012", "second", "gone"])
+        (folder / "audio" / "gone.wav").unlink()
+        table(folder / file, "name,discrete", "00012,", "second,", "gone,", "00012,")
+        subtitles(folder, "00012")
+        return Expected(
+            {"00012": (), "second": ()},
+            {"gone": ("audio_missing",), "00012": ("name_duplicate",)},
+            subtitles={"00012": "English, 00012", "second": ""},
+        )
+
+    return make_it
+
+
+def mer2025_ovmerd(root: Path) -> Expected:
+    """Human labels with reasons."""
+    folder = root / challenge(2025)
+    media(folder, ["one", "two"])
+    table(folder / "track2_train_ovmerd.csv", "name,openset", "one,[sad]", "two,[happy]")
+    table(folder / "track3_train_ovmerd.csv", "name,reason", "one,She weeps.")
+    subtitles(folder, "one", "two")
+    return Expected({"one": ("sad",), "two": ("happy",)}, reasons={"one": "She weeps.", "two": ""})
+
+
 def micro(root: Path) -> Expected:
     """The layout alone; the real thing is made by data_prep.micro."""
     for split in ("train", "test"):
@@ -268,6 +340,12 @@ _MAKERS: dict[str, Callable[[Path], Expected]] = {
     "meld": meld,
     "mer2023": mer2023,
     "mer2024": mer2024,
+    "mer2025_candidates": candidates(2025, "track_all_candidates.csv"),
+    "mer2025_ov": human(2025, "track2_test.csv"),
+    "mer2025_ovmerd": mer2025_ovmerd,
+    "mer2026": mer2026,
+    "mer2026_candidates": candidates(2026, "track1_track2_candidate.csv"),
+    "mer2026_human": human(2026, "track2_train_human.csv"),
     "mer_caption_plus": mer_caption_plus,
     "micro": micro,
     "mme_emotion": mme_emotion,

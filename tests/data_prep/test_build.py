@@ -14,6 +14,7 @@ from data_prep.cli import app
 from data_prep.clip import CorpusError
 from data_prep.options import Options
 from data_prep.places import Root
+from verl_ext.data.shard_media import is_silent
 
 CLIPS = 12
 
@@ -105,6 +106,49 @@ def test_a_row_is_what_training_reads(corpus, tmp_path):
     assert row["extra_info"]["split"] == "sft"
     metadata = pq.read_schema(tmp_path / "out" / "sft.parquet").metadata
     assert metadata[rows.MEDIA_ROOT].decode() == str(corpus)
+
+
+@pytest.mark.parametrize(
+    ("without", "videos", "audios", "prompt"),
+    [
+        (("sound",), 1, 0, "<video>Subtitle: Words of clip_00\n"),
+        (("picture",), 0, 1, "<audio>Subtitle: Words of clip_00\n"),
+        (("subtitle",), 1, 1, "<video><audio>\nWhat"),
+        (("picture", "subtitle"), 0, 1, "<audio>\nWhat"),
+    ],
+)
+def test_rows_without_a_part_do_not_ask_for_it(corpus, tmp_path, without, videos, audios, prompt):
+    manifest = run(corpus, tmp_path / "out", without=without)
+    row = next(rows.read(tmp_path / "out" / "rl.parquet"))
+    assert (len(row["videos"]), len(row["audios"])) == (videos, audios)
+    assert row["prompt"][0]["content"].startswith(prompt)
+    assert row["extra_info"]["subtitle"] == ("" if "subtitle" in without else "Words of clip_00")
+    parts = {part: CLIPS for part in ("picture", "sound") if part in without}
+    assert (manifest["rows"]["rl"], manifest["without"], manifest["partial"]) == (CLIPS, list(without), parts)
+    assert is_silent(tmp_path / "out" / "rl.parquet") == ("sound" in without)
+
+
+def test_clips_with_one_of_their_files_are_kept_where_that_is_wanted(corpus, tmp_path):
+    folder = corpus / "mer2025-dataset"
+    (folder / "audio" / "clip_01.wav").unlink()
+    (folder / "video" / "clip_02.mp4").unlink()
+    for file in ("audio/clip_03.wav", "video/clip_03.mp4"):
+        (folder / file).unlink()
+    with pytest.raises(CorpusError, match="2 video_missing, 1 audio_missing"):
+        run(corpus, tmp_path / "refused")
+    manifest = run(corpus, tmp_path / "out", missing="keep", on_bad="skip")
+    assert manifest["left_out_by_reason"] == {"media_missing": 1}
+    assert manifest["partial"] == {"picture": 1, "sound": 1}
+    found = {row["extra_info"]["name"]: row for row in rows.read(tmp_path / "out" / "rl.parquet")}
+    assert (found["clip_01"]["videos"], found["clip_01"]["audios"]) == (["mer2025-dataset/video/clip_01.mp4"], [])
+    assert (found["clip_02"]["videos"], found["clip_02"]["audios"]) == ([], ["mer2025-dataset/audio/clip_02.wav"])
+    assert found["clip_02"]["prompt"][0]["content"].startswith("<audio>Subtitle")
+    assert "clip_03" not in found
+    # A clip whose only part is the one that is to go.
+    manifest = run(corpus, tmp_path / "seen", missing="keep", on_bad="skip", without=("sound",))
+    assert manifest["left_out_by_reason"] == {"media_missing": 2}
+    with pytest.raises(CorpusError, match="nothing is left to see or hear"):
+        run(corpus, tmp_path / "none", without=("picture", "sound"))
 
 
 def test_a_linked_folder_that_was_allowed_is_read_by_training_too(corpus, tmp_path):
@@ -277,6 +321,10 @@ def test_command_builds_and_says_what_is_left_out(corpus, tmp_path):
     assert "sft 5, rl 6" in done.output
     assert "left out: 1 of 12 (1 label_unmapped)" in done.output
     assert "found 12 clips; the published corpus has 31327" in done.output
+    assert "sft.parquet will be empty" not in done.output
+    done = command("build", "--corpus", "mer_caption_plus", "--root", corpus, "--out", tmp_path / "rl")
+    assert "note: --sft is 0, so sft.parquet will be empty and all clips of mer_caption_plus are for RL" in done.output
+    assert "sft 0, rl 11" in done.output
 
 
 @pytest.mark.parametrize(

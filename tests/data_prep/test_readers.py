@@ -22,11 +22,14 @@ def made(request, tmp_path):
 
 def test_every_corpus_of_the_paper_has_a_reader():
     benchmark = {"mer2023", "mer2024", "meld", "iemocap", "mosi", "mosei", "sims", "simsv2", "ov_merd_plus"}
-    assert set(NAMES) == benchmark | {"mer_caption_plus", "mme_emotion", "micro"}
+    mer2025 = {"mer2025_ov", "mer2025_ovmerd", "mer2025_candidates"}
+    mer2026 = {"mer2026", "mer2026_human", "mer2026_candidates"}
+    assert set(NAMES) == benchmark | mer2025 | mer2026 | {"mer_caption_plus", "mme_emotion", "micro"}
     for name in NAMES:
         assert readers.get(name).name == name
-    with pytest.raises(KeyError):
-        readers.get("merbench")
+    for shared in ("merbench", "mer_challenge"):
+        with pytest.raises(KeyError):
+            readers.get(shared)
 
 
 def test_clips_are_what_the_corpus_says(made):
@@ -88,6 +91,12 @@ def test_shards_are_built_from_it(made, tmp_path_factory):
         ("meld", 2610, 1354),
         ("mer2023", 411, 323),
         ("mer2024", 1169, None),
+        ("mer2025_candidates", 20_000, None),
+        ("mer2025_ov", 1200, None),
+        ("mer2025_ovmerd", 332, None),
+        ("mer2026", 31_327, None),
+        ("mer2026_candidates", 20_000, None),
+        ("mer2026_human", 1532, None),
         ("mer_caption_plus", 31_327, None),
         ("micro", None, None),
         ("mme_emotion", 6500, None),
@@ -101,7 +110,9 @@ def test_shards_are_built_from_it(made, tmp_path_factory):
 def test_published_counts(name, published, scored):
     reader = readers.get(name)
     assert (reader.published, reader.scored) == (published, scored)
-    assert reader.training == (name in ("mer_caption_plus", "micro"))
+    assert reader.training == (name in ("mer_caption_plus", "mer2025_ovmerd", "mer2026", "micro"))
+    assert reader.labelled != (name in ("mer2025_candidates", "mer2026_candidates"))
+    assert reader.may_train == (name in ("mer2025_ov", "mer2026_human"))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("micro", "mme_emotion")])

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recipe.mer_r1.run import steps
+from recipe.mer_r1.run import output, steps
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 900, 90
@@ -39,16 +39,17 @@ def reap() -> None:
 
 
 def rings() -> set[str]:
-    """vLLM's shared-memory rings that no process uses; other runs on this machine may have some in use."""
-    found, used = {file.name for file in SHARED_MEMORY.glob("psm_*")}, set()
+    """Rings of vLLM and buckets of weights in shared memory that no process uses; other runs may have some in use."""
+    found, used = {file.name for kind in ("psm_*", "verl_weights_*") for file in SHARED_MEMORY.glob(kind)}, set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with suppress(OSError):
-            used |= {line.split("/dev/shm/")[1].split()[0] for line in maps.read_text().split("\n") if "/psm_" in line}
+            lines = maps.read_text().split("\n")
+            used |= {line.split("/dev/shm/")[1].split()[0] for line in lines if "/dev/shm/" in line}
     return found - used
 
 
 class Run:
-    """`main_ppo` with two prompts a step, or what the overrides say; its output goes to a file."""
+    """`main_ppo` with two prompts a step, or what the overrides say; its screen goes to a file."""
 
     def __init__(self, run_dir: Path, model: Path, shards: dict[str, Path], *overrides: str):
         run_dir.mkdir(exist_ok=True)
@@ -87,7 +88,10 @@ class Run:
 
     @property
     def text(self) -> str:
-        return self.log.read_text(errors="replace")
+        """The screen, and what the run's own log has of the last start."""
+        own = self.log.parent / output.LOG
+        complete = own.read_text(errors="replace") if own.exists() else ""
+        return self.log.read_text(errors="replace") + complete[max(0, complete.rfind(f"\n{output.START}")) :]
 
 
 def shards_of(corpus: Path) -> dict[str, Path]:

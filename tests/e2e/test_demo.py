@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from recipe.mer_r1.explain.rollout_batch import read_batches
+from recipe.mer_r1.replay import estimator_from, replay
+
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +40,10 @@ def test_the_demo_runs_through_and_is_kept(tmp_path: Path) -> None:
         assert found["n"] == 8
         # RL's own validation decodes, encodes and samples as the evaluation does.
         assert found["f1"] == pytest.approx(summary["runs"][row]["validation"][mode]["f1"][-1], abs=1e-6)
+    # BATCH of `replay` and `explain` in docs/commands.md; the batch says what the run was trained with.
+    batches = read_batches(out / "mer_r1" / "rollouts")
+    assert [batch.path.name for batch in batches] == ["1.jsonl", "2.jsonl", "3.jsonl"]
+    assert replay(batches, estimator_from("mer_r1", [])).trained
     assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
     assert "| MER-R1 | slow |" in (out / "results.md").read_text()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,16 @@ def run(*command: str) -> str:
 
 def rows(out: Path, step: int) -> list[dict]:
     return [json.loads(line) for line in (out / "rollouts" / f"{step}.jsonl").read_text().splitlines()]
+
+
+def test_the_screen_names_the_run_and_its_steps_and_the_log_has_the_rest(peace):
+    screen = (peace / "log").read_text(errors="replace")
+    lines = screen.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["RL", "model", "data", "steps", "wheels"]
+    assert re.search(rf"^mer_r1  \d+:\d\d  step \d/{PEACE_STEPS}  F1 \d\.\d\d  \d+\.\d s/step", screen, re.M)
+    assert f"model: {peace / 'model'}" in lines[-3:]
+    assert len(lines) < 40
+    assert (peace / "log.txt").read_text(errors="replace").count("\n") > 500
 
 
 def test_terms_and_confidence_are_logged_at_every_step(peace):

@@ -97,7 +97,7 @@ def test_a_row_of_a_sweep_on_two_nodes_is_preempted_requeued_and_finishes_and_th
         nothing_of_ray_stays(slurm.job(f"{job}_{row}")["JobId"])
     assert "pre-empted" not in texts()[0]  # it was asked to stop, and did
     assert "stopped on request; requeued, it will continue with the same command" in texts()[0]
-    assert "setting global step to" in texts()[0]
+    assert "; continues after step " in texts()[0]
     for node in ("n1", "n2"):
         assert "Ray runtime started" in (tmp_path / "logs" / f"ray-{node}.log").read_text()
         assert (tmp_path / "logs" / f"ray-{node}" / "raylet.out").exists()

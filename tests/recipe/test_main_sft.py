@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def folder(tmp_path):
         ),
         (["preset.sft.fast_fraction=1.5"], "fast_fraction=1.5 must be between 0 and 1"),
         (["preset.sft.steps=0"], "preset.sft.steps=0"),
+        (["trainer.test_freq=5"], "trainer.test_freq=5 needs data.val_files=[SHARD.parquet]"),
     ],
 )
 def test_bad_input_is_named(folder, overrides, message):
@@ -68,7 +70,7 @@ def test_bad_input_is_named(folder, overrides, message):
 def test_a_model_without_processor_is_named_before_anything_heavy(folder):
     (folder / "processor_config.json").unlink()
     done = run(f"preset.sft.model_path={folder}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "has no processor" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -106,6 +108,42 @@ def test_a_loss_that_grows_is_warned_of_once_and_not_again_after_a_resume(tmp_pa
     assert "WARNING" not in capsys.readouterr().out
 
 
+@pytest.mark.seam
+def test_a_validation_is_one_line_with_the_mean_over_its_batches(tmp_path, capsys):
+    from recipe.mer_r1.training.sft_trainer import StepLog
+
+    class Worker:
+        losses = iter([1.0, 2.0, 0.5, 0.7])
+
+        def train_batch(self, data):
+            return {"metrics": {"loss": 3.0, "grad_norm": 1.0, "lr": 1e-3}}
+
+        def infer_batch(self, data):
+            return {"metrics": {"loss": next(self.losses)}}
+
+    log, worker = StepLog(tmp_path / "metrics.jsonl", step=0, total=8), Worker()
+    log.attach(worker, validation_batches=2)
+    for _ in range(2):
+        worker.train_batch(data=None)
+        worker.infer_batch(None)
+        worker.infer_batch(None)
+    found = [(line["step"], line["data"]) for line in steps(tmp_path)]
+    assert [(step, data["val/loss"]) for step, data in found if "val/loss" in data] == [(1, 1.5), (2, 0.6)]
+    assert "step 2/8  validation loss 0.600" in capsys.readouterr().out
+
+
+def take_parts_away(shard):
+    """The third clip is only seen, the fourth only heard."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = parquet.read_table(shard).to_pylist()
+    for row, column, placeholder in ((rows[2], "audios", "<audio>"), (rows[3], "videos", "<video>")):
+        row[column] = []
+        row["prompt"][0]["content"] = row["prompt"][0]["content"].replace(placeholder, "")
+    parquet.write_table(pa.Table.from_pylist(rows), shard)
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     import tiny_clips
@@ -114,27 +152,13 @@ def inputs(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("inputs")
     shard = tiny_clips.write_shard(folder / "clips")
+    take_parts_away(shard)
     _, texts, words = read_shards([shard])
     make_tiny(texts, words, folder / "init", vocab_size=600)
     return [f"preset.sft.model_path={folder}/init", f"preset.sft.train_files={shard}"]
 
 
-SMALL = ["preset.sft.batch_size=4", "preset.sft.micro_batch_size=2", "preset.sft.steps=6", "preset.sft.save_every=2"]
-
-
-@pytest.fixture(scope="module")
-def whole(inputs, tmp_path_factory):
-    """A run to its end on one rank; its arguments and folder."""
-    small = [*inputs, *SMALL, "preset.sft.steps=12", "preset.sft.save_every=4"]
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    done = run(*small, f"run_dir={folder}")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "step 12/12" in done.stdout + done.stderr
-    return small, folder
-
-
-def losses(folder):
-    return [line["data"]["train/loss"] for line in steps(folder)]
+SMALL = ["preset.sft.batch_size=4", "preset.sft.micro_batch_size=4", "preset.sft.steps=6", "preset.sft.save_every=2"]
 
 
 def steps(folder):
@@ -144,7 +168,7 @@ def steps(folder):
 @pytest.mark.seam
 def test_too_long_an_example_is_named_before_training(inputs, tmp_path):
     done = run(*inputs, *SMALL, f"run_dir={tmp_path}", "preset.sft.max_length=40")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "over data.max_length=40" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -180,10 +204,14 @@ def kill_while_it_writes(process, unfinished):
 
 
 @pytest.mark.e2e
-def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(whole, tmp_path):
+def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, tmp_path):
     from safetensors.torch import load_file
 
-    small, peace = whole
+    small = [*inputs, *SMALL, "preset.sft.steps=12", "preset.sft.save_every=4"]
+    whole = run(*small, f"run_dir={tmp_path}/whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert "step 12/12" in whole.stdout + whole.stderr
+
     checkpoints = tmp_path / "cut" / "checkpoints"
     tracker = checkpoints / "latest_checkpointed_iteration.txt"
     process = started(*small, f"run_dir={tmp_path}/cut")
@@ -205,15 +233,38 @@ def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(whole, tm
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert not (checkpoints / "unfinished").exists()
     assert [line["step"] for line in steps(tmp_path / "cut")] == [*range(5, 13)]
-    assert losses(tmp_path / "cut") == pytest.approx(losses(peace)[4:], rel=1e-4)
-    first, second = (load_file(folder / "model/model.safetensors") for folder in (peace, tmp_path / "cut"))
+    losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[1] == pytest.approx(losses[0][4:], rel=1e-4)
+    first, second = (load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "cut"))
     assert first.keys() == second.keys()
     assert all(bool((first[name] - second[name]).abs().max() < 1e-4) for name in first)
 
 
 @pytest.mark.e2e
-def test_two_ranks_train_on_the_same_examples(whole, tmp_path):
-    small, one = whole
-    done = run(*small, f"run_dir={tmp_path}", "preset.ranks_per_node=2")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert losses(tmp_path) == pytest.approx(losses(one), rel=1e-2)
+def test_two_ranks_train_on_the_same_examples_and_validate(inputs, tmp_path):
+    other = tmp_path / "validation.parquet"
+    shutil.copyfile(inputs[1].partition("=")[2], other)
+    for ranks in (1, 2):
+        done = run(
+            *inputs,
+            *SMALL,
+            f"run_dir={tmp_path}/{ranks}",
+            f"trainer.n_gpus_per_node={ranks}",
+            "data.micro_batch_size_per_gpu=2",
+            f"data.val_files=[{other}]",
+            "trainer.test_freq=4",
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    lines = {name: steps(tmp_path / name) for name in ("1", "2")}
+    validated = {
+        name: [(line["step"], line["data"]["val/loss"]) for line in found if "val/loss" in line["data"]]
+        for name, found in lines.items()
+    }
+    assert [step for step, _ in validated["1"]] == [4, 6]
+    assert validated["1"][1][1] < validated["1"][0][1]  # the shard has the rows of the training
+    for one, two in zip(validated["1"], validated["2"], strict=True):
+        assert two == (one[0], pytest.approx(one[1], rel=1e-2))
+    losses = [
+        [line["data"]["train/loss"] for line in found if "train/loss" in line["data"]] for found in lines.values()
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

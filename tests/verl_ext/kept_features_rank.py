@@ -3,9 +3,10 @@
     RANK=… WORLD_SIZE=… MASTER_ADDR=… MASTER_PORT=… python kept_features_rank.py MODEL CASES OUT SETTINGS
 
 CASES is a torch file, as for shared_prompt_rank.py; each rank takes its part. SETTINGS is JSON: by name of the run the
-fields of verl's HFModelConfig, micro_batch_size, checks (the first batch has its checks) and checkpoint (another
-checkpoint's towers are tried, too). Writes OUT/rankR.pt, by run and way (kept, computed): what each pass gave, on how
-many patches and chunks of sound it ran the encoders each time, and how many features were kept after it.
+fields of verl's HFModelConfig, micro_batch_size, tokens (of a micro-batch, in place of it), checks (the first batch has
+its checks) and checkpoint (another checkpoint's towers are tried, too). Writes OUT/rankR.pt, by run and way (kept,
+computed): what each pass gave, on how many patches and chunks of sound it ran the encoders each time, and how many
+features were kept after it.
 """
 
 import copy
@@ -32,7 +33,8 @@ class Step(Run):
         self.reference = build_engine(model, forward_only=True, settings=reference)
         checks = settings.pop("checks", False)
         torch.manual_seed(0)  # adapters are drawn
-        super().__init__(model, samples, sets, settings.pop("micro_batch_size"), engine=settings)
+        size, tokens = settings.pop("micro_batch_size"), settings.pop("tokens", None)
+        super().__init__(model, samples, sets, size, engine=settings, tokens=tokens)
         self.times = 2 if checks else 1  # the first has the checks of the first batch
         if not checks:
             self.engine._compared = self.reference._compared = frozenset({False, True})

@@ -6,7 +6,8 @@ CASES is a torch file, as for set_log_probs_rank.py, with a uid and advantages a
 SETTINGS is JSON, by name of the run: micro_batch_size; tokens, of a micro-batch that shares prompts, in place of it,
 and the loss is verl's own then; chunk, logits that the head scores at a time; fault, one to plant; engine, fields of
 verl's HFModelConfig.
-Writes OUT/rankR.pt, by run and way (packed, plain): the outputs of the log-prob pass, and all gradients of an update.
+Writes OUT/rankR.pt, by run and way (packed, plain; with tokens also "kept", "kept, too many" and "kept, other clips"):
+the outputs of the log-prob pass, and all gradients of an update.
 """
 
 import json
@@ -28,6 +29,11 @@ def loss_function(model_output, data, dp_group=None):
     weights = data["advantages"]
     log_probs, entropy = (response_from_nested(model_output[name], weights) for name in ("log_probs", "entropy"))
     return (log_probs.values() * weights.values() + 0.1 * entropy.values()).sum(), {}
+
+
+def with_other_uids(samples):
+    """The same tokens, of other prompts."""
+    return [sample | {"uid": f"not {sample['uid']}"} for sample in samples]
 
 
 def verls_loss():
@@ -116,6 +122,10 @@ class Run:
         found |= {"differs": self.engine._differs, "compared": set(self.engine._compared)}
         if not self.fault:
             found["packed again"] = self.both_passes()
+        if self.tokens and not self.fault:
+            found["kept"] = self.both_passes(keep=99, other=reversed)
+            found["kept, too many"] = self.both_passes(keep=1)
+            found["kept, other clips"] = self.both_passes(keep=99, other=with_other_uids)
         self.engine._can_share_prompts = lambda micro_batch: False
         if self.tokens:
             found["plain, by tokens"] = self.both_passes()
@@ -137,12 +147,24 @@ class Run:
             tu.assign_non_tensor(made, use_dynamic_bsz=True, max_token_len_per_gpu=self.tokens)
         return made
 
-    def both_passes(self):
-        """Outputs of the log-prob pass, gradients of the update; shapes of all forwards, and videos that were read."""
+    def both_passes(self, keep=0, other=None):
+        """Outputs of the log-prob pass, gradients of the update; shapes of all forwards, and videos that were read.
+
+        ``keep``: micro-batches of the pass whose forward the update may use again; ``other``: makes its samples.
+        """
+        from verl.utils import tensordict_utils as tu
+
         self.rows.clear(), self.videos.clear()
         with self.engine.eval_mode():
-            found = self.engine.infer_batch(self.batch(self.sets))["model_output"]
+            batch = self.batch(self.sets)
+            if keep:
+                tu.assign_non_tensor(batch, keep_forwards=keep)
+            found = self.engine.infer_batch(batch)["model_output"]
+        assert not self.engine.module.training or not keep
         found = {name: [row.clone() for row in values.unbind()] for name, values in found.items()}
+        samples = self.samples
+        if other:
+            self.samples = list(other(samples))
         with self.engine.train_mode():
             self.engine.optimizer_zero_grad()
             output = self.engine.forward_backward_batch(self.batch(None), self.loss_function)
@@ -155,6 +177,8 @@ class Run:
                 for name, parameter in self.engine.module.named_parameters()
                 if parameter.grad is not None
             }
+        self.samples = samples
+        assert self.engine._forwards is None
         return found | {"forwards": list(self.rows), "videos": sum(self.videos)}
 
 

@@ -29,9 +29,11 @@ PROBED = {
     "positions of equal lengths",
     "saved weights are copies",
     "separate-async log",
+    "weight socket",
     "workers' port",
     "engine's port",
     "vllm keeps weights",
+    "seeds in mixed batches",
 }
 
 VLLM_PATCHES = patches.VLLM_PATCHES + patches.VLLM_CPU_PATCHES
@@ -172,6 +174,16 @@ def test_separate_async_log(released, patched):
     assert patched["separate-async log"] is None
 
 
+@pytest.mark.seam
+def test_weight_socket(released, patched):
+    """The receiver's name is that of `_get_zmq_handle`, with the id that the server hands on."""
+    one, other = released["weight socket"]
+    assert one == other == "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
+    assert patched["weight socket"] == [
+        f"ipc:///tmp/rl-colocate-zmq-127.0.0.1_{port}_01000000-replica-0-rank-0.sock" for port in (6379, 6380)
+    ]
+
+
 def kernels_own() -> range:
     """The ports that the kernel gives out by itself."""
     first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
@@ -239,6 +251,14 @@ def test_engines_port(released_vllm, patched_vllm):
     assert all(ports.FIRST <= port < ports.END for port in patched["default"])
     assert len(set(patched["default"])) == 2
     assert released["asked"] == patched["asked"] == 15000
+
+
+@pytest.mark.seam
+def test_seeds_in_mixed_batches(released_vllm, patched_vllm):
+    """The token of a request with a seed, beside one without, in three engines that differ in the global seed."""
+    assert len(set(released_vllm["seeded beside unseeded"])) > 1
+    assert len(set(patched_vllm["seeded beside unseeded"])) == 1
+    assert released_vllm["both seeded"] == patched_vllm["both seeded"]  # the patch changes no other batch
 
 
 @pytest.mark.seam

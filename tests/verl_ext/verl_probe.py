@@ -215,6 +215,25 @@ def workers_port():
         ray.shutdown()
 
 
+def weight_socket():
+    """Names of the sockets of two runs on one machine, each with a Ray cluster of its own."""
+    import os
+    from types import SimpleNamespace
+
+    import ray
+    from verl.workers.config import RolloutConfig
+    from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
+
+    os.environ |= {"RANK": "0", "RAY_LOCAL_WORLD_SIZE": "1"}
+    right, names = ray.get_runtime_context, []
+    for port in (6379, 6380):
+        context = SimpleNamespace(gcs_address=f"127.0.0.1:{port}", get_job_id=lambda: "01000000")
+        ray.get_runtime_context = lambda context=context: context
+        names.append(ServerAdapter(RolloutConfig(name="vllm"), None, None).zmq_handle)
+    ray.get_runtime_context = right
+    return names
+
+
 def main() -> None:
     model, folder = sys.argv[1:]
     import verl  # noqa: F401  loads the plugin, or not
@@ -237,6 +256,7 @@ def main() -> None:
                 "positions of equal lengths": positions_of_equal_lengths(),
                 "saved weights are copies": saved_weights_are_copies(),
                 "separate-async log": separate_async_log(),
+                "weight socket": weight_socket(),
                 "workers' port": workers_port(),
             }
         )

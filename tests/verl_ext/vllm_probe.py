@@ -90,6 +90,21 @@ def engines_ports(named: str = "15000") -> dict:
     return {"default": default, "asked": asked}
 
 
+def sampled(*seeds: int | None) -> list[int]:
+    """The first request's token of a step with these seeds, by seed of the process."""
+    from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
+
+    sampler, found = TopKTopPSampler(), []
+    with torch._dynamo.config.patch(disable=True):  # what is released compiles for half a minute
+        for number in range(3):
+            torch.manual_seed(number)
+            generators = {
+                row: torch.Generator().manual_seed(seed) for row, seed in enumerate(seeds) if seed is not None
+            }
+            found.append(sampler(torch.zeros(len(seeds), 1000), generators, None, None)[0][0].item())
+    return found
+
+
 def main() -> None:
     from vllm.config import ModelConfig, VllmConfig, set_current_vllm_config
     from vllm.model_executor.model_loader import get_model_architecture
@@ -110,6 +125,8 @@ def main() -> None:
             "packs_on_this_machine": packs_on_this_machine(),
             "engine's ports": engines_ports(),
             "weight_elements": weight_after_loading(),
+            "seeded beside unseeded": sampled(7, None),
+            "both seeded": sampled(7, 8),
             "sees_each_run": sees_each_run(),
             "takes_one_run": getattr(sys.modules[architecture.__module__], "TAKES_ONE_RUN", None),
             "cached_audio": {name: cached_audio(config, case) for name, case in cases.items()},

@@ -18,7 +18,11 @@ passes and in the update, with branches or without. It needs padded rows, an att
 a policy whose forward has ``logits_at``, and responses. ``model.override_config.shared_prompt=false`` turns it off.
 Elsewhere every response has a row of its own, and branches have a second forward.
 
-With verl's ``use_dynamic_bsz``, micro-batches hold complete groups (:mod:`verl_ext.actor.token_limit`).
+With verl's ``use_dynamic_bsz``, micro-batches hold complete groups (:mod:`verl_ext.actor.token_limit`), and the update
+can use the forward of the log-prob pass again (:mod:`verl_ext.actor.kept_forward`).
+
+:class:`~verl_ext.actor.token_limit.TokenLimitMixin` goes through the micro-batches itself and calls no
+``forward_backward_batch`` behind it. So mixins that wrap this method stand before it.
 
 The one forward is compared with plain ones on the first micro-batch that shares anything, before it is used: once with
 set log-probs and once without. If they differ, the run says by how much and continues with plain forwards.
@@ -45,6 +49,7 @@ from verl_ext.actor import branch, flex
 from verl_ext.actor.compare import Difference
 from verl_ext.actor.finite import FiniteMixin
 from verl_ext.actor.kept_features import KeptFeaturesMixin
+from verl_ext.actor.kept_forward import KeptForwardMixin
 from verl_ext.actor.learnt_rows import LearntRowsMixin
 from verl_ext.actor.micro_batch import PackedBatch, SetPlaces, asks_for_sets, response_values
 from verl_ext.actor.one_rank import OneRankMixin
@@ -199,7 +204,13 @@ def _parts(model_output: dict[str, torch.Tensor], micro_batch: TensorDict) -> di
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
 class SetLogProbsFSDPEngine(
-    FiniteMixin, TokenLimitMixin, SetLogProbsMixin, LearntRowsMixin, KeptFeaturesMixin, FSDPEngineWithLMHead
+    FiniteMixin,
+    KeptFeaturesMixin,
+    KeptForwardMixin,
+    TokenLimitMixin,
+    SetLogProbsMixin,
+    LearntRowsMixin,
+    FSDPEngineWithLMHead,
 ):
     """verl's engine for CUDA, with set log-probs."""
 
@@ -207,11 +218,12 @@ class SetLogProbsFSDPEngine(
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
 class CPUFSDPEngine(
     FiniteMixin,
+    KeptFeaturesMixin,
+    OneRankMixin,
+    KeptForwardMixin,
     TokenLimitMixin,
     SetLogProbsMixin,
     LearntRowsMixin,
-    KeptFeaturesMixin,
-    OneRankMixin,
     FSDPEngineWithLMHead,
 ):
     """The same on a CPU; parameters are never "offloaded to the CPU", where they already are."""

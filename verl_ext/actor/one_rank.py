@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from tensordict import TensorDict
 
+from verl_ext.actor.kept_forward import keeps_forwards
+
 
 class OneRankMixin:
     """For verl's FSDP engine on a CPU with FSDP2."""
@@ -24,13 +26,10 @@ class OneRankMixin:
 
         Without a backward they are dropped after the forward: others change and read the sharded weights.
         """
-        if (
-            self.device_mesh.size() == 1
-            and self.engine_config.reshard_after_forward
-            and self._drops_gathered != forward_only
-        ):
-            self.module.set_reshard_after_forward(forward_only)
-            self._drops_gathered = forward_only
+        drops = forward_only and not keeps_forwards(data)
+        if self.device_mesh.size() == 1 and self.engine_config.reshard_after_forward and self._drops_gathered != drops:
+            self.module.set_reshard_after_forward(drops)
+            self._drops_gathered = drops
         return super().forward_backward_batch(data, loss_function, forward_only=forward_only)
 
     def _build_optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:

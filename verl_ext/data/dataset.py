@@ -13,7 +13,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from verl_ext.data.embedded import EmbeddedClip
 from verl_ext.data.row_check import COLUMNS, PLACEHOLDERS, count_faults, differences, plain_types, row_faults
-from verl_ext.data.shard_media import ShardError, read_table
+from verl_ext.data.shard_media import ShardError, is_silent, read_table
 
 _SHOWN = 5  # faults in a message; the others are counted
 
@@ -73,6 +73,11 @@ def load_clips(
     """
     shard = load_shard(path, media_root=media_root)
     check_types(shard, path, labelled=labelled)
+    if use_audio_in_video and is_silent(path):
+        raise ShardError(
+            f"{path} has rows that are without sound on purpose, but media.use_audio_in_video=true takes the sound "
+            "from their videos. Set media.use_audio_in_video=false."
+        )
     if use_audio_in_video:
         shard = sound_from_video(shard)
     check_rows(shard, path, use_audio_in_video)

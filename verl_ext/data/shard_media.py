@@ -16,6 +16,8 @@ MEDIA_ROOT = b"media_root"
 """Key of the schema's metadata: the folder that relative paths were made against."""
 MEDIA_LINKS = b"media_links"
 """Key of the schema's metadata: folders that links under the root may lead to, a line each."""
+SILENT = b"silent_rows"
+"""Key of the schema's metadata: rows can be without sound although their video has some."""
 MEDIA = ("videos", "audios")
 LARGEST_GROUP = 1 << 30
 """Bytes of embedded clips that one row group may hold: who wants a clip reads all of its group."""
@@ -23,6 +25,11 @@ LARGEST_GROUP = 1 << 30
 
 class ShardError(ValueError):
     """A parquet shard that cannot be used; the message names file, row, key and the way out."""
+
+
+def is_silent(path: str | Path) -> bool:
+    """Whether the shard has rows that are without sound on purpose."""
+    return SILENT in (pq.read_schema(path).metadata or {})
 
 
 def read_table(path: str | Path, media_root: str | Path | None = None) -> pa.Table:

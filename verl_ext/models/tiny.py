@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+from transformers.utils import logging
 
 from verl_ext.models.checkpoint import save_full_omni
 from verl_ext.models.tiny_tokenizer import CHAT_TEMPLATE, MEDIA_TOKENS, train_tokenizer
@@ -254,6 +255,8 @@ def read_shards(shards: Sequence[str | Path]) -> tuple[list[str], list[str], lis
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    # Else warnings that the default talker, which is not made here, names tokens that its vocabulary lacks.
+    logging.set_verbosity_error()
     size = TinySize()
     parser = argparse.ArgumentParser(prog="python -m verl_ext.models.tiny", description=__doc__.split("\n")[0])
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,15 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, 
 from vllm.sampling_params import RequestOutputKind
 
 from verl_ext.rollout.early import Early
+from verl_ext.rollout.weight_socket import JOB_ID, run_id
 
 
 class GroupServer(vLLMHttpServer):
     """verl's server and :meth:`generate_group`."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        os.environ[JOB_ID] = run_id()  # for vLLM's own processes, which start later
 
     async def generate_group(
         self,

@@ -25,6 +25,7 @@ from recipe.mer_r1.ablation.plan import Plan, Run
 from recipe.mer_r1.ablation.results import Results
 from recipe.mer_r1.ablation.runner import Runner, alone, work
 from recipe.mer_r1.ablation.table import DEFAULT_TABLE, Table, load_table
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline import process
 from recipe.mer_r1.pipeline.screen import Screen
@@ -32,9 +33,9 @@ from recipe.mer_r1.pipeline.screen import Screen
 DEFAULT_OUT = Path("outputs/ablation")
 DEFAULT_RESULTS = Path("docs/results/ablation")
 DEFAULT_PAGE = Path("docs/results/ablation.md")
-_INTERRUPTED = 130
 
 
+@exits.plain("ablation")
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, 1 where a run failed, 2 for wrong input, 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.do(arguments)
     except InputError as error:
         print(f"ablation: {error}", file=sys.stderr)
-        return 2
+        return exits.INPUT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 runner.run()
         except KeyboardInterrupt:
             console.print("\nStopped; all processes have ended. Run the same command again to continue.", markup=False)
-            return _INTERRUPTED
+            return exits.INTERRUPTED
     for name, reason in runner.failed.items():
         console.print(f"{name} failed: {reason}", style="bold red", markup=False, highlight=False)
     console.print(f"{len(runner.finished)} records written to {arguments.results}", markup=False, highlight=False)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recipe.mer_r1.ablation.results import Results
-from recipe.mer_r1.ablation.statistics import Interval, clips_that_decide, interval, seeds_that_decide
+from recipe.mer_r1.ablation.statistics import clips_that_decide, seeds_that_decide
+from recipe.mer_r1.method.bootstrap import Interval, interval
 
 YES, NO, UNDECIDED, NOT_RUN = "yes", "no", "undecided", "not run"
 SLOW = "slow"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from recipe.mer_r1.ablation.record import (
 )
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path
 from recipe.mer_r1.eval.fingerprints import weights_sha256
+from recipe.mer_r1.eval.records import by_clip
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.retained import retained_hit_rate
@@ -60,10 +61,10 @@ def finished(run: Run, seconds: float, notes: Sequence[str] = ()) -> Record:
     lines = {mode: _lines(path) for mode in MODES if (path := run.answers / f"{mode}.jsonl").is_file()}
     if not lines:
         raise InputError(f"{run.answers}: no answers in this folder")
-    found, names = {}, [clip[0]["name"] for clip in _by_clip(next(iter(lines.values())))]
+    found, names = {}, [clip[0]["name"] for clip in by_clip(next(iter(lines.values())))]
     forms: dict[str, dict[str, list[float | None]]] = {}
     for mode, those in lines.items():
-        clips = _by_clip(those)
+        clips = by_clip(those)
         if [clip[0]["name"] for clip in clips] != names:
             raise InputError(f"{run.answers / f'{mode}.jsonl'}: has other clips than {next(iter(lines))}.jsonl")
         found[mode] = form_metrics(clips)
@@ -107,14 +108,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if rest:
         raise InputError(f"{path}, line {len(texts) + 1}: cut off")
     return [json.loads(text) for text in texts]
-
-
-def _by_clip(lines: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The answers of each clip, clips in the order of the shard."""
-    clips: dict[int, list[dict[str, Any]]] = {}
-    for line in lines:
-        clips.setdefault(line["index"], []).append(line)
-    return [sorted(clips[index], key=lambda line: line.get("sample", 0)) for index in sorted(clips)]
 
 
 def _mean(clip: Sequence[dict[str, Any]], key: str) -> float:

@@ -16,14 +16,15 @@ behaves here, not how models of a useful size behave. The page and its figure ar
 
 ```bash
 make ablation                                        # run what is missing, then make the page
-.venv/bin/python -m recipe.mer_r1.ablation report    # make the page again
+python -m recipe.mer_r1.ablation report    # make the page again
 ```
 """
 _GREEDY = """\
-F1, recall (R) and precision (P) are means over the test clips. A clip's score is the mean over the wheels on which its
-labels map. Beside F1 is half the width of its 95 % interval. cats: categories of an answer on a wheel. paper: F1 of
-slow thinking on OV-MERD+ in percent (Tables 3 to 5). **That is another task, and a model of 7B**; only the order of
-the rows can be compared.
+F1 is clip F1 on this page: recall (R), precision (P) and F1 are means over the test clips, as RL rewards them. A clip's
+score is the mean over the wheels on which its labels map. EW F of the official scorer is
+[another number](../report.md#ew-f-and-clip-f1); `main_eval compare` prints it for two of these models. Beside F1 is
+half the width of its 95 % interval. cats: categories of an answer on a wheel. paper: F1 of slow thinking on OV-MERD+ in
+percent (Tables 3 to 5). **That is another task, and a model of 7B**; only the order of the rows can be compared.
 """
 _SAMPLED = """\
 Sampled at temperature 1, {samples} answers for each clip. A clip's score is the mean over its answers.

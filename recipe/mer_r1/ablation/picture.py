@@ -12,9 +12,9 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from recipe.mer_r1.ablation.results import Results, Values, is_start
-from recipe.mer_r1.ablation.statistics import Interval
+from recipe.mer_r1.method.bootstrap import Interval
 from recipe.mer_r1.pages.figure_style import STYLE
-from recipe.mer_r1.run.steps import running_mean
+from recipe.mer_r1.run.steps import trend
 
 # Okabe and Ito's colours, which stay apart for most colour-blind readers.
 _COLOURS = {"slow": "#0072b2", "fast": "#e69f00"}
@@ -112,7 +112,7 @@ def _curve(axes: Axes, curves: Sequence[Values], colour: tuple[float, ...], labe
     points = [(step, sum(values) / len(values)) for step, values in of_steps if None not in values]
     if points:
         steps, means = zip(*points, strict=True)
-        axes.plot(steps, running_mean(means), color=colour, linewidth=2, label=label)
+        axes.plot(steps, trend(means), color=colour, linewidth=2, label=label)
 
 
 def _name(row: str) -> str:

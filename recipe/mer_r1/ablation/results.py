@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.ablation.record import FINISHED, Record, read_all
-from recipe.mer_r1.ablation.statistics import Interval, interval
 from recipe.mer_r1.ablation.table import SFT, Table
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.bootstrap import Interval, interval
 
 Values = list[float | None]
 

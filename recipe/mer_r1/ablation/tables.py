@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from recipe.mer_r1.ablation.answers import signed
 from recipe.mer_r1.ablation.record import Record
 from recipe.mer_r1.ablation.results import Results, is_start
-from recipe.mer_r1.ablation.statistics import Interval
+from recipe.mer_r1.method.bootstrap import Interval
 from recipe.mer_r1.method.experiments import load_experiment
 
 NONE = "–"

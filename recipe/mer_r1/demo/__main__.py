@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from recipe.mer_r1.demo.stages import DEFAULT_OUT, SCALES, plan
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.pipeline import process
 from recipe.mer_r1.pipeline.chain import Chain
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage_run import StageError
 
-_INTERRUPTED = 130
 
-
+@exits.plain("demo")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; exit status 0, 1 where a stage failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stamps = demo.run(screen)
     except KeyboardInterrupt:
         console.print("\nStopped; all processes have ended. Run the same command again to continue.", markup=False)
-        return _INTERRUPTED
+        return exits.INTERRUPTED
     except StageError as error:
         _show(console, error)
         return 1

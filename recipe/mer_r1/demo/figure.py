@@ -1,4 +1,4 @@
-"""The demo's picture: F1 during RL, and F1 of slow and fast answers to the test clips, for both experiments."""
+"""The demo's picture: F1 during RL, and EW F of slow and fast answers to the test clips, for both experiments."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from matplotlib.ticker import MaxNLocator
 
 from recipe.mer_r1.demo.summary import NAMES
 from recipe.mer_r1.pages.figure_style import STYLE
-from recipe.mer_r1.run.steps import running_mean
+from recipe.mer_r1.run.steps import WINDOW, trend
 
 # Okabe and Ito's colours, which stay apart for most colour-blind readers.
 _ROWS = {"baseline": "#444444", "mer_r1": "#009e73"}
 _FORMS = {"slow": "#0072b2", "fast": "#d55e00"}
-_INTERVAL = 1.96  # standard errors on either side: 95 %
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:
@@ -42,18 +41,23 @@ def _curves(axes: Axes, runs: Mapping[str, Any]) -> None:
     for row, run in runs.items():
         numbers = range(1, len(run["f1"]) + 1)
         axes.plot(numbers, run["f1"], color=_ROWS[row], linewidth=1, alpha=0.35)
-        axes.plot(numbers, running_mean(run["f1"]), color=_ROWS[row], linewidth=3, label=NAMES[row])
-    axes.set(title="RL: sampled slow answers", xlabel="step", ylabel="F1")
+        dot = "o" if len(run["f1"]) < WINDOW else ""
+        axes.plot(numbers, trend(run["f1"]), color=_ROWS[row], linewidth=3, marker=dot, label=NAMES[row])
+    axes.set(title="RL: sampled slow answers", xlabel="step", ylabel="F1, mean over responses")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right")
+    _legend_below(axes)
 
 
 def _answers(axes: Axes, models: Mapping[str, Any], ending: str, title: str) -> None:
-    """F1 with its 95 % interval over clips; slow and fast of a model beside each other."""
+    """EW F with its 95 % interval over clips, in 0..1; slow and fast of a model beside each other."""
     for form, shift in (("slow", -0.12), ("fast", 0.12)):
         means = [models[model][f"{form}{ending}"] for model in models]
-        heights = [mean["f1"] or 0.0 for mean in means]
-        errors = [_INTERVAL * (mean["f1_stderr"] or 0.0) for mean in means]
+        heights = [mean["ew_f"] or 0.0 for mean in means]
+        ends = [mean["ew_f_ci95"] or (height, height) for mean, height in zip(means, heights, strict=True)]
+        errors = [
+            [max(0.0, sign * (end[place] - height)) for end, height in zip(ends, heights, strict=True)]
+            for place, sign in ((0, -1), (1, 1))
+        ]
         places = [place + shift for place in range(len(means))]
         marker = {"slow": "o", "fast": "s"}[form]
         axes.errorbar(
@@ -62,7 +66,12 @@ def _answers(axes: Axes, models: Mapping[str, Any], ending: str, title: str) -> 
         for place, height in zip(places, heights, strict=True):
             side, align = (-0.07, "right") if form == "slow" else (0.07, "left")
             axes.text(place + side, height, f"{height:.2f}".removeprefix("0"), ha=align, va="center", fontsize=12)
-    axes.set(title=title, ylabel="F1", xlim=(-0.6, len(models) - 0.4))
+    axes.set(title=title, ylabel="EW F", xlim=(-0.6, len(models) - 0.4))
     axes.set_xticks(range(len(models)), [NAMES[model] for model in models])
     axes.grid(axis="x", visible=False)
-    axes.legend(loc="lower right")
+    _legend_below(axes)
+
+
+def _legend_below(axes: Axes) -> None:
+    """Beside what is drawn, not on it."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)

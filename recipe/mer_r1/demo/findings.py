@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recipe.mer_r1.demo.differences import number, sign
+from recipe.mer_r1.eval.compare.differences import Difference
+from recipe.mer_r1.eval.compare.wording import points
 
 FORMAT_WANTED = 0.9
 _ROWS = {"baseline": "the baseline", "mer_r1": "MER-R1"}
@@ -24,31 +25,33 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def improves(summary: Mapping[str, Any], row: str) -> bool:
-    """Whether RL improves sampled slow answers to held-out clips: the interval of the paired F1 is above 0."""
-    return sign(summary["differences"][f"{row} - sft"]["slow_sampled"]["f1"]) > 0
+    """Whether RL improves sampled slow answers to held-out clips: the interval of the paired EW F is above 0."""
+    return _of(summary, f"{row} - sft", "slow_sampled").side > 0
+
+
+def _of(summary: Mapping[str, Any], pair: str, kind: str, score: str = "F") -> Difference:
+    return Difference(**summary["differences"][pair][kind][score])
 
 
 def _gain(summary: Mapping[str, Any], row: str, title: str) -> str:
-    found = summary["differences"][f"{row} - sft"]
-    sampled, greedy = found["slow_sampled"]["f1"], found["slow"]["f1"]
-    verb = {1: "improves", -1: "makes worse", 0: "does not change beyond chance"}[sign(sampled)]
-    before, after = (summary["models"][model]["slow_sampled"]["f1"] for model in ("sft", row))
+    sampled, greedy = (_of(summary, f"{row} - sft", mode) for mode in ("slow_sampled", "slow"))
+    verb = {1: "improves", -1: "makes worse", 0: "does not change beyond chance"}[sampled.side]
     return (
-        f"RL with {title} {verb} the sampled slow answers to test clips: F1 {_plain(before)} → {_plain(after)}, "
-        f"{number(sampled)}; greedy {number(greedy)}."
+        f"RL with {title} {verb} the sampled slow answers to test clips: EW F {_percent(sampled.second)} → "
+        f"{_percent(sampled.first)}, {points(sampled)}; greedy {points(greedy)}."
     )
 
 
 def _comparison(summary: Mapping[str, Any], mode: str, kind: str) -> str:
-    found = summary["differences"]["mer_r1 - baseline"][mode]["f1"]
-    verb = {1: "is ahead of", -1: "is behind", 0: "cannot be told from"}[sign(found)]
-    return f"MER-R1 {verb} its baseline in the F1 of {kind} slow answers: {number(found)}."
+    found = _of(summary, "mer_r1 - baseline", mode)
+    verb = {1: "is ahead of", -1: "is behind", 0: "cannot be told from"}[found.side]
+    return f"MER-R1 {verb} its baseline in the EW F of {kind} slow answers: {points(found)}."
 
 
 def _paradox(summary: Mapping[str, Any]) -> str:
     """Finding 1 of the paper: fast has more recall, slow more precision."""
-    found = summary["differences"]["sft: fast - slow"]["greedy"]
-    more = sign(found["recall"]) > 0, sign(found["precision"]) < 0
+    recall, precision = (_of(summary, "sft: fast - slow", "greedy", score) for score in "RP")
+    more = recall.side > 0, precision.side < 0
     verdict = {
         (True, True): "is here",
         (True, False): "is here in recall alone",
@@ -56,14 +59,14 @@ def _paradox(summary: Mapping[str, Any]) -> str:
     }
     return (
         f"After SFT the paper's thinking paradox {verdict.get(more, 'is not here')}: greedy fast − slow is "
-        f"{number(found['recall'])} in recall and {number(found['precision'])} in precision."
+        f"{points(recall)} in recall (EW R) and {points(precision)} in precision (EW P)."
     )
 
 
 def _after(summary: Mapping[str, Any], row: str, title: str) -> str:
-    found = summary["differences"][f"{row}: fast - slow"]["greedy"]["f1"]
-    verb = {1: "is still better than", -1: "is worse than", 0: "cannot be told from"}[sign(found)]
-    return f"After RL with {title}, greedy fast {verb} slow in F1: fast − slow {number(found)}."
+    found = _of(summary, f"{row}: fast - slow", "greedy")
+    verb = {1: "is still better than", -1: "is worse than", 0: "cannot be told from"}[found.side]
+    return f"After RL with {title}, greedy fast {verb} slow in EW F: fast − slow {points(found)}."
 
 
 def _format(summary: Mapping[str, Any]) -> str:
@@ -75,5 +78,5 @@ def _format(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _plain(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"

@@ -17,6 +17,8 @@ DEFAULT_OUT = Path("outputs/demo")
 """Where conf/preset/tiny.yaml expects the demo's files; for another folder the commands name every path."""
 ROWS = ("baseline", "mer_r1")
 """The experiments: RL from the same model and the same prompts."""
+ROLLOUTS = "rollouts"
+"""Folder in that of a run of RL, with the batch of each step."""
 MODELS = ("sft", *ROWS)
 """What is evaluated."""
 _PRESET = CONF / "preset" / "tiny.yaml"
@@ -121,8 +123,12 @@ def _reinforcement(row: str, out: Path, scale: Scale) -> Stage:
     return Stage(
         row,
         f"reinforcement learning: {row}",
-        # The evaluation before RL has just done what verl's first validation would do.
-        ("-m", "recipe.mer_r1.main_ppo", *command, "trainer.val_before_train=false"),
+        # The evaluation before RL has just done what verl's first validation would do. The rollouts are for `replay`
+        # and `explain`; about 14 MB for a run.
+        (
+            *("-m", "recipe.mer_r1.main_ppo", *command, "trainer.val_before_train=false"),
+            f"trainer.rollout_data_dir={folder / ROLLOUTS}",
+        ),
         folder=folder,
         result=folder / "model" / "config.json",
         after=("sft",),

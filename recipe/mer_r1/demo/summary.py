@@ -6,16 +6,19 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from recipe.mer_r1.demo import differences
 from recipe.mer_r1.demo.findings import findings
 from recipe.mer_r1.demo.stages import MODELS, ROWS
+from recipe.mer_r1.eval.compare.differences import compare
+from recipe.mer_r1.eval.compare.sides import pairs, read_side
 from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stamps import Stamp
 from recipe.mer_r1.run import steps
@@ -33,8 +36,16 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     `models` has the means of the answers by model and mode, `differences` the paired differences (`mer_r1 - baseline`
     and so on) by mode and score, `runs` the steps of each RL run. `seconds.setup` is what `make setup` took, null where
     it has left no note; `seconds.rl_startup` runs from the start of the baseline's command to its first training step.
+
+    Raises:
+        ValueError: an evaluation is of an earlier version, or two are not of the same clips.
     """
     scores = {model: json.loads((_answers(out, model) / "scores.json").read_text()) for model in MODELS}
+    if old := [model for model, found in scores.items() if any("ew_f" not in found["modes"][mode] for mode in MODES)]:
+        raise ValueError(
+            f"{_answers(out, old[0])}/scores.json: an earlier version wrote it, without EW F. Remove "
+            f"{', '.join(f'{out}/eval_{model}' for model in old)}, then repeat the command: it answers the clips again"
+        )
     corpus = json.loads((out / "corpus" / "manifest.json").read_text())
     summary = {
         "models": {model: {mode: found["modes"][mode] for mode in MODES} for model, found in scores.items()},
@@ -57,21 +68,24 @@ def _answers(out: Path, model: str) -> Path:
 
 
 def _differences(out: Path) -> dict[str, dict[str, Any]]:
-    """Between models, by mode; and fast − slow of each model, greedy and sampled."""
-    clips = {
-        model: {mode: differences.read(_answers(out, model) / f"{mode}.jsonl") for mode in MODES} for model in MODELS
+    """Between models, by mode; and fast − slow of each model, greedy and sampled; F, P and R as `main_eval compare`."""
+    wheels = load_wheels(None)
+    sides = {model: read_side(f"{model}={_answers(out, model)}", wheels, wheels_named=False) for model in MODELS}
+
+    def found(first: str, second: str, modes: tuple[str, str]) -> dict[str, Any]:
+        here, there = (replace(sides[model], mode=mode) for model, mode in zip((first, second), modes, strict=True))
+        return compare(pairs(here, there)[modes], wheels).whole.model_dump()["scores"]
+
+    between = (*((row, "sft") for row in ROWS), ("mer_r1", "baseline"))
+    result = {
+        f"{first} - {second}": {mode: found(first, second, (mode, mode)) for mode in MODES} for first, second in between
     }
-    pairs = (*((row, "sft") for row in ROWS), ("mer_r1", "baseline"))
-    found = {
-        f"{first} - {second}": {mode: differences.difference(clips[first][mode], clips[second][mode]) for mode in MODES}
-        for first, second in pairs
-    }
-    for model, by_mode in clips.items():
-        found[f"{model}: fast - slow"] = {
-            kind: differences.difference(by_mode[f"fast{ending}"], by_mode[f"slow{ending}"])
+    for model in MODELS:
+        result[f"{model}: fast - slow"] = {
+            kind: found(model, model, (f"fast{ending}", f"slow{ending}"))
             for kind, ending in (("greedy", ""), ("sampled", "_sampled"))
         }
-    return found
+    return result
 
 
 def _run(folder: Path) -> dict[str, Any]:
@@ -118,19 +132,26 @@ def validation(metrics: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str
 
 def table(summary: Mapping[str, Any], sampled: bool = False) -> list[list[str]]:
     """The results on the test clips as rows of cells, the first the header; of greedy answers, or of sampled ones."""
-    names = ("recall", "precision", "f1", "format", "num_words", "categories")
-    rows = [["model", "thinking", "recall", "precision", "F1", "± F1", "format", "words", "cats", "clips"]]
+    rows = [["model", "thinking", "EW F", "95 %", "EW R", "EW P", "clip F1", "format", "words", "cats", "clips"]]
     for model, by_mode in summary["models"].items():
         for mode in ("slow", "fast"):
             mean = by_mode[f"{mode}_sampled" if sampled else mode]
-            cells = [_number(mean[name], 3 if name in SCORES[:3] else 2) for name in names]
-            cells.insert(3, _number(mean["f1_stderr"], 3))
+            cells = [_percent(mean["ew_f"]), _range(mean["ew_f_ci95"]), _percent(mean["ew_r"]), _percent(mean["ew_p"])]
+            cells += [_percent(mean["f1"]), *(_number(mean[name]) for name in ("format", "num_words", "categories"))]
             rows.append([NAMES[model], mode, *cells, str(mean["n"])])
     return rows
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _range(interval: Sequence[float] | None) -> str:
+    return "–" if interval is None else "–".join(f"{100 * value:.1f}" for value in interval)
 
 
 def _markdown(rows: list[list[str]]) -> list[str]:
@@ -151,7 +172,7 @@ def page(summary: Mapping[str, Any]) -> str:
             "",
             *(f"- {finding}" for finding in summary["findings"]),
             "",
-            "![F1 of sampled answers during RL; F1 of slow and fast answers to the test clips](results.png)",
+            "![F1 of sampled answers during RL; EW F of slow and fast answers to the test clips](results.png)",
             "",
             "Differences are paired, clip by clip. The intervals are over test clips; they do not cover another seed.",
             "",
@@ -164,7 +185,8 @@ def page(summary: Mapping[str, Any]) -> str:
             "",
             *sampled,
             "",
-            "words: words per answer; cats: categories per answer and wheel; ± F1: standard error over clips.",
+            "EW F, R, P: of the official scorer, in percent, with the 95 % interval over clips. clip F1: mean over "
+            "clips of each clip's F1, which RL rewards. words: per answer. cats: categories per answer and wheel.",
             "",
             f"- {len(runs['baseline']['f1'])} RL steps. Median time of a step: {speed}. First step after {startup}. "
             f"All stages took {seconds['total'] / 60:.1f} min. At most {memory:.1f} GB resident memory (sum over "

@@ -9,7 +9,7 @@ import numpy as np
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from recipe.mer_r1.doctor import weights
+from recipe.mer_r1.doctor import sources, weights
 from recipe.mer_r1.doctor.outcome import Check, Outcome, Subject, failed, of_message, ok, warning
 from recipe.mer_r1.method.wheel import WheelError, load_wheels
 from recipe.mer_r1.run import launch
@@ -36,8 +36,68 @@ def check_wheels(subject: Subject) -> Outcome:
         )
     seen = f"{identity['name']} ({identity['version']}), sha256 {identity['sha256'][:12]}"
     if subject.wheels is None:
-        return ok(f"{seen}; not comparable with published numbers")
+        return ok(f"{seen}; not comparable with published numbers. The official wheels: {sources.WHEELS[0].page}")
     return ok(seen)
+
+
+def check_shards(subject: Subject) -> Outcome:
+    """The shards of SFT, RL and validation that the preset names are there and have rows."""
+    from pyarrow import ArrowInvalid, parquet
+
+    preset = subject.preset
+    named = {
+        "preset.sft.train_files": preset.sft.train_files,
+        "preset.train_files": preset.train_files,
+        "preset.val_files": preset.val_files,
+    }
+    rows, absent = {}, {}
+    for key, path in named.items():
+        if not Path(path).is_file():
+            absent[key] = path
+            continue
+        try:
+            rows[path] = parquet.read_metadata(path).num_rows
+        except (ArrowInvalid, OSError) as error:
+            return failed(f"{key}={path}: not a parquet file ({error})", "build it again with `data_prep build`")
+        if not rows[path]:
+            how = "build it with --sft 5000 or --sft all" if key == "preset.sft.train_files" else "build it again"
+            return failed(f"{key}={path}: has no rows", how)
+    if absent:
+        key, path = next(iter(absent.items()))
+        seen = "no such file yet: " + ", ".join(f"{key}={path}" for key, path in absent.items())
+        return warning(seen, _how_to_get(path))
+    return ok(", ".join(f"{path} {count:,} rows" for path, count in rows.items()))
+
+
+def _how_to_get(shard: str) -> str:
+    source = sources.of_shard(shard)
+    if source is None:
+        return "`make demo` makes the shards of the preset tiny; for others see docs/corpora.md"
+    folder = Path(shard).parent
+    return (
+        f"download {source.name} from {source.where()}, then "
+        f"`python -m data_prep build --corpus {source.name} --root DIR --out {folder}` (docs/sources.md)"
+    )
+
+
+def check_base_model(subject: Subject) -> Outcome:
+    """The model that SFT starts from is a folder, or a hub's name whose files are in the cache."""
+    path, key = subject.preset.sft.model_path, "preset.sft.model_path"
+    if Path(path).is_dir():
+        problem = weights.fault(path)
+        return failed(f"{key}={path}: {problem}", "copy or download the file again") if problem else ok(f"{key}={path}")
+    source = sources.model(path)
+    if source is None:
+        made = "`make demo` makes the base model of the preset tiny; for others give the folder of a Qwen2.5-Omni"
+        return warning(f"{key}={path}: no such folder yet", made)
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(source.name, "config.json"), str):
+        return ok(f"{key}={path}: in the cache of huggingface_hub")
+    return warning(
+        f"{key}={path}: not on this machine; {source.where()}",
+        f"`hf download {source.name} --local-dir {source.folder}`, then {key}={source.folder}",
+    )
 
 
 def check_codecs(_: Subject) -> Outcome:
@@ -79,13 +139,10 @@ def check_model(subject: Subject) -> Outcome:
     from recipe.mer_r1.run import preflight
 
     path, key = subject.model_path, "--model" if subject.model else "preset.model_path"
-    if not Path(path).is_dir():
-        if not subject.model:
-            return warning(
-                f"{key}={path}: no such folder yet", "train a model with main_sft (or `make demo`), or give --model DIR"
-            )
-        if path.count("/") == 1:
-            return warning(f"{key}={path} looks like a name on a hub; not checked", "download it and give its folder")
+    if not Path(path).is_dir() and not subject.model:
+        return warning(
+            f"{key}={path}: no such folder yet", "train a model with main_sft (or `make demo`), or give --model DIR"
+        )
     try:
         preflight.check_model_folder(path, key)
     except preflight.PreflightError as error:
@@ -125,5 +182,7 @@ CHECKS = [
     Check("ffmpeg", check_ffmpeg),
     Check("espeak-ng", check_espeak),
     Check("wheels", check_wheels),
+    Check("shards", check_shards, needs_preset=True),
+    Check("base model", check_base_model, needs_preset=True),
     Check("model", check_model, needs_preset=True),
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from recipe.mer_r1.doctor import driver, weights
+from recipe.mer_r1.doctor import driver, sources, weights
 from recipe.mer_r1.doctor.outcome import INSTALL_GPU, Check, Outcome, Subject, failed, of_message, ok, warning
 from recipe.mer_r1.run import machine as own_machine
 
@@ -104,6 +104,8 @@ def check_disk(subject: Subject) -> Outcome:
     if free < GIB:
         return failed(seen, "free some disk space, or choose another folder: run_dir=DIR")
     parameters = weights.thinker_parameters(subject.model_path)
+    if parameters is None and (published := sources.model(subject.preset.sft.model_path)):
+        parameters = published.parameters
     if parameters is None:
         return ok(f"{seen}; the size of checkpoints is not known without a model")
     checkpoints = subject.config.trainer.max_actor_ckpt_to_keep + 1

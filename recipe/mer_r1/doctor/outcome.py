@@ -51,7 +51,7 @@ class Subject:
     Attributes:
         preset_name: of conf/preset/.
         model: a model folder that the user named; None: the preset's, which need not exist yet.
-        wheels: folder of the official wheels; None: the built-in table.
+        wheels: folder of the official wheels, or wheel_mapping.npz; None: the built-in table.
     """
 
     preset_name: str

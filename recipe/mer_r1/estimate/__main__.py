@@ -7,6 +7,7 @@ change them with estimate.KEY=VALUE. These are estimates: no number was measured
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.run import launch
 
 PROG = "python -m recipe.mer_r1.estimate"
@@ -23,11 +25,15 @@ _PREFIX = "estimate."
 _WIDE = 120
 
 
+@exits.plain("estimate", "interrupted")
 def main(arguments: Sequence[str]) -> int:
     """Estimate and print; the exit code, 2 where the configuration is at fault."""
     if {"-h", "--help"} & {*arguments}:
         print(__doc__)
         return 0
+    # Before transformers is imported: its config of the talker, which is not used here, names tokens that it lacks.
+    for name, value in launch.ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from recipe.mer_r1.estimate.workload import EstimateError
     from recipe.mer_r1.run.on_policy import OldLogProbsError
 
@@ -37,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         show(config, assumed, Console() if Console().is_terminal else Console(width=_WIDE))
     except (EstimateError, OldLogProbsError, HydraException, OmegaConfBaseException) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
-        return 2
+        return exits.INPUT
     return 0
 
 

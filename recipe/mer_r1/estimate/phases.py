@@ -12,7 +12,7 @@ from recipe.mer_r1.estimate.links import Mesh, Traffic
 from recipe.mer_r1.estimate.packing import Batch
 from recipe.mer_r1.estimate.workload import Clip, Model
 from recipe.mer_r1.method.experiments import reads_confidence
-from recipe.mer_r1.run.on_policy import skips_pass
+from recipe.mer_r1.run.on_policy import keeps_forwards, skips_pass
 from verl_ext.models.flops import text_forward
 
 BYTES = {"fp32": 4, "bf16": 2, "float32": 4, "bfloat16": 2}
@@ -57,11 +57,13 @@ def phases(config: DictConfig, assumed: DictConfig, model: Model, clip: Clip) ->
     mesh = Mesh.of(preset, assumed, actor.fsdp_config.fsdp_size)
     keeps = not actor.fsdp_config.reshard_after_forward
     weights = model.all * BYTES[preset.mixed_precision.param_dtype]
+    kept = False
     if not skips_pass(config):
         branch = assumed.answer_tokens if reads_confidence(config) else 0
         batch = packing.batch(config, clip, response, branch)
         # Weights that stay gathered after a forward are there for the next one.
         gathers = 1 if keeps else batch.forwards
+        kept = batch.forwards <= keeps_forwards(config)
         yield trained("old log-probs", batch.flops(model, clip), mesh.gather(weights) * gathers, batch)
     batch = packing.batch(config, clip, response)
     forward = batch.flops(model, clip)
@@ -69,9 +71,10 @@ def phases(config: DictConfig, assumed: DictConfig, model: Model, clip: Clip) ->
         reference = Mesh.of(preset, assumed, config.actor_rollout_ref.ref.fsdp_config.fsdp_size)
         yield trained("reference", forward, reference.gather(weights) * batch.forwards, batch)
     # Backward: twice the forward pass, once where the weights themselves are frozen (LoRA); checkpointing repeats one.
-    passes = 1 + (1 if preset.lora.rank else 2) + bool(preset.gradient_checkpointing)
+    # The forward may be the one of the old log-probs.
+    passes = (not kept) + (1 if preset.lora.rank else 2) + bool(preset.gradient_checkpointing)
     # Weights are gathered for the forward and again for the backward pass of every micro-batch.
-    gathered = mesh.gather(weights) * (batch.forwards * (1 if keeps else 2))
+    gathered = mesh.gather(weights) * (batch.forwards * (1 if keeps or kept else 2))
     gradients = model.trained * BYTES[preset.mixed_precision.reduce_dtype]
     late = actor.fsdp_config.use_no_sync_for_gradient_accumulation  # once, after the last micro-batch
     reduced = mesh.reduce(gradients) * (1 if late else batch.forwards)

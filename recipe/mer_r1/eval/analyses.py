@@ -16,7 +16,7 @@ from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path, read_con
 from recipe.mer_r1.eval.corpora import Task
 from recipe.mer_r1.eval.results import Metric, Reading
 from recipe.mer_r1.method.answer import ONE_ANSWER
-from recipe.mer_r1.method.metrics import intervals
+from recipe.mer_r1.method.bootstrap import intervals
 from recipe.mer_r1.method.retained import retained_hit_rate
 from recipe.mer_r1.method.wheel import EmotionWheels
 

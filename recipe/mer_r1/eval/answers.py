@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from recipe.mer_r1.eval.records import SETTINGS
+from recipe.mer_r1.eval.corpora import task_of
+from recipe.mer_r1.eval.records import SETTINGS, by_clip
 from recipe.mer_r1.eval.results import RESULTS, Origin
 from recipe.mer_r1.files.errors import InputError, first_fault
 from recipe.mer_r1.method.answer import ONE_ANSWER
@@ -95,6 +95,32 @@ def result_folders(folder: Path) -> list[Path]:
     return list(dict.fromkeys(inside)) or [folder]
 
 
+def folders_of_tasks(folder: Path, tasks: Container[str], command: str) -> list[Path]:
+    """As :func:`result_folders`; of an --out of several corpora, those that a command is for. Prints the others.
+
+    Raises:
+        InputError: none of them is.
+    """
+    inside = result_folders(folder)
+    if inside == [folder]:
+        return inside
+    found = [one for one in inside if task_of(_corpus(one)) in tasks]
+    if not found:
+        names = ", ".join(one.name for one in inside)
+        raise InputError(f"{folder}: `main_eval {command}` has nothing to do for its corpora ({names})")
+    if others := [one.name for one in inside if one not in found]:
+        print(f"{folder}: left out, because `main_eval {command}` is not for them: {', '.join(others)}")
+    return found
+
+
+def _corpus(folder: Path) -> str:
+    """The corpus of a result folder; its name where settings.json does not say it."""
+    try:
+        return str(json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["corpus"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.name
+
+
 def read_answers(folder: Path) -> Answers:
     """Read all modes of a folder.
 
@@ -141,6 +167,8 @@ def _lines(path: Path) -> list[Answer]:
 def by_sample(lines: Sequence[Answer], path: Path) -> list[list[Answer]]:
     """The answers of a file in parts: the first answer to each clip, the second to each clip and so on.
 
+    Clips are in the order of the shard.
+
     Args:
         lines: at least one.
         path: of the file.
@@ -148,17 +176,16 @@ def by_sample(lines: Sequence[Answer], path: Path) -> list[list[Answer]]:
     Raises:
         InputError: some clips have more answers than others.
     """
-    counts = Counter(line.index for line in lines)
-    most = max(counts.values())
-    if few := [line for line in lines if counts[line.index] < most]:
+    clips = by_clip(lines, lambda line: (line.index, line.sample))
+    most = max(map(len, clips))
+    if few := [clip for clip in clips if len(clip) < most]:
         raise InputError(
-            f"{path}: the clip {few[0].name!r} has {counts[few[0].index]} answers, others have {most}; finish "
+            f"{path}: the clip {few[0][0].name!r} has {len(few[0])} answers, others have {most}; finish "
             f"`main_eval run --samples {most}`"
         )
-    parts = [lines[start::most] for start in range(most)]
-    if any(line.sample != number for number, part in enumerate(parts) for line in part):
+    if any([line.sample for line in clip] != [*range(most)] for clip in clips):
         raise InputError(f"{path}: the samples of each clip must be numbered from 0 to {most - 1}; answer again")
-    return [list(part) for part in parts]
+    return [list(part) for part in zip(*clips, strict=True)]
 
 
 def has_samples(path: Path) -> bool:

@@ -41,17 +41,23 @@ def load_clip_sets(
         FileNotFoundError: there is no such shard.
         ValueError: a shard is named twice. ShardError, which is one: a shard or a row cannot be used.
     """
+    check_shards(shards)
     twice = [str(shard) for shard, count in Counter(path.resolve() for path in shards).items() if count > 1]
     if twice:
         raise ValueError(f"{', '.join(twice)}: given twice; give each shard once")
     return [_load(shard, media_root, use_audio_in_video, limit) for shard in shards]
 
 
+def check_shards(shards: Sequence[Path]) -> None:
+    """They are files; FileNotFoundError otherwise."""
+    for shard in shards:
+        if not shard.is_file():
+            raise FileNotFoundError(f"{shard}: no such file. Make shards with `python -m data_prep`.")
+
+
 def _load(shard: Path, media_root: Path | None, use_audio_in_video: bool, limit: int | None) -> ClipSet:
     from verl_ext.data.dataset import load_clips
 
-    if not shard.is_file():
-        raise FileNotFoundError(f"{shard}: no such file. Make shards with `python -m data_prep`.")
     rows = load_clips(shard, media_root, use_audio_in_video, labelled=False)
     about = rows.select_columns(["data_source", "prompt", "reward_model", "extra_info"]).to_list()
     return ClipSet(

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data_prep.progress import progress
 from recipe.mer_r1.eval import records
-from recipe.mer_r1.eval.answers import Answer, Answers, read_answers, result_folders
+from recipe.mer_r1.eval.answers import Answer, Answers, folders_of_tasks, read_answers
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.confidence_files import FORMS, Line, Meta, check, claim, confidence_path, line
 from recipe.mer_r1.eval.corpora import task_of
@@ -33,6 +33,9 @@ from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, load_wheels
 from recipe.mer_r1.run import launch
+
+TASKS = ("ew", "hit")
+"""Of corpora whose labels are emotions."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,10 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument("folders", nargs="+", type=Path, metavar="RESULT_DIR", help="result folder of `main_eval run`")
-    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="--out folder of `main_eval run`, or one corpus in it"
+    )
+    result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
     result.add_argument(
         "--shared-tokens", choices=SHARED_TOKENS, default="split", help="as mer_r1.confidence.shared_tokens in RL"
     )
@@ -82,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     preset = load_preset(arguments.preset, arguments.set)
     launch.prepare_environment(preset.device, ".")  # offline: every model is a folder here
     wheels = load_wheels(arguments.wheels)
-    folders = [inside for folder in arguments.folders for inside in result_folders(folder)]
+    folders = [one for folder in arguments.folders for one in folders_of_tasks(folder, TASKS, "confidence")]
     jobs = [prepare(folder, preset, wheels, arguments.shared_tokens, arguments.floor) for folder in folders]
     for job in jobs:
         _read(job, wheels, arguments)
@@ -106,7 +111,7 @@ def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_toke
             "behind a thought and behind an emptied thought (Eq. 8), which this form does not have; remove this folder "
             "from the command"
         )
-    if task_of(settings.corpus) not in ("ew", "hit"):
+    if task_of(settings.corpus) not in TASKS:
         raise InputError(
             f"{folder}: clips of {settings.corpus} have no emotion categories; remove this folder from the command"
         )

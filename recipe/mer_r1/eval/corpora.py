@@ -30,6 +30,12 @@ TITLES = {
     "sims": "SIMS",
     "simsv2": "SIMSv2",
     "mme_emotion": "MME-Emotion",
+    "mer2025_ov": "MER2025-OV",
+    "mer2025_ovmerd": "OV-MERD",
+    "mer2025_candidates": "MER2025 candidates",
+    "mer2026": "MER2026, MER-Caption+",
+    "mer2026_human": "MER2026, human labels",
+    "mer2026_candidates": "MER2026 candidates",
     "micro": "MER-Micro",
     "mer_micro": "MER-Micro",
 }

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.mer_r1.eval import records
 from recipe.mer_r1.eval.clip_sets import ClipSet
+from recipe.mer_r1.eval.official import official
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS
@@ -120,6 +121,7 @@ class Generation:
         seed: of the run; every answer has one of its own, whatever is asked beside it.
         samples: answers per clip in the modes that end in `_sampled`; the other modes have one.
         form: of a response.
+        part: numbers of the shard's rows to be answered; None: all. An answer does not depend on the part.
 
     Raises:
         FewerSamplesError: the folder holds more answers per clip.
@@ -135,8 +137,10 @@ class Generation:
         wheels: EmotionWheels,
         samples: int = 1,
         form: str = ONE_ANSWER,
+        part: range | None = None,
     ):
         self.folder, self.clips, self.wheels, self.form = folder, clips, wheels, form
+        self.part = range(len(clips.rows)) if part is None else part
         twice = form == TWO_ANSWERS
         self.pairs = {slow: fast for slow, fast in _PAIRS.items() if twice and {slow, fast} & {*modes}}
         """Of the form with two answers: the modes to ask in, and the mode that each one's first answers belong to."""
@@ -145,7 +149,7 @@ class Generation:
         self.temperature, self.seed = temperature, seed
         self.files = {mode: folder / f"{mode}.jsonl" for mode in self.modes}
         self.samples = {mode: samples if mode.endswith(SAMPLED) else 1 for mode in asked}
-        self.total = len(clips.rows) * sum(self.samples.values())
+        self.total = len(self.part) * sum(self.samples.values())
         self.made = 0
         """Responses that this process has written."""
         for mode, number in self.samples.items():
@@ -163,7 +167,7 @@ class Generation:
         done = {mode: records.read(self.files[mode]).keys() for mode in self.samples}
         return [
             (mode, index, sample)
-            for index in range(len(self.clips.rows))
+            for index in self.part
             for mode in self.samples
             for sample in range(self.samples[mode])
             if (index, sample) not in done[mode]
@@ -225,7 +229,7 @@ class Generation:
         """The answers so far, mode by mode, in the shard's order, the samples of a clip together."""
         for mode, file in self.files.items():
             found = records.read(file)
-            yield mode, [found[key] for key in sorted(found) if key[0] < len(self.clips.rows)]
+            yield mode, [found[key] for key in sorted(found) if key[0] in self.part]
 
     def write_scores(self, chosen: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
         """Write FOLDER/scores.json; the means by mode.
@@ -247,7 +251,9 @@ class Generation:
                     "versions": versions(*_LIBRARIES),
                 }
             )
-        scores = {mode: records.means(lines) for mode, lines in self.lines()}
+        scores = {
+            mode: official(lines, self.clips.corpus, self.wheels) | records.means(lines) for mode, lines in self.lines()
+        }
         summary = {"modes": scores, "settings": chosen, "starts": starts}
         write_whole(path, json.dumps(summary, indent=1).encode() + b"\n")
         return scores

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.files.alone import alone as only_process
@@ -40,6 +40,12 @@ class OtherSettingsError(ValueError):
 
 Key = tuple[int, int]
 """Which answer of a file: the row of the shard, and the number of the sample, from 0."""
+Line = TypeVar("Line")
+
+
+def key_of(line: Any) -> Key:
+    """Of a line; version 0.1.0 wrote no number of the sample, which is then 0."""
+    return line["index"], line.get("sample", 0)
 
 
 def record(
@@ -140,8 +146,6 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
 def read(path: Path) -> dict[Key, dict[str, Any]]:
     """The lines written so far, by row and sample number; a line cut off by a kill is removed from the file.
 
-    A line without `sample`, as version 0.1.0 wrote it, is sample 0.
-
     To be called by the process that has the folder to itself (:func:`alone`).
     """
     if not path.exists():
@@ -152,7 +156,19 @@ def read(path: Path) -> dict[Key, dict[str, Any]]:
     if rest:
         os.truncate(path, len(content) - len(rest))
     records = (json.loads(line) for line in lines)
-    return {(record["index"], record.get("sample", 0)): record for record in records}
+    return {key_of(record): record for record in records}
+
+
+def by_clip(lines: Iterable[Line], of: Callable[[Line], Key] = key_of) -> list[list[Line]]:
+    """The answers of each clip by the number of the sample; clips in the order of the shard.
+
+    Args:
+        of: a line's row and sample number.
+    """
+    clips: dict[int, list[Line]] = {}
+    for line in sorted(lines, key=of):
+        clips.setdefault(of(line)[0], []).append(line)
+    return list(clips.values())
 
 
 def rewrite(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -180,10 +196,8 @@ def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     clip. `n_failed` of the `n` miss a response, which counts as wrong. `f1_stderr` is the standard error over clips of
     the mean F1. Without any clip the means are None.
     """
-    clips: dict[int, list[Mapping[str, Any]]] = {}
-    for record in records:
-        clips.setdefault(record["index"], []).append(record)
-    scored = [answers for answers in clips.values() if answers[0]["wheels"]]
+    clips = by_clip(records)
+    scored = [answers for answers in clips if answers[0]["wheels"]]
     n = len(scored)
     values = {name: [_mean(answers, name) for answers in scored] for name in _MEANS}
     values |= {name: [_share(answers, holds) for answers in scored] for name, holds in _SHARES.items()}
@@ -191,7 +205,7 @@ def means(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     spread = sum((f1 - result["f1"]) ** 2 for f1 in values["f1"])
     result["f1_stderr"] = math.sqrt(spread / (n - 1) / n) if n > 1 else None
     failed = sum(any("failed" in answer for answer in answers) for answers in scored)
-    samples = max(map(len, clips.values()), default=0)
+    samples = max(map(len, clips), default=0)
     return {**result, "n": n, "n_failed": failed, "n_unmapped": len(clips) - n, "samples": samples}
 
 

@@ -42,7 +42,7 @@ def report(
         Path, typer.Option(help="folder for tables.md, the tables as table_N.csv, and figures as .png and .svg")
     ] = (Path("outputs/report")),
     wheels: Annotated[
-        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
+        Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
     ] = None,
     builtin_wheels: Annotated[
         bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")

@@ -85,7 +85,8 @@ class Result(_Model):
         n_shard: clips of the whole shard; more than `n` where a run had a limit or was cut off.
         n_failed: clips that miss an answer, which counts as wrong; the lines of the answers say why.
         n_empty: answers without a word, failed ones too; they score 0, but for WAF: no word is neutral.
-        metrics: F, P, R, hit, waf, cot, recognition, reasoning in 0..1; categories: mean number of an answer's
+        metrics: F, P, R, hit, waf, cot, recognition, reasoning in 0..1 (MME-Emotion besides: cot/TASK, and the strict
+            scores as strict/TASK, strict/cot and so on); categories: mean number of an answer's
             categories on a wheel; truth and margin: confidence on the true categories and Eq. 2's margin in nats,
             absent where not read.
         sentiment: who mapped the words for waf.

@@ -113,11 +113,13 @@ class Rollout:
         if preset.device == "cpu":
             # In this process: half the memory, and nothing is left behind by Ctrl-C.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-            # Else a warning a clip: the worker, being in this process, takes torch.set_num_threads away from it.
-            logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         from transformers import AutoConfig, AutoProcessor
         from vllm import LLM
 
+        if preset.device == "cpu":
+            # Else a warning per clip: the worker, being in this process, takes torch.set_num_threads away from it. Only
+            # here, because importing vLLM resets the levels of its loggers.
+            logging.getLogger("vllm.v1.worker.cpu_worker").setLevel(logging.ERROR)
         from verl_ext.models.processor import bind
 
         config = AutoConfig.from_pretrained(model)

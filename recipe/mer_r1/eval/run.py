@@ -21,15 +21,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from data_prep.progress import progress
 from recipe.mer_r1.eval import records
-from recipe.mer_r1.eval.clip_sets import ClipSet, folder_names, load_clip_sets
+from recipe.mer_r1.eval.clip_sets import ClipSet, check_shards, folder_names, load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import MODES, PREFIXES, SAMPLED, Generation, load_preset, settings
 from recipe.mer_r1.eval.judge.endpoint import positive
 from recipe.mer_r1.method.answer import FORMS, ONE_ANSWER, ask_for
-from recipe.mer_r1.run import launch
+from recipe.mer_r1.pipeline.progress import Status, in_words
+from recipe.mer_r1.pipeline.shown import shown
+from recipe.mer_r1.run import hub, launch, output
 from recipe.mer_r1.run.form import form_of
+from recipe.mer_r1.run.heading import BUILT_IN, rows
+from recipe.mer_r1.run.inputs import check_model_folder
 
 
 def parser(prog_name: str) -> argparse.ArgumentParser:
@@ -39,8 +42,18 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("--model", required=True, help="folder of a full-Omni model, as main_sft and main_ppo write it")
-    result.add_argument("--data", required=True, nargs="+", type=Path, metavar="SHARD", help="parquet shards")
+    result.add_argument(
+        "--model",
+        required=True,
+        help="folder of a full-Omni model, as main_sft and main_ppo write it, or hf://OWNER/NAME",
+    )
+    result.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="SHARD",
+        help="parquet shards, or hf://datasets/OWNER/NAME/PATH.parquet",
+    )
     result.add_argument(
         "--media-root", type=Path, help="folder that the shards' relative paths start from; default: their own"
     )
@@ -73,10 +86,13 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     )
     result.add_argument("--limit", type=int, help="answer only the first N clips of each shard")
     result.add_argument("--retry-failed", action="store_true", help="answer failed clips again")
-    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
     result.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: media.fps=1 …"
+    )
+    result.add_argument(
+        "--verbose", action="store_true", help=f"all output on the screen; without it, most goes to OUT/{output.LOG}"
     )
     return result
 
@@ -102,23 +118,81 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval run") -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything, make what is missing, write the scores, print them."""
-    from recipe.mer_r1.method.wheel import load_wheels
-    from recipe.mer_r1.run.preflight import check_model_folder
-
     if arguments.samples > 1 and not any(mode.endswith(SAMPLED) for mode in arguments.mode):
         raise ValueError(
             f"--samples {arguments.samples} needs a mode that ends in {SAMPLED}: add --mode slow{SAMPLED},fast{SAMPLED}"
         )
     preset = load_preset(arguments.preset, arguments.set)
+    arguments.model = hub.local_model(arguments.model, "--model")
+    arguments.data = [Path(hub.local_file(shard, "--data")) for shard in arguments.data]
     check_model_folder(arguments.model, "--model")
+    check_shards(arguments.data)
     launch.prepare_environment(preset.device, arguments.model)
-    wheels = load_wheels(arguments.wheels)
     form = choose_form(arguments.model, arguments.form)
+    log = arguments.out / output.LOG
+    with output.to_log(log, "main_eval run", arguments.verbose, passed=(ValueError, OSError)) as screen:
+        screen.console.print("\n".join(heading(arguments, form)), markup=False, highlight=False, soft_wrap=True)
+        counted = Counted()
+        with shown(screen, "answers", "answers", counted.status):
+            answered = answer(arguments, preset, form, counted)
+    for name, made, scores in answered:
+        print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
+        say_failed(made)
+
+
+def heading(arguments: argparse.Namespace, form: str) -> list[str]:
+    """What is answered, in five lines."""
+    shards = ", ".join(f"{path} ({rows(str(path))})" for path in arguments.data)
+    first = f", the first {arguments.limit} of each" if arguments.limit is not None else ""
+    modes = f"{', '.join(arguments.mode)}; form {form}"
+    return [
+        f"answers  → {arguments.out} (all other output: {arguments.out / output.LOG})",
+        f"model    {arguments.model} with preset {arguments.preset}",
+        f"data     {shards}{first}",
+        f"modes    {modes}; {arguments.samples} per clip where sampled",
+        f"wheels   {arguments.wheels or BUILT_IN}",
+    ]
+
+
+class Counted:
+    """How far the answers are."""
+
+    def __init__(self) -> None:
+        self.doing = "checking the clips"
+        self.done = self.before = self.total = 0
+        self.start = 0.0
+
+    def begin(self, total: int, done: int) -> None:
+        """The model is loaded: from here on, answers come."""
+        self.done, self.before, self.total, self.doing = done, done, total, "first answers"
+        self.start = time.monotonic()
+
+    def one_more(self) -> None:
+        self.done += 1
+
+    def status(self) -> Status:
+        """For the screen."""
+        made, seconds = self.done - self.before, time.monotonic() - self.start
+        if not made:
+            return Status(text=self.doing, phase=self.doing)
+        left = in_words((self.total - self.done) * seconds / made)
+        text = f"{self.done}/{self.total} answers  {made / seconds:.1f} per s  {left} left"
+        return Status(self.done, self.total, text, phase="answers")
+
+
+def answer(
+    arguments: argparse.Namespace, preset: Any, form: str, counted: Counted
+) -> list[tuple[str, Generation, dict[str, dict[str, Any]]]]:
+    """Check the clips, make what is missing, write the scores; each shard's folder name, answers and means."""
+    from recipe.mer_r1.method.wheel import load_wheels
+
+    wheels = load_wheels(arguments.wheels)
     sets = load_clip_sets(arguments.data, arguments.media_root, preset.media.use_audio_in_video, arguments.limit)
     weights = weights_sha256(Path(arguments.model))
     todo = []
     with ExitStack() as held:
         for name, clips in zip(folder_names(sets), sets, strict=True):
+            check_labelled(clips)
             check_prompts(clips, form)
             chosen = settings(arguments, preset, wheels.identity, weights, clips, form)
             held.enter_context(records.alone(arguments.out / name))
@@ -127,12 +201,9 @@ def run(arguments: argparse.Namespace) -> None:
             made = Generation(arguments.out / name, clips, *given)
             todo.append((name, made, chosen))
         if arguments.retry_failed:
-            print(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")
-        seconds = _generate(arguments, preset, form, [made for _, made, _ in todo])
-        for name, made, chosen in todo:
-            scores = made.write_scores(chosen, seconds)
-            print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
-            _say_failed(made)
+            output.say(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")
+        seconds = generate_missing(arguments, preset, form, [made for _, made, _ in todo], counted)
+        return [(name, made, made.write_scores(chosen, seconds)) for name, made, chosen in todo]
 
 
 def choose_form(model: str, given: str | None) -> str:
@@ -151,29 +222,53 @@ def choose_form(model: str, given: str | None) -> str:
     return form
 
 
+def check_labelled(clips: ClipSet) -> None:
+    """There is something to score; ValueError for a shard of candidates."""
+    if not any(row["reward_model"]["ground_truth"] for row in clips.rows.select_columns(["reward_model"])):
+        raise ValueError(
+            f"{clips.shard}: none of its rows has a label, so there is nothing to score; `main_eval predict` answers "
+            "such rows for a submission"
+        )
+
+
 def check_prompts(clips: ClipSet, form: str) -> None:
     """The clips can be asked for the form. The first one tells, before a model is loaded; ValueError otherwise."""
     if form != ONE_ANSWER and len(clips.rows):
         ask_for(form, clips.rows[0]["prompt"][-1]["content"])
 
 
-def _generate(arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation]) -> float:
-    """Seconds that it took, the model's start included; no model is started where nothing is missing."""
+def generate_missing(
+    arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation], counted: Counted | None = None
+) -> float:
+    """Seconds that it took, the model's start included; no model is started where nothing is missing.
+
+    Args:
+        counted: of a screen that is shown already; None: show one here, with the log in `arguments.out`.
+    """
+    if counted is None:
+        counted, verbose = Counted(), getattr(arguments, "verbose", False)
+        with (
+            output.to_log(arguments.out / output.LOG, "main_eval", verbose, passed=(ValueError, OSError)) as screen,
+            shown(screen, "answers", "answers", counted.status),
+        ):
+            return generate_missing(arguments, preset, form, todo, counted)
     total, missing = sum(made.total for made in todo), sum(len(made.missing()) for made in todo)
-    print(f"answers {total - missing}/{total}", flush=True)
+    if total > missing:
+        output.say(f"{total - missing} of {total} answers were there already")
     if not missing:
         return 0.0
+    counted.doing = "loading the model into vLLM"
     from recipe.mer_r1.eval.rollout import Rollout
 
     start = time.perf_counter()
     rollout = Rollout(arguments.model, preset, arguments.max_tokens or preset.max_response_length, form)
-    with progress("answers", total, total - missing) as tell:
-        for made in todo:
-            made(rollout, tell)
+    counted.begin(total, total - missing)
+    for made in todo:
+        made(rollout, counted.one_more)
     return time.perf_counter() - start
 
 
-def _say_failed(made: Generation) -> None:
+def say_failed(made: Generation) -> None:
     for mode, lines in made.lines():
         failed = [line for line in lines if "failed" in line]
         if failed:
@@ -186,10 +281,31 @@ def _say_failed(made: Generation) -> None:
 
 
 def table(scores: dict[str, dict[str, Any]]) -> str:
-    """The means as text, a line a mode."""
-    names = ("recall", "precision", "f1", "format", "num_words", "categories", "answer_unknown", "thought_empty")
-    lines = [f"{'':13}" + "".join(f"{name:>15}" for name in (*names, "clips", "samples"))]
+    """The means as text, a line a mode: what the official scorer gives first, as `report` prints it."""
+    columns = {"ew_f": "EW F", "95": "95 % interval", "ew_r": "EW R", "ew_p": "EW P", "f1": "clip F1"}
+    names = ("format", "num_words", "categories", "answer_unknown", "thought_empty")
+    hit = any(mean["hit"] is not None for mean in scores.values())
+    heads = [*(["HIT"] if hit else []), *columns.values(), *names, "clips", "samples"]
+    widths = [max(len(head) + 2, 8) for head in heads]
+    lines = [f"{'':13}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))]
     for mode, mean in scores.items():
-        cells = "".join(f"{mean[name]:15.3f}" if mean[name] is not None else f"{'-':>15}" for name in names)
-        lines.append(f"{mode:13}{cells}{mean['n']:15d}{mean['samples']:15d}")
+        cells = [_percent(mean["hit"])] if hit else []
+        cells += [_percent(mean["ew_f"]), _range(mean["ew_f_ci95"]), *(_percent(mean[key]) for key in [*columns][2:])]
+        cells += ["-" if mean[name] is None else f"{mean[name]:.3f}" for name in names]
+        cells += [str(mean["n"]), str(mean["samples"])]
+        lines.append(f"{mode:13}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    lines += [
+        f"{'HIT, ' if hit else ''}EW F, R, P: of the official scorer, in percent, as in `main_eval report`.",
+        "clip F1: mean over clips of each clip's F1, which RL rewards.",
+    ]
+    if all(mean["ew_f"] is None for mean in scores.values()):
+        lines.append("`main_eval sentiment` (WAF) or `main_eval judge` (MME-Emotion) scores this corpus.")
     return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _range(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else "–".join(f"{100 * end:.2f}" for end in ends)

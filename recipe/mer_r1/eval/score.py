@@ -51,7 +51,7 @@ def score(
     gold: Annotated[Path, typer.Option(help="true labels: CSV, JSONL, or MERBench label npz with --key")],
     pred: Annotated[Path, typer.Option(help="predictions: CSV, JSONL, or npz with filenames and fileitems")],
     wheels: Annotated[
-        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
+        Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
     ] = None,
     rules: Annotated[
         RuleSet | None,
@@ -117,7 +117,7 @@ def _inputs(
 
 
 def load_wheels(folder: Path | None, rules: RuleSet | None) -> EmotionWheels:
-    """The official wheels of a folder, or the embedded ones; rules default to the table's own. Raises WheelError."""
+    """The official wheels, or the embedded ones; rules default to the table's own. Raises WheelError."""
     chosen = {} if rules is None else {"rules": rules.value}
     return EmotionWheels.builtin(**chosen) if folder is None else EmotionWheels.load(folder, **chosen)
 

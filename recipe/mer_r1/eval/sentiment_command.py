@@ -5,9 +5,11 @@
         --mapper llm --endpoint URL --model NAME
 
 In a folder, the answers of all modes are mapped: slow.jsonl to slow.sentiment.jsonl, one line per answer, and
-slow.sentiment.meta.json. Each reply of a model is written to slow.sentiment.replies.jsonl at once, so that the same
-command continues an interrupted run. Exit code 1: some answers got no reply (run the same command again to ask again);
-2: the input is wrong or the endpoint refuses all requests; 130: interrupted.
+slow.sentiment.meta.json. RESULT_DIR is a corpus in the --out folder of `main_eval run`, or that folder: then the
+corpora with WAF (MOSI, MOSEI, SIMS, SIMSv2) are mapped. Each reply of a model is written to
+slow.sentiment.replies.jsonl at once, so that the same command continues an interrupted run. Exit code 1: some answers
+got no reply (run the same command again to ask again); 2: the input is wrong or the endpoint refuses all requests;
+130: interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from recipe.mer_r1.eval.answers import MODES, has_samples
+from recipe.mer_r1.eval.answers import MODES, folders_of_tasks, has_samples
 from recipe.mer_r1.eval.judge import client
 from recipe.mer_r1.eval.judge.cache import ReplyCache
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key
@@ -49,7 +51,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         required=True,
         type=Path,
         metavar="DIR|FILE",
-        help="folder of `main_eval run`, one of its files, or word lists in a format of `score --pred`",
+        help="--out folder of `main_eval run`, one corpus in it, one of its files, or word lists as for `score --pred`",
     )
     result.add_argument(
         "--out",
@@ -128,10 +130,11 @@ def run(arguments: argparse.Namespace) -> dict[Path, Meta]:
 
 
 def _answers(given: Path) -> list[Path]:
-    """The files to map: the one given, or all modes of a folder, without those with several answers per clip."""
+    """The files to map: the one given, or all modes of the folders, without those with several answers per clip."""
     if not given.is_dir():
         return [given]
-    found = [path for mode in MODES if (path := given / f"{mode}.jsonl").is_file()]
+    folders = folders_of_tasks(given, ("waf",), "sentiment")
+    found = [path for folder in folders for mode in MODES if (path := folder / f"{mode}.jsonl").is_file()]
     if not found:
         raise InputError(
             f"--answers {given}: no answers in this folder ({', '.join(f'{mode}.jsonl' for mode in MODES)})"

@@ -13,15 +13,20 @@ from pathlib import Path
 
 from rich.console import Console
 
+from recipe.mer_r1.eval.clip_pictures import Picture, Shards, picture, row_of, shards_of
 from recipe.mer_r1.explain.choose import ChoiceError, choose_experiment, find_row
 from recipe.mer_r1.explain.page import page
-from recipe.mer_r1.explain.rollout_batch import BatchError, check_texts, read_batch
+from recipe.mer_r1.explain.rollout_batch import BatchError, Row, check_texts, read_batch
 from recipe.mer_r1.explain.screen import show
 from recipe.mer_r1.explain.trace import trace
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.method.advantage import TermError
 from recipe.mer_r1.method.experiments import Estimator, ExperimentError, load_experiment, names
 from recipe.mer_r1.method.wheel import WheelError, load_wheels
+from recipe.mer_r1.run.record import CONFIG, read_config
 
+_FPS, _FRAMES, _SIDE = 1.0, 8, 320
+"""Of the page's frames: frames per second at least, number at most, pixels of the longest side."""
 PROG = "python -m recipe.mer_r1.explain"
 
 
@@ -52,9 +57,37 @@ def parser() -> argparse.ArgumentParser:
         "--least-spread", type=float, default=0.0, metavar="X", help="mer_r1.least_spread of the run (default: 0)"
     )
     result.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML page (a single file)")
+    result.add_argument(
+        "--shard",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="shard that holds the clip, for its frames on the page; may be given several times (default: "
+        "preset.train_files of the run, if the batch is in the folder of the run or in a folder of it)",
+    )
     return result
 
 
+def clip_of(row: Row, batch: Path, shards: Sequence[Path] | None) -> Picture:
+    """Frames of the clip that a response is about, or why there are none.
+
+    Args:
+        batch: the file; the run's configuration is looked for in the folders around it.
+        shards: that the user gave.
+    """
+    where = Shards(tuple(map(str, shards or ())))
+    if not shards:
+        folder = next((one for one in batch.resolve().parents[:3] if (one / CONFIG).is_file()), None)
+        if folder is None:
+            return Picture(missing=f"there is no {CONFIG} of a run in the folders around {batch}; give --shard FILE")
+        where = shards_of((read_config(folder) or {}).get("preset") or {}, "train_files")
+    try:
+        return picture(row_of(row, where), _FPS, _FRAMES, _SIDE)
+    except (ValueError, OSError) as error:  # InputError and ShardError are ValueErrors
+        return Picture(missing=str(error))
+
+
+@exits.plain("explain", "interrupted")
 def main(arguments: Sequence[str]) -> int:
     """Explain; returns the exit code, 2 where there is nothing to explain."""
     options = parser().parse_intermixed_args(arguments)
@@ -70,11 +103,11 @@ def main(arguments: Sequence[str]) -> int:
         found = trace(row, rows, wheels, " ".join([" or ".join(chosen), *overrides]), node.form, estimator)
     except (BatchError, ChoiceError, ExperimentError, TermError, WheelError) as error:
         print(f"{PROG}: {error}", file=sys.stderr)
-        return 2
+        return exits.INPUT
     show(found, Console())
     if options.html:
         options.html.parent.mkdir(parents=True, exist_ok=True)
-        options.html.write_text(page(found), encoding="utf-8")
+        options.html.write_text(page(found, clip_of(row, options.batch, options.shard)), encoding="utf-8")
         print(f"page: {options.html}")
     return 0
 

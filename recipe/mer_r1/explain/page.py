@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
+from recipe.mer_r1.eval.clip_pictures import Picture
 from recipe.mer_r1.explain.trace import Trace, Word
 from recipe.mer_r1.explain.wording import (
     SHORT,
@@ -20,6 +21,7 @@ from recipe.mer_r1.explain.wording import (
     visible,
 )
 from recipe.mer_r1.pages.html_page import document, table
+from recipe.mer_r1.pages.terms import WHEELS
 
 _STYLE = """
 .wheels { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .6rem; }
@@ -27,16 +29,22 @@ _STYLE = """
 .category { display: grid; grid-template-columns: 5.5rem 1fr 6.5rem; gap: .5rem; align-items: center; }
 .bar { height: .35rem; margin: .1rem 0; border-radius: 2px; } .slow { background: var(--slow); }
 .fast { background: var(--fast); } .key { display: inline-block; width: .8rem; height: .5rem; border-radius: 2px; }
+.frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(11rem, 46%), 1fr)); gap: .4rem; }
+.frames img { width: 100%; height: auto; border-radius: .3rem; }
 .verdict { border-left: .3rem solid var(--good); background: var(--card); padding: .5rem .9rem; }
 .verdict.differs { border-color: var(--bad); }
 """
 _VERDICTS = ("correct", "incorrect", "mixed", "unknown")
 
 
-def page(found: Trace) -> str:
-    """The whole page."""
+def page(found: Trace, picture: Picture | None = None) -> str:
+    """The whole page.
+
+    Args:
+        picture: of the clip; None: nothing is shown.
+    """
     uid = escape(visible(found.row["uid"]))
-    parts = [_head(found, uid), _response(found), _paths(found), _scores(found)]
+    parts = [_head(found, uid), _picture(picture), _response(found), _paths(found), _scores(found)]
     if found.names:
         parts += [_readings(found), _bars(found)]
     parts += [_group(found), _advantage(found)]
@@ -53,6 +61,18 @@ def _head(found: Trace, uid: str) -> str:
         f"{escape(found.experiment)}; {escape(found.wheels.name)} wheels.</p>"
         f'<p class="verdict{differs}">{escape(verdict(found))}</p>{notes}'
     )
+
+
+def _picture(picture: Picture | None) -> str:
+    if picture is None:
+        return ""
+    if picture.missing:
+        return f'<h2>Clip</h2><p class="note">No frames: {escape(visible(picture.missing))}</p>'
+    images = (
+        f'<img src="{url}" alt="frame {number} of {len(picture.frames)}">'
+        for number, url in enumerate(picture.frames, start=1)
+    )
+    return f'<h2>Clip</h2><div class="frames">{"".join(images)}</div>'
 
 
 def _response(found: Trace) -> str:
@@ -121,8 +141,9 @@ def _readings(found: Trace) -> str:
 def _bars(found: Trace) -> str:
     """Probabilities of all categories where each word begins."""
     parts = [
-        '<h2>Every category at the start of each word</h2><p class="soft">Probability of the category\'s first tokens: '
-        '<span class="key slow"></span> slow, <span class="key fast"></span> fast. <span class="correct">True</span> '
+        f'<h2>Every category at the start of each word</h2><p class="soft">{WHEELS} Probability of the first tokens of '
+        'a category: <span class="key slow"></span> slow, <span class="key fast"></span> fast. <span class="correct">'
+        "True</span> "
         "categories are green; the category of the word is underlined.</p>"
     ]
     for word in found.words:

@@ -1,8 +1,9 @@
 """Export a checkpoint to a folder that transformers and vLLM load, with a model card.
 
     python -m recipe.mer_r1.export RUN_DIR|CHECKPOINT --out DIR [--step N] [--full OMNI_DIR] [--dtype …] [--check]
+        [--push OWNER/NAME [--public] [--dry-run]]
 
-Exit code 0: written; 1: --check found a fault; 2: the input is wrong.
+Exit code 0: written; 1: --check found a fault, or the upload failed; 2: the input is wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipe.mer_r1.export import places
+from recipe.mer_r1.export import places, push
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.run import launch
 
@@ -44,25 +46,54 @@ def parser() -> argparse.ArgumentParser:
         help="load the export in transformers, and compare vLLM with transformers on a clip",
     )
     result.add_argument("--preset", default="tiny", metavar="NAME", help="preset for --check (default: tiny)")
+    hub = result.add_argument_group("upload, after the export and its check")
+    hub.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="upload to this repository of huggingface.co; an --out that exists is uploaded as it is",
+    )
+    hub.add_argument("--public", action="store_true", help="make a new repository public (default: private)")
+    hub.add_argument("--dry-run", action="store_true", help="list what would be uploaded; no network, no token")
     return result
 
 
+@exits.plain("export")
 def main(arguments: Sequence[str]) -> int:
     """Export, check; returns the exit code."""
     options = parser().parse_args(arguments)
     for name, value in launch.ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    target = push.Target(options.push, options.public, options.dry_run) if options.push else None
     try:
-        export(options)
+        if target is None and (options.public or options.dry_run):
+            raise InputError("--public and --dry-run are for --push OWNER/NAME; give it")
+        if target:
+            push.check(target)
+        if target and push.is_export(options.out):
+            print(f"{options.out}: exported already")
+        else:
+            export(options)
+            print(f"{options.out}: written; the model card is README.md")
     except (InputError, ValueError, FileNotFoundError, NotImplementedError) as error:
         print(f"export: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.out}: written; the model card is README.md")
-    if not options.check:
-        return 0
-    from recipe.mer_r1.export.check import check
+        return exits.INPUT
+    return _check_and_push(options, target)
 
-    return 0 if check(options.out, options.preset) else 1
+
+def _check_and_push(options: argparse.Namespace, target: push.Target | None) -> int:
+    """What follows an export, as far as it was asked for; a model with a fault is not uploaded."""
+    if options.check:
+        from recipe.mer_r1.export.check import check
+
+        if not check(options.out, options.preset):
+            return exits.FAILED
+    if target:
+        try:
+            print(push.push(options.out, target))
+        except push.PushError as error:
+            print(f"export: {error}", file=sys.stderr)
+            return exits.FAILED
+    return exits.OK
 
 
 def export(options: argparse.Namespace) -> None:

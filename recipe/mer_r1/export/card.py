@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from recipe.mer_r1.doctor import sources
+from recipe.mer_r1.export.usage import usage
 from recipe.mer_r1.method.answer import FORMS, ONE_ANSWER
 from recipe.mer_r1.run.form import of_lineage
 
@@ -35,14 +37,13 @@ def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
     """
     stages = lineage["stages"]
     root = stages[-1]["started_from"]
-    # A hub's name, not a folder on the trainer's disk: hubs link to it.
-    named = bool(root) and root.count("/") == 1 and not root.startswith((".", "outputs")) and not Path(root).exists()
+    base = _hub_name(root)
     front = {
         "library_name": "transformers",
         "pipeline_tag": "any-to-any" if full else "video-text-to-text",
         "license": "other",
         "license_name": "see-base-model",
-        **({"base_model": root} if named else {}),
+        **({"base_model": base} if base else {}),
         "tags": _TAGS,
     }
     lines = [
@@ -59,6 +60,8 @@ def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
         "**License**: the licenses of the base model and of the data apply. Check them before you publish: a program "
         "wrote this card and does not know them.",
         "",
+        *usage(lineage, full),
+        "",
         "## Lineage",
         "",
         f"Base model: {f'`{root}`' if root else _MISSING}. `lineage.json` has all of this and the complete "
@@ -69,6 +72,16 @@ def text(lineage: dict[str, Any], full: bool, dtype: str) -> str:
     exported = lineage["exported_with"]
     used = ", ".join(f"{name} {number}" for name, number in exported["versions"].items())
     return "\n".join([*lines, "", f"Exported with {used}; code {exported['git'] or 'not in a git checkout'}.", ""])
+
+
+def _hub_name(root: str | None) -> str | None:
+    """The name on a hub of the model that the first stage started from; None where it is a folder of another name."""
+    if not root:
+        return None
+    if known := sources.model(root):
+        return known.name
+    named = root.count("/") == 1 and not root.startswith((".", "outputs", "models/")) and not Path(root).exists()
+    return root if named else None
 
 
 def _response(form: str) -> str:

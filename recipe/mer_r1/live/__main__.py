@@ -5,7 +5,8 @@
 The page shows slow and fast recall and precision, the confidence margin, the shares of the advantage's terms, the
 seconds of each phase, the reward, and the difference between rollout and actor. Open FILE in a browser; the page
 reloads itself. main_ppo writes its own RUN_DIR/live.html (mer_r1.live=false turns this off). This command is for
-several runs on one page, for SFT, and for finished runs. It ends when the last run ends.
+several runs on one page, for SFT, and for finished runs. It ends when the last run ends, or after Ctrl-C (then the
+exit code is 130).
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.live.writer import EVERY, write
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page until the runs end; the exit code."""
     parser = argparse.ArgumentParser(
         "python -m recipe.mer_r1.live", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -26,7 +30,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="file for the page (default for a single run: RUN_DIR/live.html)")
     parser.add_argument("--every", type=float, default=EVERY, metavar="SECONDS", help="seconds between two updates")
     parser.add_argument("--once", action="store_true", help="write the page once, then exit")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     names: dict[str, Path] = {}
     for entry in arguments.runs:
         name, _, folder = entry.rpartition("=")
@@ -54,7 +58,8 @@ def main() -> int:
             going_on = write(names, out, arguments.every)
     except KeyboardInterrupt:
         print("live: stopped; the runs continue.", file=sys.stderr)
-    return 0
+        return exits.INTERRUPTED
+    return exits.OK
 
 
 if __name__ == "__main__":

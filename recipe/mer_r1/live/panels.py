@@ -40,7 +40,7 @@ def all_of(steps: Steps) -> list[str]:
     if not steps:
         return []
     if any("train/loss" in data for data in steps.values()):
-        return [_sft_loss(steps)]
+        return _sft(steps)
     validated = series.validation(steps)
     return [
         _score(steps, validated, "recall"),
@@ -55,7 +55,7 @@ def all_of(steps: Steps) -> list[str]:
     ]
 
 
-def _smooth(label: str, points: Sequence[tuple[int, float]], colour: str) -> list[Curve]:
+def smooth(label: str, points: Sequence[tuple[int, float]], colour: str) -> list[Curve]:
     """The steps faint, their running mean on top; the steps alone while they are too few for one."""
     if len(points) < WINDOW:
         return [Curve(label, points, colour)]
@@ -67,7 +67,7 @@ def _smooth(label: str, points: Sequence[tuple[int, float]], colour: str) -> lis
 def _score(steps: Steps, validated: Validated, score: str) -> str:
     fast = series.over_sources(validated, "fast", score)
     drawn = [
-        *_smooth("slow, sampled (training)", series.curve(steps, f"reward/{score}"), SLOW),
+        *smooth("slow, sampled (training)", series.curve(steps, f"reward/{score}"), SLOW),
         Curve("slow, greedy (validation)", series.over_sources(validated, "slow", score), SLOW, "dots"),
         Curve("fast, greedy (validation)", fast, FAST, "dots"),
     ]
@@ -80,8 +80,8 @@ def _score(steps: Steps, validated: Validated, score: str) -> str:
 
 def _margin(steps: Steps) -> str:
     drawn = [
-        *_smooth("slow", series.curve(steps, "confidence/margin_slow/mean"), SLOW),
-        *_smooth("fast", series.curve(steps, "confidence/margin_fast/mean"), FAST),
+        *smooth("slow", series.curve(steps, "confidence/margin_slow/mean"), SLOW),
+        *smooth("fast", series.curve(steps, "confidence/margin_fast/mean"), FAST),
     ]
     title = "Confidence margin (Eq. 2), nats"
     if not any(len(curve.points) for curve in drawn):
@@ -121,10 +121,10 @@ def _phase_times(steps: Steps) -> str:
     rows = series.phases(steps)
     slowest = series.slowest(rows)
     if slowest is None:
-        return panel("Seconds per step", "", "No step is done yet.")
+        return panel("Seconds per step", "", "No step is done yet." if not rows else "The run timed no phase.")
     share = slowest.seconds / slowest.step_seconds if slowest.step_seconds else 0.0
     title = (
-        f'Slowest phase: <span class="slowest">{escape(slowest.name)}</span>, {slowest.seconds:.3g} of '
+        f"Slowest phase: {escape(slowest.name)}, {slowest.seconds:.3g} of "
         f"{slowest.step_seconds:.3g} s per step ({share:.0%})"
     )
     seen = {name for _, parts in rows for name in parts}
@@ -132,6 +132,8 @@ def _phase_times(steps: Steps) -> str:
     colours = dict(zip(names, _PARTS * 3, strict=False)) | {series.REST: "var(--line)"}
     what = _PHASES.get(slowest.name, "a phase of verl")
     note = f"{escape(slowest.name)}: {what}; mean of the last {series.LATEST} steps."
+    rest = series.phase_means(rows).get(series.REST, 0.0)
+    note += f" {series.REST}: {_PHASES[series.REST]}, {rest:.3g} s."
     tested = series.curve(steps, "timing_s/testing")
     if tested:
         note += f" Validation takes additional time: {tested[-1][1]:.3g} s after step {tested[-1][0]}."
@@ -140,8 +142,8 @@ def _phase_times(steps: Steps) -> str:
 
 def _reward(steps: Steps) -> str:
     drawn = [
-        *_smooth("F1", series.curve(steps, "reward/f1"), "var(--p0)"),
-        *_smooth("format", series.curve(steps, "reward/format"), "var(--p3)"),
+        *smooth("F1", series.curve(steps, "reward/f1"), "var(--p0)"),
+        *smooth("format", series.curve(steps, "reward/format"), "var(--p3)"),
     ]
     missing = series.curve(steps, "reward/missing")
     lost = [(number, count) for number, count in missing if count]
@@ -159,7 +161,7 @@ def _reward(steps: Steps) -> str:
 def _categories(steps: Steps) -> str:
     drawn = [
         Curve("longest answer", series.curve(steps, "reward/categories_max"), "var(--p7)"),
-        *_smooth("answers", series.curve(steps, "reward/categories"), "var(--p0)"),
+        *smooth("answers", series.curve(steps, "reward/categories"), "var(--p0)"),
         Curve("their labels", series.curve(steps, "reward/categories_labels"), "var(--p2)", "dots"),
     ]
     title = "Categories per answer and wheel"
@@ -200,6 +202,16 @@ def _validation_now(validated: Validated) -> str:
     return panel(f"Validation after step {last}", table(["clips of", "answers"], list(scores), rows), "Greedy answers.")
 
 
-def _sft_loss(steps: Steps) -> str:
-    drawn = _smooth("loss", series.curve(steps, "train/loss"), "var(--p1)")
-    return panel("SFT loss", svg.curves(drawn, "Loss over steps", low=0.0))
+def _sft(steps: Steps) -> list[str]:
+    loss, rate = series.curve(steps, "train/loss"), series.curve(steps, "train/lr")
+    norm, seconds = series.curve(steps, "train/grad_norm"), series.curve(steps, "perf/step_seconds")
+    found = [panel("SFT loss", svg.curves(smooth("loss", loss, "var(--p1)"), "Loss over steps", low=0.0))]
+    if rate:
+        found.append(panel("Learning rate", svg.curves([Curve("lr", rate, "var(--p0)")], "Learning rate over steps")))
+    if norm:
+        drawn = smooth("before clipping", norm, "var(--p2)")
+        found.append(panel("Norm of the gradient", svg.curves(drawn, "Norm of the gradient over steps", low=0.0)))
+    if seconds:
+        drawn = smooth("step", seconds, "var(--p3)")
+        found.append(panel("Seconds per step", svg.curves(drawn, "Seconds per step", low=0.0)))
+    return found

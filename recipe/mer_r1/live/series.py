@@ -123,15 +123,20 @@ class Slowest:
 
 
 def slowest(rows: list[tuple[int, dict[str, float]]]) -> Slowest | None:
-    """None before the first step."""
-    latest = [parts for _, parts in rows[-LATEST:]]
-    if not latest:
+    """None before the first step, or where no phase was timed: the rest is no phase."""
+    means = phase_means(rows)
+    timed = {name: seconds for name, seconds in means.items() if name != REST}
+    if not timed:
         return None
-    means = {
-        name: sum(parts.get(name, 0.0) for parts in latest) / len(latest) for name in {key for p in latest for key in p}
-    }
-    name = max(means, key=lambda key: means[key])
+    name = max(timed, key=lambda key: timed[key])
     return Slowest(name, means[name], sum(means.values()))
+
+
+def phase_means(rows: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Mean seconds of each phase over the latest steps; empty before the first step."""
+    latest = [parts for _, parts in rows[-LATEST:]]
+    names = dict.fromkeys(name for parts in latest for name in parts)
+    return {name: sum(parts.get(name, 0.0) for parts in latest) / len(latest) for name in names}
 
 
 def step_seconds(steps: Steps) -> list[float]:

@@ -2,7 +2,7 @@
 
 A thread of the process that started the run and now waits for it: it reads files that the run writes anyway, so that
 no step waits for a picture, takes at most a fiftieth of its time (a page is 0.04 s after 32 steps, half a second after
-1000), and a fault here ends the page (with a traceback on the console), never the run.
+1000), and a fault here ends the page (with a traceback in the run's log), never the run.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from recipe.mer_r1.method.answer import split_list
+from recipe.mer_r1.method.bootstrap import Score, difference, intervals
 from recipe.mer_r1.method.reward import sample_scores, wheel_scores
 from recipe.mer_r1.method.wheel import EmotionWheels
 
@@ -23,10 +24,19 @@ Words = str | Iterable[str]
 Predictions = Mapping[str, Words] | Sequence[Mapping[str, Words]]
 Missing = Literal["error", "zero"]
 
-__all__ = ["ew_gaps", "ew_scores", "hit_rate", "sample_scores", "waf", "wheel_scores"]
+__all__ = [
+    "ew_gaps",
+    "ew_scores",
+    "ew_statistic",
+    "hit_rate",
+    "hit_statistic",
+    "sample_scores",
+    "waf",
+    "waf_statistic",
+    "wheel_scores",
+]
 
 _SENTIMENT = {"positive": 1, "negative": -1, "neutral": 0}
-_CHUNK = 4_000_000  # resampled counts held at once, to bound the memory of a bootstrap
 
 
 def ew_scores(
@@ -68,17 +78,26 @@ def ew_gaps(
     does not widen it. Raises ValueError where the names differ.
     """
     names = check_names(gold, pred)
-    check_names(gold, other)
-    first, second = (_per_wheel(names, gold, answers, wheels, 1) for answers in (pred, other))
-
-    def gaps(counts: np.ndarray) -> dict[str, np.ndarray]:
-        before, after = (_ew_totals(counts, per_wheel, wheels) for per_wheel in (first, second))
-        return {key: (after[key] - before[key]).mean(axis=1) for key in before}
-
+    gaps = difference(ew_statistic(gold, other, wheels), ew_statistic(gold, pred, wheels))
     result: dict[str, Any] = {key: float(value[0]) for key, value in gaps(np.ones((1, len(names)))).items()}
     if bootstrap:
         result["ci95"] = intervals(gaps, len(names), bootstrap, seed)
     return result
+
+
+def ew_statistic(gold: Mapping[str, Words], pred: Predictions, wheels: EmotionWheels) -> Score:
+    """`F`, `P` and `R` of :func:`ew_scores` for the bootstrap: of how often each sample of `gold` was drawn.
+
+    Raises ValueError where the names differ.
+    """
+    _, per_wheel = _mean_per_wheel(gold, pred, wheels, 1, "error")
+    return lambda counts: {key: value.mean(axis=1) for key, value in _ew_totals(counts, per_wheel, wheels).items()}
+
+
+def hit_statistic(gold: Mapping[str, Words], pred: Predictions, wheels: EmotionWheels) -> Score:
+    """`hit` of :func:`hit_rate` for the bootstrap, as :func:`ew_statistic`."""
+    totals = _hit_totals(gold, _mean_per_wheel(gold, pred, wheels, 1, "error")[1], wheels)
+    return lambda counts: {key: value.mean(axis=1) for key, value in totals(counts).items()}
 
 
 def hit_rate(
@@ -95,15 +114,8 @@ def hit_rate(
     Samples whose label maps on no wheel ("neutral") take no part. Returns `hit` and else what `ew_scores` returns.
     Raises ValueError for a sample with several labels, and where the names differ, unless `missing="zero"`.
     """
-    names, (kept, recall, _) = _mean_per_wheel(gold, pred, wheels, 1, missing)
-    for name in names:
-        if len(labels := as_words(gold[name])) > 1:
-            raise ValueError(f"the hit rate needs one label per sample, but {name!r} has {labels}; use task ew")
-
-    def totals(counts: np.ndarray) -> dict[str, np.ndarray]:
-        return {"hit": _divide(counts @ recall, counts @ kept, wheels)}
-
-    return _result("hit", names, kept, totals, wheels, 1, bootstrap, seed)
+    names, per_wheel = _mean_per_wheel(gold, pred, wheels, 1, missing)
+    return _result("hit", names, per_wheel[0], _hit_totals(gold, per_wheel, wheels), wheels, 1, bootstrap, seed)
 
 
 def waf(
@@ -121,6 +133,26 @@ def waf(
     Raises ValueError for a score that is no number, and where the names differ, unless `missing="zero"`: then a sample
     without a prediction counts as taken for the other class, and a prediction without truth is left out.
     """
+    names, scored, sentiments, weighted = _weighted(gold, pred, missing)
+    result: dict[str, Any] = {"task": "waf", "n": len(names), "n_scored": len(scored)}
+    result["n_other"] = sum(sentiment not in _SENTIMENT for sentiment in sentiments.values())
+    result["waf"] = float(weighted(np.ones((1, len(scored))))["waf"][0])
+    if bootstrap:
+        result["ci95"] = intervals(weighted, len(scored), bootstrap, seed)
+    return result
+
+
+def waf_statistic(gold: Mapping[str, float], pred: Mapping[str, Words], *, missing: Missing = "error") -> Score:
+    """`waf` for the bootstrap, as :func:`ew_statistic`: samples whose true score is 0 are drawn and take no part."""
+    names, scored, _, weighted = _weighted(gold, pred, missing)
+    places = [names.index(name) for name in scored] if len(scored) < len(names) else slice(None)
+    return lambda counts: weighted(counts[:, places])
+
+
+def _weighted(
+    gold: Mapping[str, float], pred: Mapping[str, Words], missing: Missing
+) -> tuple[list[str], list[str], dict[str, str], Score]:
+    """All names, those that are scored, their sentiments, and the weighted F1 of counts of the scored ones."""
     names = check_names(gold, pred, missing)
     for name in names:
         if not isinstance(gold[name], int | float | np.number) or not math.isfinite(gold[name]):
@@ -133,21 +165,16 @@ def waf(
         dtype=bool,
     )
 
-    def weighted(counts: np.ndarray) -> np.ndarray:
+    def weighted(counts: np.ndarray) -> dict[str, np.ndarray]:
         """counts: (draws, samples) → weighted F1: (draws,). F1 of a class is 2·hits / (true + predicted)."""
         total = np.zeros(len(counts))
         for is_class, says_class in ((truth, guess), (~truth, ~guess)):
             support, claimed = counts @ is_class, counts @ says_class
             total += support * 2 * (counts @ (is_class & says_class)) / np.maximum(support + claimed, 1)
         size = counts.sum(axis=1)
-        return np.where(size > 0, total / np.maximum(size, 1), np.nan)
+        return {"waf": np.where(size > 0, total / np.maximum(size, 1), np.nan)}
 
-    result: dict[str, Any] = {"task": "waf", "n": len(names), "n_scored": len(scored)}
-    result["n_other"] = sum(sentiment not in _SENTIMENT for sentiment in sentiments.values())
-    result["waf"] = float(weighted(np.ones((1, len(scored))))[0])
-    if bootstrap:
-        result["ci95"] = intervals(lambda counts: {"waf": weighted(counts)}, len(scored), bootstrap, seed)
-    return result
+    return names, scored, sentiments, weighted
 
 
 def as_words(words: Words) -> list[str]:
@@ -229,6 +256,17 @@ def _ew_totals(
     return {"F": _divide(2 * p * r, p + r, wheels), "P": p, "R": r}
 
 
+def _hit_totals(
+    gold: Mapping[str, Words], per_wheel: tuple[np.ndarray, np.ndarray, np.ndarray], wheels: EmotionWheels
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """counts: (draws, samples) → hit: (draws, wheels). Raises ValueError for a sample with several labels."""
+    for name in gold:
+        if len(labels := as_words(gold[name])) > 1:
+            raise ValueError(f"the hit rate needs one label per sample, but {name!r} has {labels}; use task ew")
+    kept, recall, _ = per_wheel
+    return lambda counts: {"hit": _divide(counts @ recall, counts @ kept, wheels)}
+
+
 def _divide(above: np.ndarray, below: np.ndarray, wheels: EmotionWheels) -> np.ndarray:
     """The quotient; where it is undefined, what the rules say: NaN or 0."""
     undefined = np.nan if wheels.rules == "mer2025" else 0.0
@@ -261,27 +299,3 @@ def _result(
 
         result["ci95"] = intervals(means, len(names), bootstrap, seed)
     return result
-
-
-def intervals(
-    score: Callable[[np.ndarray], dict[str, np.ndarray]], samples: int, draws: int, seed: int
-) -> dict[str, list[float]]:
-    """95 % percentile intervals of scores over resamplings with replacement; draws without a score are left out."""
-    if draws < 1:
-        raise ValueError(f"bootstrap={draws}: the number of resamplings must be positive")
-    if not samples:
-        return {key: [math.nan, math.nan] for key in score(np.ones((1, 0)))}
-    generator = np.random.default_rng(seed)
-    per_chunk = max(1, _CHUNK // samples)
-    parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, draws, per_chunk):
-        size = min(per_chunk, draws - start)
-        counts = generator.multinomial(samples, np.full(samples, 1 / samples), size=size).astype(float)
-        for key, values in score(counts).items():
-            parts.setdefault(key, []).append(values)
-    return {key: _percentiles(np.concatenate(values)) for key, values in parts.items()}
-
-
-def _percentiles(values: np.ndarray) -> list[float]:
-    values = values[~np.isnan(values)]
-    return [float(x) for x in np.percentile(values, [2.5, 97.5])] if len(values) else [math.nan, math.nan]

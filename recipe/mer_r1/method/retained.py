@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recipe.mer_r1.method.metrics import Words, as_words, check_names, intervals
+from recipe.mer_r1.method.bootstrap import intervals
+from recipe.mer_r1.method.metrics import Words, as_words, check_names
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 

@@ -1,6 +1,6 @@
 """Emotion wheels: map a free-form word, or a set of words, to categories (paper, Eq. 35 and appendix B.1).
 
-`EmotionWheels.builtin()` is the embedded default; `EmotionWheels.load(folder)` reads the official files and then equals
+`EmotionWheels.builtin()` is the embedded default; `EmotionWheels.load(source)` reads the official files and then equals
 the official scorer. Categories of all wheels are also packed into the bits of one integer (`mask`), which is what makes
 scoring fast: a set of categories on all five wheels is one `|` per word, an intersection one `&`.
 """
@@ -112,11 +112,19 @@ class EmotionWheels:
                 tier.memory[word] = tier.mask(candidates)
 
     @classmethod
-    def load(cls, folder: str | Path, rules: Rules = "mer2025") -> EmotionWheels:
-        """Read a folder in the official layout. Raises WheelError, naming the file, where it can't be used."""
-        from recipe.mer_r1.method.wheels.official import load_official
+    def load(cls, source: str | Path, rules: Rules = "mer2025") -> EmotionWheels:
+        """Read the official wheels: a folder of xlsx files, or `wheel_mapping.npz` or a folder with it alone.
 
-        return cls(load_official(folder), rules)
+        Raises WheelError, naming the file, where it can't be used.
+        """
+        from recipe.mer_r1.method.wheels.mapping import MAPPING_FILE, load_mapping
+        from recipe.mer_r1.method.wheels.official import FILES, load_official
+
+        path = Path(source)
+        if path.suffix == ".npz":
+            return cls(load_mapping(path), rules)
+        alone = (path / MAPPING_FILE).is_file() and not any((path / name).exists() for name in FILES)
+        return cls(load_mapping(path / MAPPING_FILE) if alone else load_official(path), rules)
 
     @classmethod
     def builtin(cls, rules: Rules = "mer2026") -> EmotionWheels:
@@ -240,5 +248,5 @@ def _normal(word: str) -> str:
 
 
 def load_wheels(folder: str | Path | None) -> EmotionWheels:
-    """The official wheels of ``folder``, or the embedded default where none is named."""
+    """The official wheels of ``folder`` or of a ``wheel_mapping.npz``, or the embedded default where none is named."""
     return EmotionWheels.builtin() if folder is None else EmotionWheels.load(folder)

@@ -1,26 +1,35 @@
-"""How far a running stage is, read from what it writes anyway: its files, its metrics, its log."""
+"""How far a running command is, read from what it writes anyway: its files, its metrics, its log."""
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.mer_r1.run import state, steps
+from recipe.mer_r1.run import output, state, steps
 
 _OF_TOTAL = re.compile(rb"\bstep (\d+)/(\d+)")
-# What main_ppo's log says as it starts, and what it is busy with from there on.
-_STARTING = (
+# What a log says as a command starts, and what the command is busy with from there on.
+_RL_STARTING = (
     (b"", "checking the inputs"),
-    (b"Started a local Ray instance", "Ray is up, starting the trainer"),
+    (b"[validate_config]", "starting Ray"),
+    (b"Started a local Ray instance", "starting the trainer"),
+    (b"Connecting to existing Ray cluster", "starting the trainer"),
     (b"create worker group", "loading the actor and the reference"),
     (b"reward loop manager initialized", "starting vLLM"),
-    (b"ready to fit", "first validation"),
-    (b"Initial validation metrics", "first step"),
+    (b"ready to fit", "first step"),
+)
+_VALIDATING = ((b"ready to fit", "first validation"), (b"Initial validation metrics", "first step"))
+_SFT_STARTING = (
+    (b"", "checking the inputs"),
+    (b"Loading weights", "loading the model"),
+    (b"Total steps:", "first step"),
 )
 _LATEST = 5  # steps that a shown mean is taken over
+_TIMED = 20  # steps that the time of a step is taken over
+TRAINING, WRITING = "training", "writing the model"
 
 
 @dataclass(frozen=True)
@@ -31,12 +40,14 @@ class Status:
         done, total: units of work; None where unknown.
         text: e.g. the loss.
         step_seconds: of the last step, where the stage takes steps.
+        phase: what the command is busy with; without a terminal, each new one is a line.
     """
 
     done: int | None = None
     total: int | None = None
     text: str = ""
     step_seconds: float | None = None
+    phase: str = ""
 
 
 Watch = Callable[[Path], Status]
@@ -79,40 +90,103 @@ def answers_to(folder: Path, shard: Path, per_clip: int) -> Watch:
     return watch
 
 
-def sft(run_dir: Path) -> Watch:
-    """Step and loss. The number of steps stands in the log, as the trainer prints it."""
+def sft(run_dir: Path, total: int | None = None) -> Watch:
+    """Step, loss, seconds a step and the time that is left.
+
+    Args:
+        total: number of steps; None: as the trainer prints it into its log.
+    """
+
+    begun = _Begun(run_dir, _SFT_STARTING)
 
     def watch(log: Path) -> Status:
         taken = read_steps(run_dir / "metrics.jsonl")
-        if not taken:
-            return Status(text="starting")
+        if phase := begun.waits_for(log, max(taken, default=0)):
+            return Status(max(taken, default=0), total, phase, phase=phase)
         step = max(taken)
-        loss = _mean(taken, "train/loss")
-        found = _OF_TOTAL.findall(log.read_bytes()) if log.exists() else []
-        total = int(found[-1][1]) if found else None
-        return Status(step, total, f"loss {loss:.3f}", taken[step].get("perf/step_seconds"))
+        seconds = [data["perf/step_seconds"] for data in taken.values() if "perf/step_seconds" in data]
+        return _at_step(step, total or _total_in(run_dir, log), seconds, f"loss {_mean(taken, 'train/loss'):.3f}")
 
     return watch
 
 
-def rl(run_dir: Path, total: int) -> Watch:
-    """Step, rewards (mean of the latest steps) and seconds a step."""
+def rl(run_dir: Path, total: int | None, validates: bool = False) -> Watch:
+    """Step, rewards (mean of the latest steps), seconds a step and the time that is left.
+
+    Args:
+        total: number of steps; None where unknown.
+        validates: whether the run validates before its first step.
+    """
+    begun = _Begun(run_dir, (*_RL_STARTING, *_VALIDATING) if validates else _RL_STARTING)
 
     def watch(log: Path) -> Status:
         found = read_steps(run_dir / "metrics.jsonl")
         taken = {step: data for step, data in found.items() if "timing_s/step" in data}  # a validation is written first
-        if not taken:
-            said = log.read_bytes() if log.exists() else b""
-            return Status(0, total, [text for mark, text in _STARTING if mark in said][-1])
-        step = max(taken)
-        seconds = statistics.median(data["timing_s/step"] for data in taken.values())
+        if phase := begun.waits_for(log, max(taken, default=0)):
+            return Status(max(taken, default=0), total, phase, phase=phase)
+        seconds = [data["timing_s/step"] for data in taken.values()]
         f1, recall, precision, form = (
-            _mean(taken, f"reward/{name}") for name in ("f1", "recall", "precision", "format")
+            f"{name} {_mean(taken, f'reward/{key}'):.2f}"
+            for name, key in (("F1", "f1"), ("R", "recall"), ("P", "precision"), ("format", "format"))
         )
-        text = f"F1 {f1:.2f}  {seconds:.1f} s/step  R {recall:.2f}  P {precision:.2f}  format {form:.2f}"
-        return Status(step, total, text, taken[step]["timing_s/step"])
+        return _at_step(max(taken), total, seconds, f1, f"{recall}  {precision}  {form}")
 
     return watch
+
+
+class _Begun:
+    """Whether a run takes steps yet. One that goes on has steps of before, and has to start all the same."""
+
+    def __init__(self, run_dir: Path, marks: Sequence[tuple[bytes, str]]):
+        self._run_dir, self._marks = run_dir, marks
+        self._seen, self._first = False, -1
+
+    def waits_for(self, log: Path, step: int) -> str:
+        """What it is busy with before its first step; "" from there on.
+
+        Args:
+            step: the last one taken, perhaps by an earlier start; 0 for none.
+        """
+        self._first = step if self._first < 0 else self._first
+        if step > self._first or (self._seen and step):
+            return ""
+        said = _said(self._run_dir, log)
+        phase = [text for mark, text in self._marks if mark in said][-1]
+        # Without a word of a log, its steps are all that is known of it.
+        self._seen = not said or phase == self._marks[-1][1]
+        return "" if self._seen and step else phase
+
+
+def _at_step(step: int, total: int | None, seconds: Sequence[float], text: str, more: str = "") -> Status:
+    """Args: seconds: of the steps so far; text, more: before and behind the times."""
+    if not seconds:
+        return Status(step, total, f"{text}  {more}".rstrip(), phase=TRAINING)
+    each = statistics.median(seconds[-_TIMED:])
+    over = total is not None and step >= total
+    left, phase = "", WRITING if over else TRAINING
+    if total and not over:
+        left = f"{in_words(each * (total - step))} left"
+    parts = [text, f"{each:.1f} s/step", left, more]
+    return Status(step, total, "  ".join(part for part in parts if part), seconds[-1], phase)
+
+
+def in_words(seconds: float) -> str:
+    """A time that is estimated, as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _said(run_dir: Path, log: Path) -> bytes:
+    """What the latest start of the command wrote: into its folder's log, or, if verbose, on the screen."""
+    own = run_dir / output.LOG
+    found = (own if own.exists() else log).read_bytes() if own.exists() or log.exists() else b""
+    return found[max(0, found.rfind(b"\n" + output.START.encode())) :]
+
+
+def _total_in(run_dir: Path, log: Path) -> int | None:
+    found = _OF_TOTAL.findall(_said(run_dir, log))
+    return int(found[-1][1]) if found else None
 
 
 def read_steps(path: Path) -> dict[int, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""One screen for a chain of commands: a line a stage. Without a terminal, a line where something happens."""
+"""One screen for a command or a chain of them: a line a stage. Without a terminal, a line where something happens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from recipe.mer_r1.pipeline.progress import Status
+from recipe.mer_r1.pipeline.progress import TRAINING, Status
 
 _PLAIN_EVERY_SECONDS = 30.0
 _BAR = 10  # characters
@@ -30,9 +30,10 @@ class Screen:
     Args:
         titles: of the stages by name, in order.
         console: where to draw; live on a terminal.
+        alone: whether what this process prints belongs above the screen; otherwise it goes where it is led.
     """
 
-    def __init__(self, titles: dict[str, str], console: Console):
+    def __init__(self, titles: dict[str, str], console: Console, alone: bool = True):
         self.console = console
         self._titles = titles
         self._states = dict.fromkeys(titles, "waiting")
@@ -44,7 +45,8 @@ class Screen:
         """Shown in the last line, beside the time since the start."""
         self._start = time.monotonic()
         # Drawn by `update` alone, in the main thread: processes are forked from it.
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        kept = {"redirect_stdout": alone, "redirect_stderr": alone}
+        self._live = Live(console=console, auto_refresh=False, **kept) if console.is_terminal else None
 
     def __enter__(self) -> Screen:
         if self._live:
@@ -58,22 +60,25 @@ class Screen:
             self._live.stop()
 
     def begin(self, name: str, command: str, resumed: bool) -> None:
-        """A stage starts; its command is shown, so that it can be typed by hand."""
+        """A stage starts; its command is shown, so that it can be typed by hand (not where it is this very one)."""
         self._states[name] = "running"
         self._seconds[name] = 0.0
         again = " (continues)" if resumed else ""
-        self.console.print(Text(f"{name}{again}  $ {command}", style="dim"), soft_wrap=True)
+        if command:
+            self.console.print(Text(f"{name}{again}  $ {command}", style="dim"), soft_wrap=True)
         self._last_plain[name] = time.monotonic()
         self._draw()
 
     def update(self, name: str, status: Status, seconds: float) -> None:
         """A look at the running stage."""
+        before = self._status.get(name, Status())
         self._status[name], self._seconds[name] = status, seconds
+        late = time.monotonic() - self._last_plain.get(name, 0.0) > _PLAIN_EVERY_SECONDS
         if self._live:
             self._draw()
-        elif time.monotonic() - self._last_plain.get(name, 0.0) > _PLAIN_EVERY_SECONDS:
+        elif late or status.phase != before.phase:
             self._last_plain[name] = time.monotonic()
-            self.console.print(f"{name}  {clock(seconds)}  {_steps(status)}{status.text}", markup=False)
+            self._print(f"{name}  {clock(seconds)}  {_said(status)}")
 
     def end(self, name: str, state: str, seconds: float) -> None:
         """A stage is over: done, kept (nothing had to be done), failed or stopped."""
@@ -81,10 +86,14 @@ class Screen:
         self._ended[name] = len(self._ended)
         if not self._live:
             status = self._status.get(name, Status())
-            self.console.print(f"{name}  {state}, {clock(seconds)}  {status.text}".rstrip(), markup=False)
+            self._print(f"{name}  {state}, {clock(seconds)}  {status.text}".rstrip())
             if self.footer:
                 self.console.print(self.footer, markup=False, highlight=False)
         self._draw()
+
+    def _print(self, line: str) -> None:
+        """One line of a file, however long: a reader's editor may wrap it."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:
         if self._live:
@@ -114,11 +123,12 @@ class Screen:
                 Text(title, style="dim" if state == "waiting" else ""),
                 _bar(state, status),
                 Text(seconds, style=style if state == "running" else "", justify="right"),
-                Text("unchanged, kept" if state == "kept" else f"{_steps(status)}{status.text}", no_wrap=True),
+                Text(_shown_text(state, status), no_wrap=True),
             )
-        table.add_row(
-            "", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), self.footer
-        )
+        if len(self._titles) > 1:
+            table.add_row(
+                "", Text("total", style="dim"), "", Text(clock(time.monotonic() - self._start), "dim"), self.footer
+            )
         return table
 
 
@@ -135,6 +145,18 @@ def _bar(state: str, status: Status) -> ProgressBar | Text:
     if status.total:
         return ProgressBar(total=status.total, completed=status.done or 0, width=_BAR)
     return ProgressBar(total=None, pulse=True, width=_BAR)
+
+
+def _shown_text(state: str, status: Status) -> str:
+    if state == "kept":
+        return "unchanged, kept"
+    return _said(status) if state == "running" else f"{_steps(status)}{status.text}"
+
+
+def _said(status: Status) -> str:
+    """Of a running stage: the step, the text, and what it is busy with where that is not plain from them."""
+    plain = not status.phase or status.phase == TRAINING or status.phase in status.text
+    return f"{_steps(status)}{status.text}" + ("" if plain else f"  {status.phase}")
 
 
 def _steps(status: Status) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.mer_r1.pipeline import logs, process, stamps
+from recipe.mer_r1.pipeline import process, stamps
 from recipe.mer_r1.pipeline.progress import Status
 from recipe.mer_r1.pipeline.stage import Stage
 from recipe.mer_r1.pipeline.stamps import Stamp
+from recipe.mer_r1.run import logs
 
 
 class StageError(Exception):

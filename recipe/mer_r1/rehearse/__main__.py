@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.pipeline import process
 from recipe.mer_r1.pipeline.chain import Chain
 from recipe.mer_r1.pipeline.screen import Screen
@@ -26,9 +27,8 @@ from recipe.mer_r1.rehearse.difference import UnexplainedError
 from recipe.mer_r1.run import launch
 from verl_ext.models.qwen_tokenizer import INSTALL, rank_file
 
-_INTERRUPTED = 130
 
-
+@exits.plain("rehearse")
 def main(argv: Sequence[str] | None = None) -> int:
     """Rehearse; the exit status."""
     parser = argparse.ArgumentParser(
@@ -54,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"rehearse: the package dashscope, with Qwen's vocabulary, is not installed. Run {INSTALL}", file=sys.stderr
         )
-        return 2
+        return exits.INPUT
     try:
         both = plan.trees(options.overrides, places, options.ranks)
         model = report.model_differences(both["sft"].real.preset.sft.model_path, options.layers)
     except (UnexplainedError, ValueError) as error:
         print(f"rehearse: {error}", file=sys.stderr)
-        return 2
+        return exits.INPUT
     texts = report.difference_lines(both, model)
     console.print("\n".join(texts), markup=False, highlight=False, soft_wrap=True)
     if options.differences:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             demo.run(screen)
     except KeyboardInterrupt:
         console.print("\nStopped; all processes have ended. Run the same command again to continue.", markup=False)
-        return _INTERRUPTED
+        return exits.INTERRUPTED
     except StageError as error:
         failed = error
     return report.end(console, demo, both, places, texts, failed)

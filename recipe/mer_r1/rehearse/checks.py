@@ -12,11 +12,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from recipe.mer_r1.method.experiments import reads_confidence
-from recipe.mer_r1.pipeline.chain import Chain
 from recipe.mer_r1.pipeline.progress import read_steps
 from recipe.mer_r1.rehearse.changes import Places
 from recipe.mer_r1.rehearse.until_stop import KEPT
-from recipe.mer_r1.run import steps
+from recipe.mer_r1.run import output, steps
 
 GAP_MEAN = {"float32": 1e-5}
 GAP_MEAN_LOW_PRECISION = 0.03
@@ -45,16 +44,16 @@ class Check:
     seen: str
 
 
-def figures(places: Places, config: DictConfig, demo: Chain) -> dict[str, Any]:
+def figures(places: Places, config: DictConfig) -> dict[str, Any]:
     """Numbers of a rehearsal whose stages have ended well."""
-    logs = [demo.log_path(stage) for stage in demo.stages if stage.name.startswith("rl")]
+    said = (places.rl / output.LOG).read_text(errors="replace")
     rl = read_steps(places.rl / "metrics.jsonl")
     before_stop = places.rl / KEPT
     return {
         "sft": {step: _picked(data, _SFT) for step, data in read_steps(places.sft / "metrics.jsonl").items()},
         "rl": {step: _picked(data, _SHOWN) for step, data in rl.items()},
-        "one_forward": sorted({line for log in logs for line in _ONE_FORWARD.findall(log.read_text(errors="replace"))}),
-        "gave_up": any(_GAVE_UP in log.read_text(errors="replace") for log in logs),
+        "one_forward": sorted(set(_ONE_FORWARD.findall(said))),
+        "gave_up": _GAVE_UP in said,
         "first_step_kept": before_stop.exists() and steps.read(before_stop).get(1) == _training(rl.get(1), before_stop),
         "validated_at": [step for step, data in steps.read(places.rl / "metrics.jsonl").items() if _validated(data)],
         "reply": (places.serve / "reply.txt").read_text(encoding="utf-8"),

@@ -46,7 +46,7 @@ def differences(
     Raises:
         UnexplainedError: names all keys without a reason.
     """
-    before, after = (_leaves(OmegaConf.to_container(config)) for config in (real, rehearsed))
+    before, after = (leaves(OmegaConf.to_container(config)) for config in (real, rehearsed))
     differing = {
         key: (before.get(key, ABSENT), after.get(key, ABSENT))
         for key in [*before, *(key for key in after if key not in before)]
@@ -57,7 +57,7 @@ def differences(
     for key, values in differing.items():
         if key in reasons:
             found.append(Difference(key, *values, why=reasons[key]))
-        elif leader := next((name for name in _references(raw, key) if name in differing), None):
+        elif leader := next((name for name in references(raw, key) if name in differing), None):
             found.append(Difference(key, *values, follows=leader))
         else:
             unexplained.append(f"{key}: {values[0]} → {values[1]}")
@@ -67,15 +67,15 @@ def differences(
     return sorted(found, key=lambda difference: order.get(difference.key, len(order)))
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value; a list is one value, and so is an empty dictionary."""
-    leaves: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return leaves
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
 
 
-def _references(raw: Mapping[str, Any], key: str) -> Iterator[str]:
+def references(raw: Mapping[str, Any], key: str) -> Iterator[str]:
     """Keys that the value of `key` may be made of: those named in its own interpolation, or in a parent's."""
     parts = key.split(".")
     node: Any = raw

@@ -107,7 +107,7 @@ def stages(both: dict[str, Tree], places: Places, layers: int) -> list[Stage]:
             result=places.rl / "checkpoints" / "global_step_1",
             after=("sft", "test_shards"),
             conf=_conf("ppo"),
-            watch=progress.rl(places.rl, preset.steps),
+            watch=progress.rl(places.rl, preset.steps, validates=True),
         ),
         Stage(
             "rl",
@@ -117,7 +117,7 @@ def stages(both: dict[str, Tree], places: Places, layers: int) -> list[Stage]:
             result=places.rl / "model" / "config.json",
             after=("rl_stopped",),
             conf=_conf("ppo"),
-            watch=progress.rl(places.rl, preset.steps),
+            watch=progress.rl(places.rl, preset.steps, validates=True),
         ),
         Stage(
             "export",

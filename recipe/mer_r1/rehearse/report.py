@@ -98,7 +98,7 @@ def end(
 ) -> int:
     """Print the stages, the checks and the verdict; write rehearsal.json; the exit status."""
     found = {stage.name: stamps.read(demo.stamp_path(stage)) for stage in demo.stages}
-    made = {} if failed else checks.figures(places, both["ppo"].rehearsed, demo)
+    made = {} if failed else checks.figures(places, both["ppo"].rehearsed)
     results = [] if failed else checks.judge(made, both["ppo"].rehearsed)
     _print_stages(console, demo, found)
     if failed:

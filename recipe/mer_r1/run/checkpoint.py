@@ -18,9 +18,8 @@ from omegaconf import DictConfig
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
 from recipe.mer_r1.files.whole import write_whole
+from recipe.mer_r1.run.saved import PREFIX, TRACKER, newest
 
-TRACKER = "latest_checkpointed_iteration.txt"
-PREFIX = "global_step_"
 UNFINISHED = "unfinished"
 """Folder beside the checkpoints: what is being written. Of a run that was killed, the next save removes it."""
 
@@ -117,12 +116,6 @@ def _delete_older(folder: Path, step: int, keep: int) -> None:
     steps = [int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*")]
     for old in sorted(found for found in steps if found <= step)[:-keep]:
         shutil.rmtree(folder / f"{PREFIX}{old}")
-
-
-def newest(folder: Path) -> Path | None:
-    """The checkpoint that ``resume_mode=auto`` goes on from."""
-    tracker = folder / TRACKER
-    return folder / f"{PREFIX}{tracker.read_text().strip()}" if tracker.exists() else None
 
 
 def _failure(error: Exception, folder: Path, step: int) -> str:

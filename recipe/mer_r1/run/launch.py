@@ -10,18 +10,20 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipe.mer_r1.files import exits
+from recipe.mer_r1.run import hub, interrupt, trackers
 from recipe.mer_r1.run import overrides as written
-from recipe.mer_r1.run import trackers
 from recipe.mer_r1.run.preset_types import wrong_values
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -46,16 +48,17 @@ ENVIRONMENT = {
 }
 
 
+ADD = "Only a key that verl reads and its configuration does not list is added, as +KEY=VALUE."
+
+
 def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
-    """Compose ``conf/{config_name}.yaml`` with the command line and call ``main``; exit code 2 for bad overrides."""
+    """Compose ``conf/{config_name}.yaml`` with the command line and call ``main``; exit code 2 for bad overrides.
+
+    The exit codes are those of :mod:`recipe.mer_r1.files.exits`.
+    """
     _prepare_hydra()
     sys.argv[1:] = [written.expand_home(argument) for argument in sys.argv[1:]]
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    if len(overrides) == len(sys.argv) - 1:
-        check_overrides(config_name, overrides)
-    else:
-        sweeps = {"-m", "--multirun"} & {*sys.argv}
-        _refuse_grammar(config_name, [override for override in overrides if "=" in override and not sweeps])
+    _check_arguments(config_name)
 
     # Also where a parent shell ignores Ctrl-C for its background jobs; SLURM and docker stop with SIGTERM.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,14 +66,22 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     def resolved_main(config: DictConfig) -> None:
         _home_in_files(config)
         OmegaConf.resolve(config)  # workers do not know our resolvers
-        main(config)
+        with interrupt.ends_soon(config, f"main_{config_name}"):
+            hub.bring(config, hub.KEYS[config_name])
+            main(config)
 
-    try:
+    text = "interrupted; nothing was started."
+    with exits.plain(f"main_{config_name}", text):
         hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(resolved_main)()
-    except KeyboardInterrupt:
-        text = "interrupted. Run the same command again to continue from the last checkpoint."
-        print(f"main_{config_name}: {text}", file=sys.stderr)
-        raise SystemExit(130) from None
+
+
+def _check_arguments(config_name: str) -> None:
+    """As :func:`check_overrides` for the command line, also where it has options of Hydra, such as `--cfg job`."""
+    given = get_args_parser().parse_args()
+    if given.help or given.hydra_help:
+        return
+    if not given.multirun:
+        check_overrides(config_name, given.overrides)
 
 
 def _prepare_hydra() -> None:
@@ -78,17 +89,31 @@ def _prepare_hydra() -> None:
     package = find_spec("verl")
     if package is None:
         raise SystemExit(
-            "verl is not installed in this environment: run `make setup`, then use `.venv/bin/python -m …`."
+            "verl is not installed in this environment: run `make setup`, then `source .venv/bin/activate`."
         )
     os.environ.setdefault("VERL_CONFIG_DIR", str(Path(package.submodule_search_locations[0]) / "trainer" / "config"))
     OmegaConf.register_new_resolver("sum", lambda *terms: sum(terms), replace=True)
     OmegaConf.register_new_resolver("choose", lambda condition, yes, no: yes if condition else no, replace=True)
     OmegaConf.register_new_resolver("mul", _product, replace=True)
+    OmegaConf.register_new_resolver("groups", _listed_groups, replace=True)
 
 
 def _product(*factors: float | None) -> float | None:
     """Their product; None where one of them is."""
     return None if None in factors else math.prod(factors)
+
+
+def groups(config_name: str) -> list[str]:
+    """The groups of conf/ that an entry point takes: those of its defaults, and profiles for RL."""
+    defaults = OmegaConf.load(CONF / f"{config_name}.yaml").defaults
+    named = [key for entry in defaults if isinstance(entry, DictConfig) for key in entry]
+    return [key for key in named if (CONF / key).is_dir()] + ["profile"] * (config_name == "ppo")
+
+
+def _listed_groups(config_name: str) -> str:
+    """For --help: a line for each group, with its choices."""
+    choices = {group: sorted(file.stem for file in (CONF / group).glob("*.yaml")) for group in groups(config_name)}
+    return "\n".join(f"{'+' * (name == 'profile')}{name}: {', '.join(found)}" for name, found in choices.items())
 
 
 def compose(config_name: str, overrides: list[str], resolve: bool = True) -> DictConfig:
@@ -124,7 +149,20 @@ def _refuse_grammar(config_name: str, overrides: list[str]) -> None:
     """End the program with exit code 2 where Hydra cannot read an override, and say how to write it."""
     if faults := list(written.faults(overrides)):
         print("\n".join(f"main_{config_name}: {fault}" for fault in faults), file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(exits.INPUT)
+
+
+def _refuse_groups(config_name: str, overrides: list[str]) -> None:
+    """End the program with exit code 2 where a group is another entry point's."""
+    known = groups(config_name)
+    names = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    if foreign := [name for name in names if (CONF / name).is_dir() and name not in known]:
+        there = " and ".join(f"main_{other}" for other in ("ppo", "sft") if foreign[0] in groups(other))
+        print(
+            f"main_{config_name}: {foreign[0]}=… is a choice of {there}. main_{config_name} takes {', '.join(known)}.",
+            file=sys.stderr,
+        )
+        raise SystemExit(exits.INPUT)
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
@@ -133,32 +171,41 @@ def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
     Values of the preset must have the types of :data:`recipe.mer_r1.run.preset_types.TYPES`.
     """
     _refuse_grammar(config_name, overrides)
+    _refuse_groups(config_name, overrides)
     try:
         config = compose(config_name, overrides)
-        if wrong := list(wrong_values(config.get("preset") or {})):
+        wrong = list(wrong_values(config.get("preset") or {}))
+        if not isinstance(config.get("verbose"), bool):
+            wrong.append(f"verbose={config.get('verbose')!r}: expected true or false")
+        if wrong:
             print("\n".join(f"main_{config_name}: {text}" for text in wrong), file=sys.stderr)
-            raise SystemExit(2)
+            raise SystemExit(exits.INPUT)
         return config
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"main_{config_name}: {error}", file=sys.stderr)
-        known = _keys(compose(config_name, []))
-        for key in (override.split("=")[0] for override in overrides):
-            if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
-                near = difflib.get_close_matches(key, known, n=3)
-                near += [name for name in known if name.endswith("." + key.split(".")[-1])][:3]
-                hint = (
-                    f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "run with --cfg job to see all keys"
-                )
-                print(f"  unknown key {key}: {hint}", file=sys.stderr)
-        raise SystemExit(2) from None
+        unknown = list(_unknown_keys(config_name, overrides))
+        # Hydra would have an unknown key added with a plus sign, where it is most often one that was mistyped.
+        lines = [*unknown, ADD] if unknown else [str(error)]
+        print("\n".join(f"main_{config_name}: {line}" for line in lines), file=sys.stderr)
+        raise SystemExit(exits.INPUT) from None
 
 
-def _keys(config: DictConfig, prefix: str = "") -> list[str]:
+def _unknown_keys(config_name: str, overrides: list[str]) -> Iterator[str]:
+    """A line for each override of a key that is not there, with the keys that were perhaps meant."""
+    known = keys(compose(config_name, []))
+    for key in (override.split("=")[0] for override in overrides):
+        if not key.startswith(("+", "~")) and key not in known and not (CONF / key).is_dir():
+            near = difflib.get_close_matches(key, known, n=3)
+            near += [name for name in known if name.endswith("." + key.split(".")[-1])][:3]
+            hint = f"did you mean {', '.join(dict.fromkeys(near))}?" if near else "run with --cfg job to see all keys"
+            yield f"unknown key {key}: {hint}"
+
+
+def keys(config: DictConfig, prefix: str = "") -> list[str]:
     names = []
     for key, value in config.items_ex(resolve=False):
         names.append(f"{prefix}{key}")
         if isinstance(value, DictConfig):
-            names += _keys(value, f"{prefix}{key}.")
+            names += keys(value, f"{prefix}{key}.")
     return names
 
 

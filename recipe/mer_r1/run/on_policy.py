@@ -3,6 +3,9 @@
 If a batch makes one update, π_old is the policy that the update starts from. Its log-probs are then those of the
 update's own forward, without their gradient, and a pass for them would compute the same numbers once more. The key
 ``mer_r1.old_log_probs`` decides; this file reads it and needs no verl.
+
+The slow-fast confidence needs a pass, because the advantages are made of it. If that is the only reason, the update
+uses the pass's forward again (:mod:`verl_ext.actor.kept_forward`), so that a step still makes one forward.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ KEY = "mer_r1.old_log_probs"
 PASS, UPDATE, AUTO = "pass", "update", "auto"
 TRAINER = "mer_r1_sync"
 """The only trainer that can leave the pass out."""
+_CONFIDENCE = "slow-fast confidence, which is read in this pass"
 
 
 class OldLogProbsError(ValueError):
@@ -33,6 +37,16 @@ def skips_pass(config: DictConfig) -> bool:
 def needs_pass(config: DictConfig) -> str | None:
     """The first reason why the update's own log-probs will not do; None where they will."""
     return next(_reasons(config), None)
+
+
+def keeps_forwards(config: DictConfig) -> int:
+    """The most micro-batches of the pass whose forward the update uses again; 0: the update makes its own."""
+    preset = config.preset
+    # verl moves offloaded weights between the pass and the update; with LoRA the reference's pass goes through the
+    # same module in between.
+    possible = preset.micro_batch_tokens is not None and not preset.offload.parameters and not preset.lora.rank
+    alone = config.mer_r1.old_log_probs != UPDATE and list(_reasons(config)) == [_CONFIDENCE]
+    return preset.kept_forwards if possible and alone else 0
 
 
 def check(config: DictConfig) -> None:
@@ -61,7 +75,8 @@ def settle(config: DictConfig) -> str:
         return "old log-probs: those of the update itself, because each batch makes one update; no pass for them"
     asked = config.mer_r1.old_log_probs
     config.mer_r1.old_log_probs = PASS
-    return f"old log-probs: a pass of the actor before the update ({reason or f'{KEY}={asked}'})"
+    used = "; the update uses its forward again" if keeps_forwards(config) else ""
+    return f"old log-probs: a pass of the actor before the update ({reason or f'{KEY}={asked}'}){used}"
 
 
 def _reasons(config: DictConfig) -> Iterator[str]:
@@ -83,7 +98,7 @@ def _reasons(config: DictConfig) -> Iterator[str]:
     if (config.get("distillation") or {}).get("enabled", False):  # has a loss of its own
         yield "distillation.enabled=true"
     if reads_confidence(config):
-        yield "slow-fast confidence, which is read in this pass"
+        yield _CONFIDENCE
     # What the pass also logs must come from an update at every step.
     if not (actor.calculate_entropy or actor.entropy_coeff):
         yield "actor_rollout_ref.actor.calculate_entropy=false"

@@ -11,7 +11,6 @@ import socket
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.util import find_spec
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -21,39 +20,15 @@ from recipe.mer_r1.method.experiments import estimator_of, load_estimators, read
 from recipe.mer_r1.method.reward import Scores
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
 from recipe.mer_r1.method.wheel import EmotionWheels, WheelError, load_wheels
-from recipe.mer_r1.run import machine, on_policy, trackers
+from recipe.mer_r1.run import machine, on_policy, output, trackers
 from recipe.mer_r1.run.form import FormError, check_model_form
+from recipe.mer_r1.run.inputs import PreflightError, check_model_folder
 from recipe.mer_r1.run.modes import ModeError, check_mode
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_shared_prompt_attention, check_unsupported
 from verl_ext.models.settings import TOWERS
 
 # Rows that are fully encoded before a run: enough to catch a wrong limit or a broken processor in seconds.
 ENCODED_ROWS = 4
-
-
-class PreflightError(SystemExit):
-    """Exits with code 1 and the message on stderr, without a traceback."""
-
-
-def check_model_folder(path: str, key: str, way_out: str = "Train one with main_sft") -> None:
-    """A local model folder needs a config, weights, a tokenizer and a processor; a hub name is left to transformers."""
-    folder = Path(path)
-    if not folder.exists() and path.count("/") == 1 and not path.startswith((".", "outputs")):
-        return  # owner/name on a hub
-    if not folder.is_dir():
-        raise PreflightError(f"{key}={path}: no such folder. {way_out}, or set the key to the folder of another model.")
-    wanted = {
-        "config.json": ["config.json"],
-        "weights": ["*.safetensors"],
-        "tokenizer": ["tokenizer.json", "tokenizer_config.json"],
-        "processor": ["processor_config.json", "preprocessor_config.json"],
-    }
-    missing = [name for name, patterns in wanted.items() if not any(any(folder.glob(p)) for p in patterns)]
-    if missing:
-        raise PreflightError(
-            f"{key}={path}: the folder has no {', '.join(missing)}. Copy the files of the original model there, "
-            "or make a folder with `python -m verl_ext.models.export`."
-        )
 
 
 def check_loggers(config: DictConfig) -> None:
@@ -136,9 +111,7 @@ def check_shards(config: DictConfig) -> None:
     try:
         processor = hf_processor(model)
     except OSError as error:
-        raise PreflightError(
-            f"preset.model_path={model}: not a model folder and not a model on the hub: {error}"
-        ) from error
+        raise PreflightError(f"preset.model_path={model}: its processor cannot be loaded: {error}") from error
     if processor is None:
         raise PreflightError(
             f"preset.model_path={model}: the processor cannot be loaded. Copy the files of the original model there."
@@ -268,7 +241,7 @@ def check_labels(config: DictConfig, wheels: EmotionWheels) -> None:
                     )
                 unmapped += not wheels.mask(labels)
             if unmapped:
-                print(f"data.{key}: {path}: in {unmapped} rows no label is on a wheel; their recall reward is 0.")
+                output.say(f"data.{key}: {path}: in {unmapped} rows no label is on a wheel; their recall reward is 0.")
 
 
 def check_micro_batches(config: DictConfig) -> None:
@@ -290,6 +263,8 @@ def check_micro_batches(config: DictConfig) -> None:
             f"preset.micro_batch_tokens={tokens}: give a whole number from 1, or null to count responses "
             "(preset.micro_batch_size)."
         )
+    if config.preset.kept_forwards < 0:
+        raise PreflightError(f"preset.kept_forwards={config.preset.kept_forwards}: give 0 or more micro-batches.")
 
 
 def check_ppo(config: DictConfig) -> None:

@@ -40,6 +40,7 @@ def _one_of(*choices: str) -> Type:
 
 
 WHOLE = Type("a whole number", _whole)
+COUNT = Type("a whole number from 1", lambda value: _whole(value) and value >= 1)
 NUMBER = Type("a number", _number)
 FLAG = Type("true or false", lambda value: isinstance(value, bool))
 TEXT = Type("text", lambda value: isinstance(value, str) and value != "")
@@ -53,20 +54,21 @@ TYPES: dict[str, Type] = {
     "name": TEXT,
     "device": _one_of("cpu", "cuda"),
     "seed": WHOLE,
-    "nnodes": WHOLE,
-    "ranks_per_node": WHOLE,
+    "nnodes": COUNT,
+    "ranks_per_node": COUNT,
     "model_path": PATH,
     "train_files": PATH,
     "val_files": PATH,
     "media_root": PATH.or_null(),
-    "prompts_per_step": WHOLE,
-    "responses_per_prompt": WHOLE,
-    "steps": WHOLE.or_null(),
-    "epochs": WHOLE,
+    "prompts_per_step": COUNT,
+    "responses_per_prompt": COUNT,
+    "steps": COUNT.or_null(),
+    "epochs": COUNT,
     "lr": NUMBER,
     "kl_coef": NUMBER,
     "micro_batch_size": WHOLE,
     "micro_batch_tokens": WHOLE.or_null(),
+    "kept_forwards": WHOLE,
     "gradient_checkpointing": FLAG,
     "attention": TEXT,
     "torch_compile": FLAG,
@@ -87,12 +89,12 @@ TYPES: dict[str, Type] = {
     "validate_every": WHOLE,
     "save_every": WHOLE,
     "val_clips": WHOLE,
-    "max_prompt_length": WHOLE,
-    "max_response_length": WHOLE,
+    "max_prompt_length": COUNT,
+    "max_response_length": COUNT,
     "prompt_cache_size": WHOLE,
     "prompt_cache_gb": NUMBER.or_null(),
     "media.fps": NUMBER,
-    "media.max_frames": WHOLE,
+    "media.max_frames": COUNT,
     "media.min_pixels": WHOLE,
     "media.max_pixels": WHOLE,
     "media.sampling_rate": WHOLE,
@@ -156,7 +158,8 @@ def wrong_values(preset: Any) -> Iterator[str]:
         if value is _MISSING or (isinstance(value, str) and "${" in value):
             continue
         if not kind.fits(value):
-            yield f"preset.{key}={value!r}: expected {kind.meaning}, but got {_found(value)}{_hint(key, value, kind)}"
+            found = value if _whole(value) and "whole number" in kind.meaning else _found(value)
+            yield f"preset.{key}={value!r}: expected {kind.meaning}, but got {found}{_hint(key, value, kind)}"
 
 
 def _at(values: Mapping[str, Any], key: str) -> Any:

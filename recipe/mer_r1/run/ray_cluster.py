@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, open_dict
 
-from recipe.mer_r1.run import launch, machine
+from recipe.mer_r1.run import launch, machine, output
 from verl_ext.platform import ports
 
 # What a node of a cluster is started with; who joins it cannot say it again.
@@ -60,7 +60,7 @@ def join_where_named(config: DictConfig) -> None:
     elif ray_init.get("num_cpus") is None:
         with open_dict(ray_init):
             ray_init.num_cpus = machine.usable_cpus()
-        print(
+        output.say(
             f"Ray: {ray_init.num_cpus} CPUs, those that this process may use. If the run waits for CPUs, give it more, "
             "or set preset.ray.num_cpus (Ray only counts them)."
         )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from recipe.mer_r1.run import state
+from recipe.mer_r1.run.inputs import PreflightError, check_model_folder, check_shards_exist
 from recipe.mer_r1.run.preflight import (
     ENCODED_ROWS,
-    PreflightError,
     check_form,
     check_loggers,
-    check_model_folder,
     check_towers,
     check_visible_devices,
 )
@@ -22,9 +23,8 @@ def check_cheap(config: DictConfig) -> None:
     """What needs no library: the model folder, the shards' names, sizes that must divide each other."""
     check_visible_devices()
     check_model_folder(config.model.path, "preset.sft.model_path", "Make a model with `python -m verl_ext.models.tiny`")
-    for file in config.data.train_files:
-        if not Path(file).is_file():
-            raise PreflightError(f"data.train_files: no such shard: {file}. Make it with `python -m data_prep`.")
+    check_shards_exist(config.data.train_files, "preset.sft.train_files")
+    check_validation(config)
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     batch, micro = config.data.train_batch_size, config.data.micro_batch_size_per_gpu
     if batch % (ranks * micro):
@@ -41,6 +41,30 @@ def check_cheap(config: DictConfig) -> None:
         check_unsupported(config)
     except UnsupportedError as error:
         raise PreflightError(str(error)) from error
+
+
+def check_validation(config: DictConfig) -> None:
+    """The shards of `data.val_files` are there, are not those of the training, and make one batch at least."""
+    files, data = config.data.val_files or [], config.data
+    files = [files] if isinstance(files, str) else list(files)
+    if config.trainer.test_freq > 0 and not files:
+        raise PreflightError(
+            f"trainer.test_freq={config.trainer.test_freq} needs data.val_files=[SHARD.parquet], clips that SFT does "
+            "not train on, such as those of RL's shard. Without a validation loss, remove trainer.test_freq."
+        )
+    for file in files:
+        if not Path(file).is_file():
+            raise PreflightError(f"data.val_files: no such shard: {file}. Make it with `python -m data_prep`.")
+        if file in data.train_files:
+            raise PreflightError(f"data.val_files: {file} is also in data.train_files. Choose clips of another shard.")
+    if files:
+        rows = state.shard_rows(files)
+        rows = min(rows, data.val_max_samples) if data.val_max_samples > 0 else rows
+        if rows < data.train_batch_size:
+            raise PreflightError(
+                f"data.val_files: {rows} rows are fewer than a batch (preset.sft.batch_size={data.train_batch_size}), "
+                "and only whole batches count. Give more clips, or raise data.val_max_samples."
+            )
 
 
 def check_length(sft: DictConfig) -> None:
@@ -75,16 +99,25 @@ def check_rows(config: DictConfig) -> None:
     from verl.utils import hf_processor
     from verl.utils.import_utils import load_extern_object
 
+    dataset_class = load_extern_object(config.data.custom_cls.path, config.data.custom_cls.name)
+    processor = hf_processor(config.model.path)
+    _check_dataset(dataset_class, processor, config, "data.train_files")
+    if config.data.val_files:
+        _check_dataset(dataset_class, processor, config, "data.val_files")
+
+
+def _check_dataset(dataset_class: Any, processor: Any, config: DictConfig, key: str) -> None:
     from verl_ext.data.dataset import ShardError
     from verl_ext.data.media import MediaError
 
-    dataset_class = load_extern_object(config.data.custom_cls.path, config.data.custom_cls.name)
-    processor = hf_processor(config.model.path)
+    files = OmegaConf.select(config, key)
     try:
-        dataset = dataset_class(config.data.train_files, getattr(processor, "tokenizer", None), config.data, processor)
+        dataset = dataset_class(files, getattr(processor, "tokenizer", None), config.data, processor)
         if hasattr(dataset, "check_replies"):
             dataset.check_replies()
+        if note := getattr(dataset, "note", lambda: "")():
+            print(f"note: {note}")
         for item in range(0, len(dataset.rows), max(1, len(dataset.rows) // ENCODED_ROWS)):
             dataset[item]
     except (ShardError, MediaError) as error:
-        raise PreflightError(f"data.train_files: {error}") from error
+        raise PreflightError(f"{key}: {error}") from error

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recipe.mer_r1.files.whole import write_whole
@@ -69,6 +70,14 @@ def shard_rows(files: Iterable[str]) -> int:
     return sum(pq.read_metadata(file).num_rows for file in files)
 
 
+def readable(count: Callable[[], int]) -> int | None:
+    """What is counted in shards; None where one cannot be read, as the checks will say."""
+    try:
+        return count()
+    except (OSError, pa.ArrowException):
+        return None
+
+
 def path_in(run_dir: Path) -> Path:
     """Where the record of a run stands."""
     return run_dir / "run.json"
@@ -107,6 +116,13 @@ def recorded(run_dir: Path, steps: int) -> Iterator[None]:
         _write(replace(record, state=FAILED, ended=time.time(), error=_in_short(error)), run_dir)
         raise
     _write(replace(record, state=FINISHED, ended=time.time()), run_dir)
+
+
+def interrupted(run_dir: Path) -> None:
+    """Note in the record of this process that the run was interrupted, where it says that the run goes on."""
+    record = read(run_dir)
+    if record and record.state == RUNNING and record.pid == psutil.Process().pid:
+        _write(replace(record, state=INTERRUPTED, ended=time.time()), run_dir)
 
 
 def _in_short(error: BaseException) -> str:

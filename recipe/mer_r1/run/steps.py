@@ -45,6 +45,13 @@ def running_mean(values: Sequence[float], window: int = WINDOW) -> list[float]:
     return [sum(part) / len(part) for part in parts]
 
 
+def trend(values: Sequence[float]) -> list[float]:
+    """What a curve shows: the running mean; the steps themselves while they are too few for one, which it would
+    flatten.
+    """
+    return running_mean(values) if len(values) >= WINDOW else list(values)
+
+
 def _lines(path: Path) -> list[str]:
     """The file's lines. Not splitlines: U+2028 and the like inside a JSON string are text."""
     # A kill may have cut a character in two; that line is cut off as a whole (`step_of`).

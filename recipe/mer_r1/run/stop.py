@@ -7,15 +7,16 @@ step. `touch RUN_DIR/stop` by hand does the same.
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-EXIT_CODE = os.EX_TEMPFAIL
+from recipe.mer_r1.files import exits
+from recipe.mer_r1.run import output
+
+EXIT_CODE = exits.STOPPED
 FILE = "stop"
 
 
@@ -36,8 +37,7 @@ def on_signal(run_dir: str | Path, program: str, exit_code: int = EXIT_CODE) -> 
 
     def ask(*_: Any) -> None:
         file.touch()
-        # Not print: the signal may have come while this process was printing.
-        os.write(2, f"{program}: asked to stop; the run ends when the current step is done and saved.\n".encode())
+        output.say_at_once(f"{program}: asked to stop; the run ends when the current step is done and saved.\n")
 
     before = signal.signal(signal.SIGUSR1, ask)
     try:
@@ -47,7 +47,7 @@ def on_signal(run_dir: str | Path, program: str, exit_code: int = EXIT_CODE) -> 
         step = file.read_text() if file.exists() else ""
         file.unlink(missing_ok=True)
     if step:
-        print(f"{program}: stopped on request at step {step}; run the same command again to continue.", file=sys.stderr)
+        output.say(f"{program}: stopped on request at step {step}; run the same command again to continue.")
         raise Stopped(exit_code)
 
 

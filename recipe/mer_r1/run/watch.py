@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from typing import Any
 import ray
 from ray._private import state  # the public state API needs Ray's dashboard, which runs here do without
 from ray.experimental import internal_kv
+
+from recipe.mer_r1.run import output
 
 POLL_SECONDS = 3
 SERVERS = "vllm_server"
@@ -39,7 +40,7 @@ def deaths(seconds: float) -> Iterator[None]:
     Raises:
         DeadProcessError: instead of any error that follows a death.
     """
-    looker = _Looker(seconds)
+    looker, interrupted = _Looker(seconds), False
     looker.start()
     try:
         yield
@@ -53,7 +54,8 @@ def deaths(seconds: float) -> Iterator[None]:
         raise
     finally:
         looker.ended.set()
-        looker.join(2 * POLL_SECONDS)  # Ray is shut down next, perhaps under its eyes
+        # Ray is shut down next, perhaps while it looks. After Ctrl-C nobody waits.
+        looker.join(0.2 if interrupted else 2 * POLL_SECONDS)
 
 
 @contextmanager
@@ -118,13 +120,14 @@ class _Looker(threading.Thread):
         try:
             self.look()
         except Exception as error:  # of Ray, busy or restarting: who looks on must not be the one who gives up
-            print(f"main_ppo: could not check for dead workers, will try again: {error!r}", file=sys.stderr, flush=True)
+            if not self.ended.is_set():
+                print(f"main_ppo: could not check for dead workers, will try again: {error!r}", flush=True)
 
     def look(self) -> None:
         for who, how in (_dead_actors() | _told_engines()).items():
             if who not in self.found:
                 self.found[who] = how
-                print(f"main_ppo: {who} has died: {how}", file=sys.stderr, flush=True)
+                output.say(f"main_ppo: {who} has died: {how}")
 
     def text(self) -> str:
         late = f"The run did not end within {self.seconds:g} s after that (mer_r1.dead_process_seconds)."
@@ -167,7 +170,7 @@ def _dead_engines() -> dict[str, str]:
     for call in done:
         with suppress(ray.exceptions.RayActorError):  # its actor is dead, too
             if ray.get(call):
-                found[f"the vLLM engine of {calls[call]}"] = "see vLLM's log above"
+                found[f"the vLLM engine of {calls[call]}"] = "see vLLM's messages in the run's output"
     return found
 
 

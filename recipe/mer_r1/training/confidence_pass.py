@@ -21,6 +21,7 @@ from recipe.mer_r1.method.token_sets import category_sets
 from recipe.mer_r1.method.wheel import EmotionWheels
 from verl_ext.actor.branch import BRANCH_IDS
 from verl_ext.actor.engine import BRANCH_SET_LOG_PROBS, SET_LOG_PROBS
+from verl_ext.actor.kept_forward import KEEP_FORWARDS
 from verl_ext.actor.micro_batch import BRANCH_SET_POSITIONS, SET_POSITIONS, TOKEN_SETS, TOKEN_SHARES
 
 
@@ -31,10 +32,13 @@ class ConfidencePass:
         tokenizer: of the policy.
         wheels: whose level-1 categories are read (Eq. 1).
         settings: ``mer_r1.confidence``.
+        keep_forwards: the most micro-batches whose forward the update shall use again
+            (:mod:`verl_ext.actor.kept_forward`).
     """
 
-    def __init__(self, tokenizer: Any, wheels: EmotionWheels, settings: DictConfig):
+    def __init__(self, tokenizer: Any, wheels: EmotionWheels, settings: DictConfig, keep_forwards: int = 0):
         self.tokenizer, self.wheels, self.settings = tokenizer, wheels, settings
+        self.keep_forwards = keep_forwards
         self.sets = category_sets(wheels, tokenizer, settings.shared_tokens)
         self._aligned: dict[str, Aligned] = {}
 
@@ -59,6 +63,7 @@ class ConfidencePass:
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(jagged, batch_size=len(batch))
         )
         extra = {**batch.extra_info, TOKEN_SETS: self.sets.token_ids, TOKEN_SHARES: self.sets.shares}
+        extra[KEEP_FORWARDS] = self.keep_forwards
         return KVBatchMeta(
             keys=batch.keys,
             tags=batch.tags,
@@ -70,8 +75,8 @@ class ConfidencePass:
     def collect(self, batch: KVBatchMeta) -> dict[str, Calibration]:
         """Calibration (Eq. 9 to 11, and Eq. 2's margin) of every response by key."""
         # Where verl hands the same batch on (bypass mode), the reference's pass and the update must not ask again.
-        batch.extra_info.pop(TOKEN_SETS, None)
-        batch.extra_info.pop(TOKEN_SHARES, None)
+        for name in (TOKEN_SETS, TOKEN_SHARES, KEEP_FORWARDS):
+            batch.extra_info.pop(name, None)
         fields = [SET_LOG_PROBS, BRANCH_SET_LOG_PROBS, "reward_model"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         columns = len(self.sets.token_ids) + 1

@@ -34,7 +34,7 @@ class EmotionRewardManager(RewardManagerBase):
         Returns:
             ``reward_score`` (the weighted sum) and ``reward_extra_info``: the fields of :class:`Scores`, ``num_words``,
             ``thought_tokens``, and, as text, ``truth`` and ``predicted``, the categories of labels and answer on all
-            wheels.
+            wheels, and ``clip``, its name in the shard.
         """
         item = data[-1]
         length = int(item.batch["attention_mask"][-item.batch["responses"].shape[-1] :].sum())
@@ -49,14 +49,15 @@ class EmotionRewardManager(RewardManagerBase):
             scores["format"] = 0.0
         reward = sum(weight * scores[name] for name, weight in self.weights.items())
         # Text, because verl averages every number of a validation over the clips.
-        categories = {"truth": self._categories(labels), "predicted": self._categories(answer.words)}
+        texts = {"truth": self._categories(labels), "predicted": self._categories(answer.words)}
+        texts["clip"] = (item.non_tensor_batch.get("extra_info") or {}).get("name") or ""
         return {
             "reward_score": reward,
             "reward_extra_info": {
                 **scores,
                 "num_words": len(answer.words),
                 "thought_tokens": thought_tokens,
-                **categories,
+                **texts,
             },
         }
 

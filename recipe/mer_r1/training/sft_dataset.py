@@ -33,6 +33,15 @@ class MERSFTDataset(OmniSFTDataset):
         except ValueError as error:
             raise ShardError(f"row {row_name(row)}: {error}") from error
 
+    def note(self) -> str:
+        """What a user should know about the rows before training; "" where there is nothing."""
+        if any(info.get("reason") for info in self.rows["extra_info"]):
+            return ""
+        return (
+            f"none of the {len(self.rows)} rows has a reason (extra_info.reason), so SFT teaches the fast form only; "
+            "for the slow form, build the shard with reasons (data_prep build --reasons)"
+        )
+
     def check_replies(self) -> None:
         """Make both replies of every row.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 from transformers import AutoConfig
 from verl.trainer.sft_trainer import SFTTrainer
@@ -34,6 +34,13 @@ class MERSFTTrainer(SFTTrainer):
     whatever the batch size or number of ranks, and after a resume.
     """
 
+    def _build_dataset(self) -> None:
+        """As verl; the validation set (`data.val_files`) is each of its rows once, the same examples every time."""
+        super()._build_dataset()
+        if self.val_dataset is not None:
+            once = {"draws": None, "passes": 1}
+            self.val_dataset.config = OmegaConf.merge(self.val_dataset.config, once)
+
     def _build_dataloader(self) -> None:
         super()._build_dataloader()
         self.train_sampler.shuffle = False
@@ -53,7 +60,7 @@ class MERSFTTrainer(SFTTrainer):
             log = StepLog(
                 Path(self.config.run_dir) / "metrics.jsonl", self.resume_global_step, self.total_training_steps
             )
-            log.attach(self.training_client)
+            log.attach(self.training_client, 0 if self.val_dataloader is None else len(self.val_dataloader))
         self._heed_stop()
         # verl collects garbage before each checkpoint. Modules and the model are not garbage: do not look at them.
         gc.freeze()
@@ -105,10 +112,11 @@ class StepLog:
         self.path, self.step, self.total = path, step, total
         steps.keep_until(path, step)
         self.watch = learning.Watch(steps.read(path))
+        self._losses: list[float] = []
 
-    def attach(self, worker: Any) -> None:
-        """Log every `worker.train_batch`."""
-        train_batch = worker.train_batch
+    def attach(self, worker: Any, validation_batches: int = 0) -> None:
+        """Log every `worker.train_batch`, and the mean loss of every `validation_batches` of `worker.infer_batch`."""
+        train_batch, infer_batch = worker.train_batch, worker.infer_batch
 
         def logged(data: Any) -> Any:
             start = time.perf_counter()
@@ -116,7 +124,21 @@ class StepLog:
             self.write(tu.get(output, "metrics"), time.perf_counter() - start)
             return output
 
-        worker.train_batch = logged
+        def validated(data: Any) -> Any:
+            output = infer_batch(data)
+            self._losses.append(tu.get(output, "metrics")["loss"])  # the mean over all ranks
+            if len(self._losses) == validation_batches:
+                self.write_validation(sum(self._losses) / validation_batches)
+                self._losses = []
+            return output
+
+        worker.train_batch, worker.infer_batch = logged, validated
+
+    def write_validation(self, loss: float) -> None:
+        """Append the loss of a validation after the last step; print it."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": self.step, "data": {"val/loss": loss}}) + "\n")
+        tqdm.write(f"step {self.step}/{self.total}  validation loss {loss:.3f}")
 
     def write(self, metrics: dict[str, Any], seconds: float) -> None:
         """Append one step's metrics; print every twentieth, the first, the last, and warnings."""

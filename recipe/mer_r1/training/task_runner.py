@@ -12,7 +12,7 @@ from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from recipe.mer_r1.run import launch, ray_cluster, stop, trackers, watch
+from recipe.mer_r1.run import launch, leftovers, ray_cluster, stop, trackers, watch
 from verl_ext import plugin
 
 # vLLM kills an engine that takes longer, and Ray a server; on a busy machine vLLM's own 5 s are too few.
@@ -63,9 +63,13 @@ def run(config: DictConfig) -> None:
         try:
             with watch.deaths(config.mer_r1.dead_process_seconds):
                 run_ppo(config, task_runner_class=ray.remote(MerTaskRunner))
+        except KeyboardInterrupt:
+            # Of this machine. Those of another one end when the job does, which takes longer.
+            leftovers.end_ray_workers()
+            raise
         finally:
             if ray.is_initialized():
-                stop_rollout_servers()  # after Ctrl-C, which this process gets and the trainer's does not
+                stop_rollout_servers()  # those that are left, of another machine or after an error
                 ray.shutdown()
 
 

@@ -24,7 +24,7 @@ from recipe.mer_r1.method.signals import (
 )
 from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.run import checkpoint, learning, steps
-from recipe.mer_r1.run.on_policy import UPDATE
+from recipe.mer_r1.run.on_policy import UPDATE, keeps_forwards
 from recipe.mer_r1.run.stop import StopMixin
 from recipe.mer_r1.training import estimator, on_policy, staleness
 from recipe.mer_r1.training.confidence_pass import ConfidencePass
@@ -74,7 +74,8 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
             self.actor_rollout_wg.set_loss_fn(on_policy.loss_of(self.config.actor_rollout_ref.actor))
         if reads_confidence(self.config):
             wheels = load_wheels(settings.wheels.folder)
-            self._confidence = ConfidencePass(self.tokenizer, wheels, settings.confidence)
+            keep = keeps_forwards(self.config)
+            self._confidence = ConfidencePass(self.tokenizer, wheels, settings.confidence, keep)
             print(f"slow-fast confidence: {self._confidence}")
 
     def fit(self, agent_loop_manager: Any) -> None:
@@ -189,9 +190,9 @@ class MerTrainerMixin(StopMixin, checkpoint.CheckpointMixin, OrderMixin):
         share = self.config.mer_r1.max_missing_share
         if missing > share * expected:
             raise MissingResponsesError(
-                f"{missing} of {expected} responses are missing, because their clips failed. See above for the cause "
-                "and the file (Error in _run_prompt). Fix or drop the clips, or allow a share of missing responses "
-                "with mer_r1.max_missing_share."
+                f"{missing} of {expected} responses are missing, because their clips failed (in the output: Error in "
+                "_run_prompt). Fix or drop the clips, or allow a share of missing responses with "
+                "mer_r1.max_missing_share."
             )
         return missing
 

@@ -8,10 +8,10 @@ from recipe.mer_r1.ablation.__main__ import main
 from recipe.mer_r1.ablation.answers import NO, NOT_RUN, UNDECIDED, YES, answers, verdict, what_would_decide
 from recipe.mer_r1.ablation.page import page
 from recipe.mer_r1.ablation.results import Results
-from recipe.mer_r1.ablation.statistics import Interval, interval
 from recipe.mer_r1.ablation.table import load_table
 from recipe.mer_r1.ablation.tables import difference_table, other_table, score_table, training_table
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.method.bootstrap import Interval, interval
 
 JITTER = (-0.001, 0.0, 0.001)  # of three seeds
 

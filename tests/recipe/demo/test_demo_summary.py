@@ -6,8 +6,11 @@ import pytest
 from demo_cases import STAGES, finished
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from recipe.mer_r1.demo import figure, summary
+from recipe.mer_r1.eval.compare.command import app
+from recipe.mer_r1.run.steps import WINDOW, running_mean, trend
 
 RISING = [0.5 + 0.005 * number for number in range(30)]
 
@@ -52,26 +55,40 @@ def test_the_time_of_setup_is_read_where_it_was_noted(tmp_path, monkeypatch):
     assert summary.setup_seconds() == 83.0
 
 
-def test_differences_are_paired(tmp_path):
-    """Clips differ by .4, but each by the same: the interval is a point."""
+def test_differences_are_those_of_main_eval_compare(tmp_path):
+    """The right clips of the smaller share are right in the larger one too, so a difference is a share of clips."""
     models = {"baseline": {"slow_sampled": 0.75}, "mer_r1": {"slow_sampled": 0.8, "fast": 0.6}}
     found = summary.build(tmp_path, finished(tmp_path, RISING, models))["differences"]
     gain = found["baseline - sft"]["slow_sampled"]
-    assert gain["f1"]["mean"] == pytest.approx(0.1)
-    assert gain["f1"]["ci95"] == pytest.approx([0.1, 0.1])
-    assert [gain[score]["mean"] for score in ("recall", "precision")] == pytest.approx([0.1, 0.1])
-    assert found["mer_r1 - baseline"]["slow_sampled"]["f1"]["mean"] == pytest.approx(0.05)
-    assert found["mer_r1 - baseline"]["fast"]["f1"]["mean"] == pytest.approx(-0.05)
-    assert found["mer_r1: fast - slow"]["greedy"]["f1"]["mean"] == pytest.approx(-0.05)
-    assert found["mer_r1: fast - slow"]["sampled"]["f1"]["mean"] == pytest.approx(-0.15)
-    assert found["sft: fast - slow"]["greedy"]["f1"]["ci95"] == [0, 0]
+    assert [gain[score]["difference"] for score in "FRP"] == pytest.approx([0.1] * 3)
+    assert (gain["F"]["first"], gain["F"]["second"]) == (pytest.approx(0.75), pytest.approx(0.65))
+    half = 1.96 * (0.1 * 0.9 / 40) ** 0.5
+    assert [gain["F"]["low"], gain["F"]["high"]] == pytest.approx([0.1 - half, 0.1 + half], abs=0.03)
+    assert found["mer_r1 - baseline"]["slow_sampled"]["F"]["difference"] == pytest.approx(0.05)
+    assert found["mer_r1 - baseline"]["fast"]["F"]["difference"] == pytest.approx(-0.05)
+    assert found["mer_r1: fast - slow"]["greedy"]["F"]["difference"] == pytest.approx(-0.05)
+    assert found["mer_r1: fast - slow"]["sampled"]["F"]["difference"] == pytest.approx(-0.15)
+    assert found["sft: fast - slow"]["greedy"]["F"]["low"] == found["sft: fast - slow"]["greedy"]["F"]["high"] == 0
+    out = tmp_path / "compare"
+    sides = [f"{row}={tmp_path / f'eval_{row}'}:slow_sampled" for row in ("baseline", "sft")]
+    assert CliRunner().invoke(app, [*sides, "--out", str(out)]).exit_code == 0
+    (comparison,) = json.loads((out / "compare.json").read_text())["comparisons"]
+    assert comparison["corpora"][0]["scores"] == gain
 
 
 def test_other_clips_are_not_compared(tmp_path):
     stamps = finished(tmp_path, RISING)
-    path = tmp_path / "eval_sft" / "mer_micro" / "slow.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(ValueError, match="not to the same clips"):
+    path = tmp_path / "eval_sft" / "mer_micro" / "slow_sampled.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
+    with pytest.raises(ValueError, match="n: 40 and 39"):
+        summary.build(tmp_path, stamps)
+
+
+def test_an_evaluation_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
+    stamps = finished(tmp_path, RISING)
+    path = tmp_path / "eval_sft" / "mer_micro" / "scores.json"
+    path.write_text(path.read_text().replace('"ew_f"', '"old"'))
+    with pytest.raises(ValueError, match=r"without EW F. Remove .*eval_sft, then repeat"):
         summary.build(tmp_path, stamps)
 
 
@@ -86,13 +103,14 @@ def test_the_page_shows_tables_picture_and_findings(found):
 def test_sampled_answers_stand_apart_from_greedy_ones(tmp_path):
     found = summary.build(tmp_path, finished(tmp_path, RISING, {"baseline": {"slow_sampled": 0.123}}))
     assert summary.table(found)[3][:2] == ["baseline", "slow"]
-    assert summary.table(found)[3][4] == "0.650"
-    assert summary.table(found, sampled=True)[3][4] == "0.123"
+    assert summary.table(found)[3][2:4] == ["65.00", "55.0–75.0"]
+    assert summary.table(found, sampled=True)[3][2] == "12.30"
+    assert summary.table(found, sampled=True)[3][6] == "11.30"  # of each clip
 
 
 def test_a_mode_without_scored_clips_has_dashes(found):
     found["models"]["baseline"]["slow"] = dict.fromkeys(found["models"]["baseline"]["slow"]) | {"n": 0}
-    assert summary.table(found)[3].count("–") == 7
+    assert summary.table(found)[3].count("–") == 8
 
 
 def test_the_picture_is_drawn(found, tmp_path):
@@ -111,10 +129,18 @@ def test_the_picture_stands_a_single_step_and_missing_scores(found, tmp_path):
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_the_running_mean_stays_between_the_extremes(values):
-    means = figure.running_mean(values)
+    means = running_mean(values)
     assert len(means) == len(values)
     assert all(min(values) - 1e-9 <= mean <= max(values) + 1e-9 for mean in means)
 
 
 def test_the_running_mean_of_a_line_is_the_line_inside():
-    assert figure.running_mean([float(i) for i in range(20)], 5)[2:-2] == pytest.approx(range(2, 18))
+    assert running_mean([float(i) for i in range(20)], 5)[2:-2] == pytest.approx(range(2, 18))
+
+
+def test_a_curve_of_few_steps_is_the_steps_and_not_a_flat_mean():
+    few = [0.1, 0.9, 0.2, 0.8, 0.3]
+    assert trend(few) == few
+    many = few * 2
+    assert len(many) >= WINDOW
+    assert trend(many) == running_mean(many)

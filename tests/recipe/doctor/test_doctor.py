@@ -12,7 +12,8 @@ from recipe.mer_r1.doctor import __main__ as doctor
 from recipe.mer_r1.doctor.outcome import Check, Subject, ok, run, warning
 
 NAMES = ["preset", "python", "libraries", "plugin", "packages", "gpus", "memory", "cores", "shared memory", "disk"]
-NAMES += ["loopback", "codecs", "ffmpeg", "espeak-ng", "wheels", "model", "confidence", "vLLM and transformers agree"]
+NAMES += ["loopback", "codecs", "ffmpeg", "espeak-ng", "wheels", "shards", "base model"]
+NAMES += ["model", "confidence", "vLLM and transformers agree"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,16 @@
 """The demo page without a browser: what is shown for replies and confidences, rows made of clips, messages."""
 
+import math
 import re
 from html import unescape
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from recipe.mer_r1.eval.demo_page import clips, command, markup
 from recipe.mer_r1.eval.demo_page.page import Page
-from recipe.mer_r1.eval.demo_page.view import view
+from recipe.mer_r1.eval.demo_page.view import Bar, View, view
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.eval.rollout import Reply, TooLongError
 from recipe.mer_r1.method.answer import FAST_PREFIX, build_prompt
@@ -92,20 +94,29 @@ def test_bars_are_sorted_and_undefined_ones_come_last(builtin, confidence):
     assert [bar.category for bar in bars if bar.true] == [joy]
 
 
-@pytest.mark.parametrize(("fall", "apart"), [(0.01, 1), (1.0, 1), (2.5, 5), (4.9, 5)])
-def test_a_bar_is_as_long_as_its_value_on_the_axis_says(fall, apart, builtin):
+@pytest.mark.parametrize("fall", [0.01, 1.0, 4.9])
+def test_a_bar_is_as_long_as_its_probability(fall, builtin):
+    """From 0 to 100 %, so that an unlikely category has nearly no bar; the logarithm is written beside it."""
     found = shown(builtin, falling(builtin, fall))
     html = markup.bars(found)
-    values = [value for bar in found.bars for value in bar.values.values() if value is not None]
-    ticks = [float(tick.replace("−", "-")) for tick in re.findall(r'class="tick"[^>]*>([^<]*)<', html)]
-    assert ticks[0] <= min(values) < ticks[1]
-    assert ticks[-1] == 0
-    assert ticks[1] - ticks[0] == apart
+    assert re.findall(r'class="tick"[^>]*>([^<]*)<', html) == ["0 %", "25 %", "50 %", "75 %", "100 %"]
     widths = [float(width) for width in re.findall(r'class="bar \w+" style="width:([\d.]+)%', html)]
-    assert widths[:2] == [pytest.approx(100 * (1 - value / ticks[0]), abs=0.01) for value in (-0.1, -0.3)]
-    assert widths[-2:] == [0, 0]
-    assert "−0.10 (90 %)" in text_of(html)
+    values = [bar.values[form] for bar in found.bars for form in ("slow", "fast")]
+    expected = [0 if value is None else 100 * math.exp(value) for value in values]
+    assert widths == pytest.approx(expected, abs=0.006)
+    assert widths[0] == pytest.approx(90.48, abs=0.01)
+    assert "90 % (−0.10)" in text_of(html)
     assert "nats" in html
+    assert f"on {WHEEL}" in html
+    assert "a table that groups emotion words" in html
+
+
+def test_a_bar_ends_with_the_axis():
+    """Rounding can lift a mass over 1."""
+    bar = Bar("joy", {"slow": 0.01, "fast": -9.0}, (), False)
+    html = markup.bars(View(WHEEL, (), (), (), (bar,)))
+    assert "width:100.00%" in html
+    assert "width:0.01%" in html
 
 
 def test_without_words_there_is_no_confidence_and_the_page_says_so(builtin, confidence):
@@ -133,6 +144,18 @@ def test_an_uploaded_clip_is_asked_as_a_corpus_clip_is():
     assert woven["audios"] == []
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "moving.gif", "a photo without ending"])
+def test_an_image_is_refused_by_name(name, tmp_path, builtin, confidence):
+    path = tmp_path / name
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(path, {"jpg": "JPEG", "gif": "GIF"}.get(name[-3:], "PNG"))
+    model = Model(confidence)
+    _, last = Page(model, builtin, (), tmp_path).answer(str(path), "", None, WHEEL)
+    assert f"{name} is an image (" in text_of(last[1])
+    assert "the model takes a video with sound" in text_of(last[1])
+    assert str(tmp_path) not in last[1]
+    assert not model.asked
+
+
 def shard_row(**changes):
     extra = {"name": "clip_1", "subtitle": "Fine.", "options": ["happy", "sad"]}
     row = {"prompt": [{"role": "user", "content": "<video><audio>as it stands"}], "videos": ["v.mp4"]}
@@ -146,6 +169,8 @@ def test_a_shards_prompt_is_kept_until_its_subtitle_is_changed():
     assert changed["prompt"][0]["content"] == build_prompt("Not fine.", ["happy", "sad"])
     assert changed["extra_info"]["subtitle"] == "Not fine."
     assert "<audio>" not in clips.with_subtitle(shard_row(audios=[]), "x")["prompt"][0]["content"]
+    heard = clips.with_subtitle(shard_row(videos=[]), "x")["prompt"][0]["content"]
+    assert heard.startswith("<audio>Subtitle: x\n")
     assert row["extra_info"]["subtitle"] == "Fine."
 
 

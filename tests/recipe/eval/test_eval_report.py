@@ -8,7 +8,7 @@ import pytest
 from report_cases import map_sentiment
 from typer.testing import CliRunner
 
-from recipe.mer_r1.eval.corpora import COLUMNS, SENTIMENT
+from recipe.mer_r1.eval.corpora import COLUMNS, SENTIMENT, official_metric
 from recipe.mer_r1.eval.report import app
 from recipe.mer_r1.eval.results import read_results
 from recipe.mer_r1.eval.tables.benchmark import lines
@@ -72,10 +72,37 @@ def test_means_only_where_all_are_there(answers, report):
     assert slow.cells["mean"] is None
 
 
+def test_every_number_of_ours_has_its_interval(report, answers, tmp_path):
+    """In the table and the CSV; of a mean, from its corpora's: distances to the ends add up as standard errors do."""
+    folders = [answers(corpus, corpus) for corpus in COLUMNS]
+    for folder in folders:
+        if folder.name in SENTIMENT:
+            map_sentiment(folder)
+    done = report(*(f"mer_r1={folder}" for folder in folders), "--paper")
+    found = {folder.name: read_results(folder).mode("slow").metrics for folder in folders}
+    rows = list(csv.DictReader((tmp_path / "out" / "table_1.csv").open()))
+    own = {name: metrics[official_metric(name)] for name, metrics in found.items()}
+    for name, metric in own.items():
+        ends = [float(rows[0][f"{name}_{end}"]) for end in ("low", "high")]
+        assert ends == pytest.approx([100 * metric.low, 100 * metric.high])
+    mean = sum(metric.value for metric in own.values()) / 9
+    below = sum((metric.value - metric.low) ** 2 for metric in own.values()) ** 0.5 / 9
+    assert float(rows[0]["mean_low"]) == pytest.approx(100 * (mean - below))
+    f = own["ov_merd_plus"]
+    cell = f"{100 * f.value:.2f} [{100 * f.low:.2f}, {100 * f.high:.2f}]"
+    assert done.output.count(f"| mer_r1 | slow | {cell}") == 4  # Tables 1, 3, 4 and 5
+    assert rows[-1]["model"].startswith("paper")
+    assert rows[-1]["mean_low"] == ""
+    ablation = next(csv.DictReader((tmp_path / "out" / "table_4.csv").open()))
+    basic = [own[name] for name in ("mer2023", "mer2024", "meld", "iemocap")]
+    above = sum((metric.high - metric.value) ** 2 for metric in basic) ** 0.5 / 4
+    assert float(ablation["basic_hit_high"]) == pytest.approx(100 * (sum(m.value for m in basic) / 4 + above))
+
+
 def test_part_of_a_corpus_counts_for_no_mean(report, answers):
     done = report(f"mer_r1={answers('a', 'ov_merd_plus', clips=4)}", "--paper")
     assert "OV-MERD+: only 4 of 6 clips" in done.output
-    assert re.search(r"\| mer_r1 \| slow \|[^\n]* \d+\.\d+\\\* \|", done.output)
+    assert re.search(r"\| mer_r1 \| slow \|[^\n]* \d+\.\d+\\\* \[\d+\.\d+, \d+\.\d+\] \|", done.output)
     assert "only a part of the clips; not in a mean." in done.output
     assert "no mean: OV-MERD+, MER23" in done.output
     assert "MER-R1 (mer_r1), slow: no results" in done.output

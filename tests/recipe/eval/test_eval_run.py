@@ -11,6 +11,7 @@ from recipe.mer_r1.eval import clip_sets, generate, records, run
 from recipe.mer_r1.eval.answers import read_answers
 from recipe.mer_r1.eval.fingerprints import sha256
 from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS, ask_for, build_prompt
+from recipe.mer_r1.pipeline.progress import Status
 
 
 def row(name="clip_1", labels=("happy", "sad")):
@@ -420,6 +421,18 @@ def test_a_missing_model_folder_is_named(tmp_path):
         run.app(["--model", str(tmp_path / "no"), "--data", "x.parquet", "--out", str(tmp_path / "out")])
 
 
+def test_how_far_the_answers_are(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    counted = run.Counted()
+    assert counted.status() == Status(text="checking the clips", phase="checking the clips")
+    counted.begin(total=10, done=4)
+    now[0] += 6
+    for _ in range(3):
+        counted.one_more()
+    assert counted.status() == Status(7, 10, "7/10 answers  0.5 per s  6 s left", phase="answers")
+
+
 @pytest.fixture
 def shard(micro_corpus):
     return micro_corpus / "shards" / "test.parquet"
@@ -486,6 +499,10 @@ def test_a_real_vllm_answers_in_both_modes_and_says_which_clips_failed(tiny_mode
     command += ["--set", "rollout.max_batched_tokens=250", "rollout.max_sequences=2"]
     done = subprocess.run(command, text=True, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.split()[0] for line in done.stdout.splitlines()[:5]] == ["answers", "model", "data", "modes", "wheels"]
+    assert "answers  done, " in done.stdout
+    assert len(done.stdout.splitlines()) < 30
+    assert "set_num_threads" not in (out / "log.txt").read_text()  # a warning of vLLM for each clip
     assert "1 of 2 clips failed" in done.stderr
     assert str(broken) in done.stderr
     folder, other = out / "mer_micro-test", out / "mer_micro-rl"
@@ -504,7 +521,7 @@ def test_a_real_vllm_answers_in_both_modes_and_says_which_clips_failed(tiny_mode
     first = (folder / "slow.jsonl").read_text()
     again = subprocess.run(command, text=True, capture_output=True, timeout=600, check=False)
     assert again.returncode == 0
-    assert "answers 10/10" in again.stdout
+    assert "10 of 10 answers were there already" in again.stdout
     assert (folder / "slow.jsonl").read_text() == first
 
 

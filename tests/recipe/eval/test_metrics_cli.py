@@ -270,7 +270,7 @@ def test_a_damaged_npz_is_named(run, tmp_path):
 
 
 def test_numbers_and_arrays_of_any_pickle_protocol_are_admitted(tmp_path):
-    from recipe.mer_r1.files.npz import _Unpickler
+    from recipe.mer_r1.method.wheels.plain_npz import _Unpickler
 
     value = {"a": {"emo": np.str_("sad"), "val": np.float32(1.5)}, "b": [1, 2.5, None, True, np.arange(3)]}
     for protocol in range(3, pickle.HIGHEST_PROTOCOL + 1):

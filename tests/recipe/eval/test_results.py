@@ -5,6 +5,8 @@ import json
 import pytest
 from result_cases import BUILTIN, FAST, LABELS, SLOW, write_answers
 
+from recipe.mer_r1.eval.answers import folders_of_tasks
+from recipe.mer_r1.eval.cases.inputs import same_corpus
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.results import read_results, why_not_comparable, write_results
@@ -325,3 +327,27 @@ def test_confidences_of_two_answers_are_refused(tmp_path):
     folder = write_answers(tmp_path / "a", "micro", model=tmp_path / "model", form="answer_think_answer")
     with pytest.raises(InputError, match="the answers have the form answer_think_answer"):
         prepare(folder, None, BUILTIN, "split", -20.0)
+
+
+def test_commands_take_the_out_folder_and_leave_out_what_they_are_not_for(tmp_path, capsys):
+    for corpus in ("mosi", "ov_merd_plus", "mme_emotion"):
+        write_answers(tmp_path / "all" / corpus, corpus, model=tmp_path / "model")
+    assert folders_of_tasks(tmp_path / "all", ("waf",), "sentiment") == [tmp_path / "all" / "mosi"]
+    assert "`main_eval sentiment` is not for them: mme_emotion, ov_merd_plus" in capsys.readouterr().out
+    one = tmp_path / "all" / "ov_merd_plus"
+    assert folders_of_tasks(one, ("waf",), "sentiment") == [one]  # as it was asked
+    with pytest.raises(InputError, match=r"nothing to do for its corpora \(mme_emotion, mosi, ov_merd_plus\)"):
+        folders_of_tasks(tmp_path / "all", ("hit",), "confidence")
+
+
+def test_cases_finds_the_corpus_that_two_out_folders_share(tmp_path):
+    for place in ("a/x", "a/y", "b/y", "b/z", "c/x", "c/y"):
+        write_answers(tmp_path / place, "micro", model=tmp_path / "model")
+    a, b, c = (tmp_path / name for name in "abc")
+    assert same_corpus(a, b, None) == (a / "y", b / "y")
+    assert same_corpus(a / "x", b / "z", None) == (a / "x", b / "z")
+    assert same_corpus(a, c, "x") == (a / "x", c / "x")
+    with pytest.raises(InputError, match="both have x, y; choose one with --corpus NAME"):
+        same_corpus(a, c, None)
+    with pytest.raises(InputError, match=r"--corpus z: .* both have y; choose"):
+        same_corpus(a, b, "z")

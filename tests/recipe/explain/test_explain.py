@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from clip_shards import one_clip_shard
 from rich.console import Console
 
 from recipe.mer_r1.explain.__main__ import main
@@ -353,7 +354,10 @@ def test_command_line(rows, write, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "agrees with the file: 15 numbers" in said
     assert max(map(len, said.splitlines()[:-1])) <= 80
-    assert "alert(1)" in out.read_text(encoding="utf-8")
+    text = out.read_text(encoding="utf-8")
+    assert "alert(1)" in text
+    assert "An emotion wheel is a table" in text
+    assert "No frames: there is no config.yaml of a run in the folders around" in text
     assert main([str(path), "1", "experiment.lambda_cali=0.2"]) == 0
     assert "differs from the file" in capsys.readouterr().out.replace("\n", " ")
     for arguments, message in (
@@ -366,3 +370,22 @@ def test_command_line(rows, write, tmp_path, capsys, monkeypatch):
         assert message in capsys.readouterr().err
     assert main([str(tmp_path / "none.jsonl"), "1"]) == 2
     assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_the_page_shows_frames_of_the_clip(rows, write, tmp_path, capsys):
+    """Of the shard that the run names, or of --shard; a file of an earlier version has no `clip`."""
+    shard, name = one_clip_shard(tmp_path, labels=rows[0]["gts"], subtitle="")
+    run, out = tmp_path / "run", tmp_path / "page.html"
+    (run / "rollouts").mkdir(parents=True)
+    (run / "config.yaml").write_text(f"preset: {{train_files: '{shard}', media_root: null}}\n")
+    batch = run / "rollouts" / "1.jsonl"
+    for change, said in (({}, None), ({"clip": name}, None), ({"clip": "gone"}, f"{shard}: no clip named 'gone'")):
+        batch.write_text("".join(json.dumps(row | change) + "\n" for row in rows))
+        assert main([str(batch), "1", "--html", str(out)]) == 0
+        text = out.read_text(encoding="utf-8")
+        assert (text.count('<img src="data:image/jpeg;base64,') > 1) == (said is None)
+        assert (f"No frames: {said}".replace("'", "&#x27;") in text) == (said is not None)
+    batch.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "config.yaml").unlink()
+    assert main([str(batch), "1", "--html", str(out), "--shard", str(shard)]) == 0
+    assert "<img src=" in out.read_text(encoding="utf-8")

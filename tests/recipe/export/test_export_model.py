@@ -1,10 +1,13 @@
 """The export by its command: a Thinker's folder, and one put back into a complete Qwen2.5-Omni."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from export_cases import complete_omni, run_folder
+from made_clips import film
 from safetensors.torch import load_file
 
 from recipe.mer_r1.export.__main__ import main
@@ -41,7 +44,16 @@ def test_transformers_loads_the_thinker(tiny_model, state, tmp_path, actor):
     assert loaded.dtype == torch.bfloat16
     assert all(torch.equal(t, state[f"thinker.{name}"].bfloat16()) for name, t in loaded.state_dict().items())
     assert check_keys(out).status == "ok"
-    assert "| val-core/f1 | 0.3 |" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "| val-core/f1 | 0.3 |" in card
+    if actor:  # its program runs as it stands, where the clip is; a short answer is enough
+        film(out / "clip.mp4", [0.1 * k for k in range(20)], [[(0.0, 1.92)]])
+        program = card.partition("```python\n")[2].partition("```")[0]
+        program = program.replace("MODEL, CLIP", f"import os; os.chdir({str(out)!r}); MODEL, CLIP", 1)
+        program = program.replace("max_new_tokens=512", "max_new_tokens=4")
+        program = program.replace("50176", "3136").replace("100352", "3136")
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((out / "lineage.json").read_text())["step"] == 3
     (out / "model.safetensors").rename(out / "other")
     lacking = {name: t for name, t in load_file(out / "other").items() if "layers.0.mlp" not in name}

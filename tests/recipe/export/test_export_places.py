@@ -79,6 +79,12 @@ def test_a_run_is_followed_to_the_one_that_it_started_from(tmp_path):
     assert found["stages"][0]["scores"] == {"step": 4, "values": {"val-core/f1": 0.4}}
     text = card.text(found, full=False, dtype="bfloat16")
     assert "base_model: owner/name" in text
+    asked = "Subtitle: I am fine.\n    What does the person feel? Reason inside <think> </think>, then list the emotion"
+    assert asked in text
+    found["stages"][-1]["started_from"] = "/data/Qwen2.5-Omni-7B"
+    assert "base_model: Qwen/Qwen2.5-Omni-7B" in card.text(found, full=False, dtype="bfloat16")
+    found["stages"][-1]["started_from"] = "models/mine"
+    assert "base_model" not in card.text(found, full=False, dtype="bfloat16")
     assert found["stages"][0]["data"][0]["sha256"] in text
     assert found["stages"][0]["data"][0]["manifest_sha256"] in text
     assert "Talker and token2wav are untouched" not in text

@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import sys
 import threading
 import time
 from html.parser import HTMLParser
 
 import pytest
+from clip_shards import one_clip_shard
 from live_cases import step_metrics, validation_metrics, write_metrics
+from omegaconf import OmegaConf
 
 from recipe.mer_r1.live import __main__ as command
-from recipe.mer_r1.live import status, writer
+from recipe.mer_r1.live import answers, settings, status, writer
 from recipe.mer_r1.live.page import page
 from recipe.mer_r1.run import state
 
@@ -19,7 +22,7 @@ from recipe.mer_r1.run import state
 class Tags(HTMLParser):
     """Collects tags with their attributes, the text, and fails where tags do not match."""
 
-    VOID = ("meta", "line", "rect", "polyline", "circle", "br")
+    VOID = ("img", "meta", "line", "rect", "polyline", "circle", "br")
 
     def __init__(self, text):
         super().__init__()
@@ -112,6 +115,68 @@ def test_an_sft_run_shows_its_loss(tmp_path):
     tags = of(write_metrics(tmp_path / "sft", {1: {"train/loss": 2.0}, 2: {"train/loss": 1.0}}))
     assert "SFT loss" in tags.text
     assert len(tags.all("svg")) == 1
+    data = {"train/loss": 2.0, "train/lr": 1e-3, "train/grad_norm": 0.5, "perf/step_seconds": 0.25}
+    tags = of(write_metrics(tmp_path / "more", {1: data, 2: data}))
+    assert len(tags.all("svg")) == 4
+    assert "Learning rate" in tags.text
+
+
+def test_the_page_says_what_the_run_was_started_with(tmp_path):
+    folder = write_metrics(tmp_path / "run", full())
+    terms = [{"signals": {"recall": 1.0}}, {"signals": {"calib_pos": 1.0, "calib_neg": 0.5}, "weight": 0.1}]
+    preset = {"name": "tiny", "seed": 3, "model_path": "models/<sft>", "train_files": ["a.parquet", "b.parquet"]}
+    preset |= {"lr": 1e-4, "kl_coef": 0.001, "prompts_per_step": 24, "responses_per_prompt": 4}
+    config = {"preset": preset, "experiment": {"name": "mer_r1"}, "mer_r1": {"terms": terms}}
+    optim = {"actor_rollout_ref": {"actor": {"optim": {"lr": 2e-4}}}}  # the user's, over the preset's
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config | optim)))
+    (folder / "starts.jsonl").write_text('{"stage": "ppo", "git": "abc"}\n{"stage": "ppo", "git": "abd"}\n')
+    assert settings.facts(folder) == {
+        "experiment": "mer_r1: recall + 0.1 (calib_pos + 0.5 calib_neg)",
+        "model": "models/<sft>",
+        "data": "a.parquet, b.parquet",
+        "learning rate": "0.0002",
+        "KL coefficient": "0.001",
+        "a step": "24 prompts × 4 responses",
+        "preset": "tiny, seed 3",
+        "code": "abd (start 2 of this run)",
+    }
+    assert "models/<sft>" in of(folder).text
+    assert settings.facts(tmp_path) == {}
+    sft = {"model_path": "base", "train_files": "sft.parquet", "lr": 1.5e-3, "warmup_steps": 20, "batch_size": 16}
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml({"preset": preset | {"sft": sft | {"fast_fraction": 0.3}}}))
+    (folder / "starts.jsonl").write_text('{"stage": "sft", "git": null}\n')
+    found = settings.facts(folder)
+    assert (found["stage"], found["model"], found["fast form"]) == ("SFT", "base", "30 % of the clips")
+    assert found["learning rate"] == "0.0015, 20 steps of warm-up"
+
+
+def test_answers_are_shown_with_clip_mode_and_frame(tmp_path):
+    shard, name = one_clip_shard(tmp_path)
+    folder = write_metrics(tmp_path / "run", full())
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml({"preset": {"val_files": str(shard), "media_root": None}}))
+    (folder / "validation").mkdir()
+    prompt = "user\nSubtitle: Oh no.\nWhat does the person feel?\nassistant\n"
+    slow = {"input": prompt, "output": "<think>so</think><answer>sad</answer>", "gts": ["sad"], "f1": 1.0, "clip": name}
+    fast = slow | {"input": f"{prompt}<think></think><answer>", "output": "happy</answer>", "f1": 0.0}
+    other = slow | {"clip": "gone", "output": "<answer>calm</answer>"}
+    lines = "".join(json.dumps(row) + "\n" for row in (fast, other, slow))
+    (folder / "validation" / "12.jsonl").write_text(lines)
+    step, (first, second) = answers.newest(folder, 4)
+    assert (step, first.name, first.subtitle, first.labels) == (12, name, "Oh no.", "sad")
+    assert first.replies == {
+        "fast": answers.Reply("<think></think><answer>happy</answer>", 0.0),
+        "slow": answers.Reply("<think>so</think><answer>sad</answer>", 1.0),
+    }
+    assert first.frame.startswith("data:image/jpeg;base64,")
+    assert (second.frame, second.missing) == ("", f"{shard}: no clip named 'gone'")
+    old = {key: value for key, value in slow.items() if key != "clip"}  # as version 0.1.0 wrote it
+    (folder / "validation" / "13.jsonl").write_text(json.dumps(old) + "\n")
+    (only,) = answers.newest(folder, 4)[1]
+    assert (only.name, bool(only.frame)) == (name, True)
+    tags = of(folder)
+    assert len(tags.all("img")) == 1
+    assert "Subtitle: Oh no." in tags.text
+    assert "slow, F1 1.00" in tags.text
 
 
 def test_answers_of_the_newest_validation_are_text_whatever_the_model_wrote(tmp_path):
@@ -213,7 +278,12 @@ def test_the_command_puts_several_runs_on_one_page_and_ends_with_the_last(tmp_pa
     out = tmp_path / "both.html"
     assert call(monkeypatch, f"first={one}", two, "--out", out) == 0
     assert capsys.readouterr().out == f"{out}\n"
-    assert len(Tags(out.read_text()).all("svg")) == 16
+    tags = Tags(out.read_text())
+    assert len(tags.all("svg")) == 14 + 2 * 8  # over each other, then each run alone
+    assert "Recall: slow, sampled (training)first 0.6rl 0.6" in tags.text
+    colours = re.findall(r'stroke="([^"]+)"', out.read_text().split("Recall: slow, sampled", 1)[1].split("</svg>")[0])
+    assert colours == ["var(--p0)", "var(--p0)", "var(--p1)", "var(--p1)"]  # steps and their mean, run by run
+    assert "gen6" in tags.text.replace(" ", "")
     assert call(monkeypatch, two) == 0
     assert (two / "live.html").exists()
 

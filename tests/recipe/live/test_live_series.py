@@ -47,6 +47,14 @@ def test_the_slowest_phase_is_that_of_the_latest_steps():
     assert series.slowest([]) is None
 
 
+def test_the_rest_is_no_phase_and_never_the_slowest():
+    steps = {1: step_metrics(1) | {"timing_s/gen": 1.0, "timing_s/update_actor": 2.0}}
+    rows = series.phases(steps)
+    assert series.phase_means(rows)[series.REST] == pytest.approx(7.0)
+    assert series.slowest(rows).name == "update_actor"
+    assert series.slowest([(1, {series.REST: 10.0})]) is None
+
+
 def test_validation_is_told_apart_by_source_and_mode_and_averaged_over_sources():
     steps = {
         0: validation_metrics(slow=0.4),

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipe.mer_r1.method import metrics
-from recipe.mer_r1.method.metrics import ew_gaps, ew_scores, hit_rate, intervals, sample_scores, waf, wheel_scores
+from recipe.mer_r1.method.metrics import ew_gaps, ew_scores, hit_rate, sample_scores, waf, wheel_scores
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 BUILTIN = EmotionWheels.builtin()
@@ -348,32 +347,6 @@ def test_hit_and_waf_follow_the_seed():
         lambda **seed: waf(score, sentiments, bootstrap=7, **seed)["ci95"],
     ):
         assert draw() == draw(seed=0) != draw(seed=1)
-
-
-def test_an_interval_reaches_from_the_2_5th_to_the_97_5th_percentile_of_what_is_defined():
-    def score(counts):
-        """0 to 1000, and one draw without a score."""
-        return {"x": np.append(np.arange(len(counts) - 1.0), np.nan)}
-
-    assert intervals(score, 5, 1002, 0) == {"x": [25.0, 975.0]}
-    assert intervals(lambda counts: {"x": counts.sum(axis=1)}, 5, 1, 0) == {"x": [5.0, 5.0]}
-
-
-def test_draws_in_chunks_are_the_same_draws(monkeypatch):
-    rows = []
-
-    def score(counts):
-        rows.append(counts)
-        return {"x": counts[:, 0]}
-
-    whole = intervals(score, 5, 7, 0)
-    for chunk, sizes in ((15, [3, 3, 1]), (1, [1] * 7)):
-        monkeypatch.setattr(metrics, "_CHUNK", chunk)
-        assert intervals(score, 5, 7, 0) == whole
-        assert [len(counts) for counts in rows[1:]] == sizes
-        np.testing.assert_array_equal(np.concatenate(rows[1:]), rows[0])
-        del rows[1:]
-    assert (rows[0].sum(axis=1) == 5).all()
 
 
 def test_a_negative_number_of_draws_is_refused():

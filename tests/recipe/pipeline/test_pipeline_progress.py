@@ -6,17 +6,23 @@ import pytest
 from metrics_lines import step, validation
 from rich.console import Console
 
-from recipe.mer_r1.pipeline import logs, progress
+from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.progress import Status
 from recipe.mer_r1.pipeline.screen import Screen, clock
+from recipe.mer_r1.run import logs
 
 
 def test_rl_tells_what_it_is_busy_with_before_the_first_step(tmp_path):
     log = tmp_path / "log"
     watch = progress.rl(tmp_path, 60)
-    assert watch(log) == Status(0, 60, "checking the inputs")
+    assert watch(log) == Status(0, 60, "checking the inputs", phase="checking the inputs")
     log.write_text("INFO Started a local Ray instance.\nreward loop manager initialized\n")
     assert watch(log).text == "starting vLLM"
+    own = tmp_path / "log.txt"  # the command's own log has more, and an earlier start before its last
+    own.write_text("$ python -m x\nready to fit\n$ python -m x\nINFO create worker group\n")
+    assert watch(log).phase == "loading the actor and the reference"
+    own.write_text("$ python -m x\nready to fit\n")
+    assert (watch(log).phase, progress.rl(tmp_path, 60, True)(log).phase) == ("first step", "first validation")
     (tmp_path / "metrics.jsonl").write_text(validation(0, 0.4))
     assert watch(log).step_seconds is None
 
@@ -27,7 +33,24 @@ def test_rl_shows_step_and_the_mean_of_the_latest(tmp_path):
     status = progress.rl(tmp_path, 60)(tmp_path / "log")
     assert (status.done, status.total, status.step_seconds) == (7, 60, 4.0)
     assert "F1 0.50" in status.text  # of steps 3 to 7
-    assert "4.0 s/step" in status.text
+    assert "4.0 s/step  4 min left" in status.text  # 53 steps of 4 s: 212 s
+    assert (status.phase, progress.rl(tmp_path, 7)(tmp_path / "log").phase) == ("training", "writing the model")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (212, "4 min"), (5400, "1.5 h")])
+def test_a_time_is_in_words(seconds, words):
+    assert progress.in_words(seconds) == words
+
+
+def test_a_run_that_goes_on_starts_before_it_takes_steps(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(step(1, f1=0.5))
+    own = tmp_path / "log.txt"
+    own.write_text("$ python -m x\nready to fit\n$ python -m x\nINFO create worker group\n")
+    watch = progress.rl(tmp_path, 60)
+    phase = "loading the actor and the reference"
+    assert watch(tmp_path / "log") == Status(1, 60, phase, phase=phase)
+    own.write_text(own.read_text() + "all initialize finished, ready to fit\n")
+    assert watch(tmp_path / "log").phase == "training"
 
 
 def test_rl_is_at_the_step_before_while_a_step_has_its_validation_alone(tmp_path):
@@ -40,11 +63,12 @@ def test_rl_is_at_the_step_before_while_a_step_has_its_validation_alone(tmp_path
 def test_sft_takes_its_total_from_the_log(tmp_path):
     log = tmp_path / "log"
     watch = progress.sft(tmp_path)
-    assert watch(log).done is None
+    assert watch(log).total is None
     (tmp_path / "metrics.jsonl").write_text('{"step": 3, "data": {"train/loss": 2.5, "perf/step_seconds": 0.5}}\n')
     assert watch(log).total is None
-    log.write_text("step 1/200  loss 6.1\n")
-    assert watch(log) == Status(3, 200, "loss 2.500", 0.5)
+    log.write_text("Total steps: 200, num_warmup_steps: 20\nstep 1/200  loss 6.1\n")
+    assert watch(log) == Status(3, 200, "loss 2.500  0.5 s/step  2 min left", 0.5, "training")
+    assert progress.sft(tmp_path, 50)(log).text == "loss 2.500  0.5 s/step  24 s left"
 
 
 def test_clips_and_answers_are_counted(tmp_path):

@@ -57,6 +57,7 @@ def test_help_names_choices_and_keys(module):
     assert "preset: " in out
     assert "tiny" in out
     assert f"python -m recipe.mer_r1.{module}" in out
+    assert ("experiment: " in out, "stage: " in out) == (module == "main_ppo", module == "main_sft")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,29 @@ def test_an_unknown_key_is_an_error_that_suggests_the_right_one(refused, module,
     key = override.split("=")[0]
     assert f"unknown key {key}: did you mean" in err
     assert hint in err.split("did you mean")[1]
+    assert err.startswith(f"{module}: unknown key {key}: did you mean")  # Hydra itself would have it added with a plus
+    assert "append" not in err
     assert "Traceback" not in err
+
+
+def test_what_has_another_type_is_named_before_anything_starts():
+    code, _, err = call("main_ppo", "preset.steps=abc", "verbose=loud")
+    assert (code, err.splitlines()) == (
+        2,
+        [
+            "main_ppo: preset.steps='abc': expected a whole number from 1, or null, but got text",
+            "main_ppo: verbose='loud': expected true or false",
+        ],
+    )
+
+
+def test_a_missing_model_folder_is_named_before_anything_heavy_is_imported(tmp_path):
+    arguments = (f"preset.model_path={tmp_path / 'none'}", f"run_dir={tmp_path / 'run'}")
+    code, _, err = call("main_ppo", *arguments, python=("-X", "importtime"))
+    assert code in (1, 2)
+    assert f"preset.model_path={tmp_path / 'none'}: no such folder. Train one with main_sft" in err
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in err.splitlines() if line.startswith("import")}
+    assert not imported & {"torch", "verl", "transformers", "ray", "vllm"}
 
 
 @pytest.mark.parametrize("group", ["preset", "experiment"])

@@ -76,10 +76,10 @@ def test_ray_gets_these_cpus_where_no_number_is_set_and_no_cluster_is_joined(mon
         return config.ray_kwargs.ray_init.get("num_cpus")
 
     assert cpus("preset=omni7b") == 7
-    assert "Ray: 7 CPUs" in capsys.readouterr().out
+    assert "Ray: 7 CPUs" in capsys.readouterr().err
     assert cpus("preset=omni7b", "preset.ray.num_cpus=32") == 32
     assert cpus("preset=tiny") == 16
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert cpus("preset=omni7b") is None
 

@@ -203,10 +203,6 @@ def test_a_model_of_another_form_than_the_experiments(config, of_form):
     check_model_form(config(data__form="answer_think_answer"))  # a model of unknown lineage
 
 
-def test_a_name_on_a_hub_is_left_to_transformers():
-    preflight.check_model_folder("Qwen/Qwen2.5-Omni-3B", "preset.model_path")
-
-
 def test_too_little_shared_memory(config, monkeypatch):
     if not os.path.isdir("/dev/shm"):
         pytest.skip("no /dev/shm on this system")

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from recipe.mer_r1.ablation.table import load_table
 from recipe.mer_r1.run import launch, ray_cluster
+from recipe.mer_r1.run.split import split
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted((ROOT / "examples" / "slurm").glob("*.s*"))
@@ -133,8 +134,9 @@ def test_a_job_knows_that_it_was_preempted(said, status):
 def test_the_papers_run_is_two_jobs_of_which_one_waits():
     script = """
         sbatch() { printf '%s ' "$@" >&2; echo >&2; echo "7;cluster"; }
-        PYTHON=true
-        source examples/slurm/paper.sh preset=omni7b --partition=gpu preset.steps=9
+        python() { printf 'sft preset=omni7b\nppo %s\nppo preset=omni7b\nppo mer_r1.live=false\n' "$3"; }
+        PYTHON=python
+        source examples/slurm/paper.sh preset=omni7b --partition=gpu mer_r1.live=false
     """
     status, said, jobs = bash(script, OUT="/out", NODES="4")
     assert (status, said) == (
@@ -143,10 +145,30 @@ def test_the_papers_run_is_two_jobs_of_which_one_waits():
     )
     both = "--parsable --nodes=4 --partition=gpu"
     assert jobs.splitlines() == [
-        f"{both} examples/slurm/sft.sbatch run_dir=/out/sft preset=omni7b preset.steps=9 ",
+        f"{both} examples/slurm/sft.sbatch run_dir=/out/sft preset=omni7b ",
         f"{both} --dependency=afterok:7 --kill-on-invalid-dep=yes examples/slurm/train.sbatch experiment=mer_r1 "
-        "run_dir=/out/mer_r1 preset.model_path=/out/sft/model preset=omni7b preset.steps=9 ",
+        "run_dir=/out/mer_r1 preset.model_path=/out/sft/model preset=omni7b mer_r1.live=false ",
     ]
+
+
+def test_the_papers_run_has_the_folders_of_the_preset():
+    script = "sbatch() { echo 7; }; python() { :; }; PYTHON=python; source examples/slurm/paper.sh preset=omni7b"
+    preset = OmegaConf.load(ROOT / "conf" / "preset" / "omni7b.yaml")
+    assert preset.model_path == "outputs/omni7b/sft/model"
+    assert "The model will be in outputs/omni7b/mer_r1/model." in bash(script)[1]
+
+
+@pytest.mark.slow
+def test_each_override_goes_to_the_programs_that_know_it(capsys):
+    both = ["preset=omni7b", "cluster=h100_2x8", "preset.lr=1e-6", "trainer.save_freq=9"]
+    sft, ppo = ["optim.weight_decay=0"], ["experiment=mer_r1", "experiment.lambda_cali=0.2", "mode=separate_async"]
+    ppo += ["mode.rollout_nodes=1", "+profile=deterministic"]
+    found = split([*both, *sft, *ppo])
+    assert found == {"sft": [*both, *sft], "ppo": [*both, *ppo]}
+    with pytest.raises(SystemExit) as stopped:
+        split(["preset.stpes=3"])
+    assert stopped.value.code == 2
+    assert "did you mean preset.steps" in capsys.readouterr().err
 
 
 def test_the_papers_run_chooses_its_folders():

@@ -61,3 +61,14 @@ def test_rl_asks_for_the_form_and_leaves_the_row_as_it_was(form):
     assert [part["type"] for part in messages[0]["content"]] == ["video", "audio", "text"]
     assert messages[0]["content"][-1]["text"].endswith(FORMS[form].instruction)
     assert ROW["prompt"][0]["content"] == build_prompt("Fine.")
+
+
+@pytest.mark.parametrize(("reasons", "noted"), [(["", None], True), (["", "A smile."], False)])
+def test_sft_says_that_rows_without_reasons_teach_the_fast_form_only(reasons, noted):
+    from recipe.mer_r1.training.sft_dataset import MERSFTDataset
+
+    dataset = MERSFTDataset.__new__(MERSFTDataset)
+    dataset.rows = {"extra_info": [{"reason": reason} for reason in reasons]}
+    assert ("fast form only" in dataset.note()) == noted
+    row = {**ROW, "extra_info": {"name": "a", "reason": reasons[0]}}
+    assert {draw.given for draw in draws("think_answer", row, fast_fraction=0)} == {FAST_PREFIX}

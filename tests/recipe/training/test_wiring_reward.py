@@ -33,6 +33,7 @@ def scored(tiny):
             non_tensors={
                 "reward_model": [{"ground_truth": labels}] * len(rows),
                 "response_prefix": [prefix] * len(rows),
+                "extra_info": [{"name": "clip_7"}] * len(rows),
             },
         )
         found = asyncio.run(manager.run_single(data))
@@ -51,6 +52,7 @@ def test_scores_by_hand(scored):
     assert (scores["recall"], scores["precision"], scores["f1"]) == pytest.approx((1, 1 / 2, 2 / 3))
     assert "w3/joyful" in scores["truth"].split()
     assert {"w3/joyful", "w3/sad"} <= set(scores["predicted"].split())
+    assert scores["clip"] == "clip_7"
 
 
 def test_the_end_of_the_turn_and_the_padding_are_not_part_of_the_answer(scored):

@@ -59,6 +59,8 @@ FORWARDS = {
         [(1, 134), (1, 132), (1, 19), (1, 18), (1, 130), (1, 127), (1, 17)],
     ],
 }
+# The update after a pass that may keep its forwards.
+KEPT = ("kept", "kept, too many", "kept, other clips")
 FAULTS = (
     "causal mask",
     "2-D mask",
@@ -113,7 +115,7 @@ def gaps(results, samples, way):
 def test_outputs_and_gradients_are_those_of_plain_forwards(ranks, name, runs, samples):
     results = [result[name] for result in runs[ranks][0]]
     by_tokens = "plain, by tokens" in results[0]
-    for way in ("packed", "packed again", *(["plain, by tokens"] if by_tokens else [])):
+    for way in ("packed", "packed again", *(("plain, by tokens", *KEPT) if by_tokens else ())):
         values, gradients = gaps(results, samples, way)
         print(f"{ranks} ranks, {name}, {way}: max |Δ| {values:.1e}, of gradients {gradients:.1e}")
         assert values <= LIMIT
@@ -159,6 +161,16 @@ def test_each_kind_of_batch_is_compared_once_on_every_rank(runs):
 def test_micro_batches_hold_complete_groups_within_the_limit(ranks, name, runs):
     for result, expected in zip(runs[ranks][0], FORWARDS[ranks, name], strict=True):
         assert result[name]["packed again"]["forwards"] == expected
+
+
+@pytest.mark.parametrize(("ranks", "name"), [case for case in CASES if "tokens" in WAYS[case[0]][case[1]]])
+def test_an_update_makes_no_forward_where_that_of_the_pass_is_its_own(ranks, name, runs):
+    for result in (result[name] for result in runs[ranks][0]):
+        forwards = result["packed again"]["forwards"]
+        assert result["kept, too many"]["forwards"] == result["kept, other clips"]["forwards"] == forwards
+        updates = len(result["packed again"]["losses"])
+        assert result["kept"]["forwards"] == forwards[:-updates]
+        assert len(result["kept"]["losses"]) == len(result["kept"]["forwards"]) > 1
 
 
 def test_after_a_fault_micro_batches_are_within_the_limit_as_plain_rows(runs):

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from made_clips import RATE, film, turn
+from made_clips import RATE, film, trim, turn
 
 from verl_ext.data import bounded, demux, media
 from verl_ext.data.media import MediaError, read_audio, read_video
@@ -71,11 +71,19 @@ def test_a_clip_whose_clock_starts_late_starts_at_its_first_frame(tmp_path):
     assert sounding(read_audio(path))[0] == pytest.approx((0, 1.984), abs=0.08)
 
 
-def test_of_several_tracks_the_default_one_is_used(tmp_path):
-    path = film(tmp_path / "x.mkv", [0.0, 0.5, 1.0], [[], [(0, 1.024)]])
+def test_what_an_edit_list_leaves_out_is_not_shown(tmp_path):
+    path = film(tmp_path / "x.mp4", [k / 10 for k in range(40)], [[(0, 3.968)]])
+    assert greys(read_video(path)) == pytest.approx([0, 6, 11, 16, 22, 27, 32, 38], abs=1)
+    assert greys(read_video(trim(path, 1.05))) == pytest.approx([10, 16, 22, 27, 32, 38], abs=1)
+    assert sounding(read_audio(path))[0] == pytest.approx((0, 3.968), abs=0.08)
+
+
+@pytest.mark.parametrize("default", [0, 1])
+def test_of_several_tracks_the_default_one_is_used(default, tmp_path):
+    path = film(tmp_path / "x.mkv", [0.0, 0.5, 1.0], [[(0, 1.024)], [(0.512, 1.024)]], default=default)
+    assert sounding(read_audio(path))[0][0] == pytest.approx([0, 0.512][default], abs=0.08)
     with demux.open_clip(path, "audio") as container:
-        first = container.streams.audio[0].index
-        assert demux.track_of(container, "audio").index == first
+        assert demux.track_of(container, "audio").index == container.streams.audio[default].index
 
 
 CORNERS = np.zeros((64, 128, 3), np.uint8)

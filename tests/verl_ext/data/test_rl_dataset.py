@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from omni_cases import MEDIA
 
 from verl_ext.data.dataset import COLUMNS, OmniDataset, ShardError, build_messages, check_rows, load_clips, load_shard
+from verl_ext.data.shard_media import SILENT
 
 FORMS = {"train": {"slow": ""}, "val": {"slow": "", "fast": "<think></think><answer>"}}
 
@@ -97,6 +98,15 @@ def test_sound_from_the_video_is_a_matter_of_configuration(shard):
         assert other["videos"] == one["videos"]
         assert (len(one["audios"]), other["audios"]) == (1, [])
         assert other["reward_model"] == one["reward_model"]
+
+
+def test_rows_that_are_silent_on_purpose_are_not_heard_from_their_video(shard):
+    path = shard()
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), SILENT: b"yes"}), path)
+    assert len(load_clips(path)) == table.num_rows
+    with pytest.raises(ShardError, match=r"without sound on purpose.*use_audio_in_video=false"):
+        load_clips(path, use_audio_in_video=True)
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------

@@ -7,21 +7,19 @@ wrong emotion of the baseline's fast thinking, or finds an emotion that the base
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from recipe.mer_r1.eval.cases.inputs import Comparison, compare, read_rows
+from recipe.mer_r1.eval.cases.inputs import Comparison, compare, read_rows, same_corpus
 from recipe.mer_r1.eval.cases.kinds import KINDS, find
-from recipe.mer_r1.eval.cases.page import Picture, Section, Shown, page
-from recipe.mer_r1.eval.judge.frames import data_urls
+from recipe.mer_r1.eval.cases.page import Section, Shown, page
+from recipe.mer_r1.eval.clip_pictures import picture
 from recipe.mer_r1.eval.score import load_wheels
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.wheel import EmotionWheels
-from verl_ext.data.source import MediaError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -32,15 +30,19 @@ _FPS, _FRAMES, _SIDE = 2.0, 4, 400
 @app.command(help=__doc__)
 def cases(
     baseline: Annotated[
-        str, typer.Argument(metavar="[NAME=]BASELINE_DIR", help="folder with the answers of the baseline")
+        str,
+        typer.Argument(
+            metavar="[NAME=]BASELINE_DIR", help="--out folder of `main_eval run` of the baseline, or a corpus in it"
+        ),
     ],
-    mer_r1: Annotated[
-        str, typer.Argument(metavar="[NAME=]MER_R1_DIR", help="folder with the answers of the model to show")
-    ],
+    mer_r1: Annotated[str, typer.Argument(metavar="[NAME=]MER_R1_DIR", help="the same of the model to show")],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="file for the page")],
+    corpus: Annotated[
+        str | None, typer.Option(metavar="NAME", help="which corpus, where the folders have several: its folder's name")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="largest number of cases of each kind")] = 3,
     wheels: Annotated[
-        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
+        Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
     ] = None,
     builtin_wheels: Annotated[
         bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")
@@ -57,6 +59,7 @@ def cases(
         if out.is_dir():
             raise InputError(f"--out {out}: is a folder; give a file, such as {out / 'cases.html'}")
         (first, baseline_dir), (second, mer_r1_dir) = _named(baseline, "Baseline"), _named(mer_r1, "MER-R1")
+        baseline_dir, mer_r1_dir = same_corpus(baseline_dir, mer_r1_dir, corpus)
         if first == second:
             raise InputError(f"both models have the name {first!r}; give them different names (NAME=DIR)")
         table = load_wheels(wheels, None)
@@ -66,7 +69,7 @@ def cases(
         chosen = [case.clip for section in sections for case in section.cases[:count]]
         settings = comparison.settings
         rows = read_rows(chosen, shard or settings.shard, media_root or settings.media_root)
-        pictures = {index: picture(row) for index, row in rows.items()}
+        pictures = {index: picture(row, _FPS, _FRAMES, _SIDE) for index, row in rows.items()}
         shown = Shown(comparison, (first, second), table, sections, count, rows, pictures)
         write_whole(out, page(shown).encode())
     except (ValueError, OSError) as error:  # InputError, WheelError and ShardError are ValueErrors
@@ -87,16 +90,6 @@ def look(comparison: Comparison, wheels: EmotionWheels) -> list[Section]:
     """All cases of all kinds."""
     exchanged = [clip.exchanged() for clip in comparison.clips]
     return [Section(kind, find(kind, comparison.clips, wheels), len(find(kind, exchanged, wheels))) for kind in KINDS]
-
-
-def picture(row: Mapping[str, Any]) -> Picture:
-    """Some frames of a row's clip, decoded as for the models; a clip that cannot be decoded says why."""
-    if not row["videos"]:
-        return Picture(missing="the row has no video")
-    try:
-        return Picture(data_urls(row["videos"][0], _FPS, _FRAMES, _SIDE))
-    except MediaError as error:
-        return Picture(missing=str(error))
 
 
 def _named(text: str, default: str) -> tuple[str, Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recipe.mer_r1.eval.answers import Answer, RunSettings, read_answers
+from recipe.mer_r1.eval.answers import Answer, RunSettings, read_answers, result_folders
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.results import Result, why_not_comparable
 from recipe.mer_r1.files.errors import InputError
@@ -107,6 +107,27 @@ def compare(baseline: Path, mer_r1: Path, wheels: EmotionWheels, *, wheels_named
         results=(first, results[mer_r1]["slow"]),
         settings=found[baseline].settings,
     )
+
+
+def same_corpus(baseline: Path, mer_r1: Path, corpus: str | None) -> tuple[Path, Path]:
+    """The result folders to compare, where the --out folders of `main_eval run` can be given, too.
+
+    Args:
+        corpus: name of the corpus's folder; None: the only one that both have.
+
+    Raises:
+        InputError: `corpus` is missing in a folder, or the folders share none or several.
+    """
+    found = [{one.resolve().name: one for one in result_folders(folder)} for folder in (baseline, mer_r1)]
+    if corpus is None and len(found[0]) == len(found[1]) == 1:
+        return next(iter(found[0].values())), next(iter(found[1].values()))
+    shared = [name for name in found[0] if name in found[1]]
+    if corpus in shared or (corpus is None and len(shared) == 1):
+        name = corpus or shared[0]
+        return found[0][name], found[1][name]
+    there = f"both have {', '.join(shared)}" if shared else "they have no corpus in common"
+    asked = f"--corpus {corpus}: " if corpus else ""
+    raise InputError(f"{asked}{baseline} and {mer_r1}: {there}; choose one with --corpus NAME")
 
 
 def _results(folder: Path, wheels: EmotionWheels, wheels_named: bool) -> dict[str, Result]:

@@ -11,6 +11,7 @@ from recipe.mer_r1.eval.answers import Answer
 from recipe.mer_r1.eval.cases.inputs import Comparison, Pair
 from recipe.mer_r1.eval.cases.kinds import RANKING, Case, Kind
 from recipe.mer_r1.eval.cases.marks import SIGNS, marks
+from recipe.mer_r1.eval.clip_pictures import Picture
 from recipe.mer_r1.eval.corpora import TITLES
 from recipe.mer_r1.method.answer import FORMS, parse
 from recipe.mer_r1.method.wheel import EmotionWheels
@@ -42,14 +43,6 @@ _LEGEND = {
     "unknown": "unknown</span>: the word is on none of the wheels that take part",
     "missed": "missed</span>: true, but not in the answer (for a label: on all wheels, or on the wheels in brackets)",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Frames of a clip as data URLs, or why there are none."""
-
-    frames: Sequence[str] = ()
-    missing: str = ""
 
 
 @dataclass(frozen=True)

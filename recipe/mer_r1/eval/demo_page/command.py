@@ -47,7 +47,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     result.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: media.fps=1 …"
     )
-    result.add_argument("--wheels", help="folder of the official wheels; default: the built-in table")
+    result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
     result.add_argument("--shard", type=Path, help="parquet shard; its clips can be chosen, with labels")
     result.add_argument(
         "--media-root", type=Path, help="folder that the shard's relative paths start from; default: its own"

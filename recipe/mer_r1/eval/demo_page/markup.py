@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from recipe.mer_r1.eval.demo_page.view import FORMS, AnswerView, Bar, View, Word
+from recipe.mer_r1.pages.terms import WHEELS
 from recipe.mer_r1.pages.visible import visible
 
 CSS = """
@@ -48,8 +49,14 @@ CSS = """
   color: var(--soft); font-variant-numeric: tabular-nums; }
 .axis.title .plot { border: 0; height: auto; text-align: center; font-size: .8rem; }
 /* Trimming in the browser would fetch a program from elsewhere. */
+@media (max-width: 34rem) {
+  .category, .axis { grid-template-columns: 5.2rem minmax(3rem, 1fr) 6.8rem; gap: .4rem; }
+  .card { padding: .6rem .7rem; } .axis .tick:nth-child(even) { display: none; }
+  .category .name { font-size: .85rem; }
+}
 #clip button[aria-label^="Trim"], #clip button[aria-label^="Reset"] { display: none; }
 """
+_TICKS = (0, 25, 50, 75, 100)
 TITLES = {"slow": "Slow: thinks, then answers", "fast": "Fast: answers with an empty thought"}
 
 
@@ -105,36 +112,33 @@ def _word(word: Word) -> str:
 
 
 def bars(found: View) -> str:
-    """Log-confidence of every category, both forms; from the lowest value shown at the left to 0, certainty."""
+    """Confidence of every category, both forms, as a probability from 0 to 100 %, its logarithm beside it."""
     if not found.bars:
         return '<div class="card soft">No confidence: neither answer contains a word.</div>'
-    lowest = _lowest(found.bars)
     true = '<span class="soft">green name: true</span>' if found.truth else ""
     legend = "".join(f'<span><span class="key {form}"></span>{form}</span>' for form in FORMS)
-    ticks = "".join(
-        f'<span class="tick" style="left:{_share(tick, lowest):.2f}%">{_number(tick, 0)}</span>'
-        for tick in _axis(lowest)
-    )
+    ticks = "".join(f'<span class="tick" style="left:{tick}%">{tick} %</span>' for tick in _TICKS)
     return (
         f'<div class="card bars"><h3>Confidence of each category on {found.wheel}, at the start of the answer</h3>'
+        f'<p class="soft">{WHEELS} {found.wheel} has the categories below; choose another wheel beside the clip.</p>'
         f'<div class="legend">{legend}<span class="soft">● named by that answer</span>{true}</div>'
-        + "".join(_bar(bar, lowest) for bar in found.bars)
+        + "".join(map(_bar, found.bars))
         + f'<div class="axis"><span></span><div class="plot">{ticks}</div><span></span></div>'
-        '<div class="axis title soft"><span></span><div class="plot">log-confidence, nats (0: certain)</div>'
-        "<span></span></div></div>"
+        '<div class="axis title soft"><span></span><div class="plot">probability of the first tokens (Eq. 1)</div>'
+        "<span>in brackets: log, nats</span></div></div>"
     )
 
 
-def _bar(bar: Bar, lowest: int) -> str:
+def _bar(bar: Bar) -> str:
     marks = "".join(f'<span class="{form}" title="named by the {form} answer">●</span>' for form in bar.named_by)
-    lines = [f'<span class="line" style="left:{_share(tick, lowest):.2f}%"></span>' for tick in _axis(lowest)]
+    lines = [f'<span class="line" style="left:{tick}%"></span>' for tick in _TICKS]
     figures = []
     for form in FORMS:
         value = bar.values[form]
-        # A value at the axis' end is a hair line, an undefined one nothing.
-        style = "width:0%;min-width:0" if value is None else f"width:{_share(value, lowest):.2f}%"
+        # The smallest value is a hair line, an undefined one nothing.
+        style = "width:0%;min-width:0" if value is None else f"width:{_share(value):.2f}%"
         lines.append(f'<div class="bar {form}" style="{style}"></div>')
-        figure = "–" if value is None else f"{_number(value, 2)} ({_percent(value)})"
+        figure = "–" if value is None else f"{_percent(value)} ({_number(value, 2)})"
         figures.append(f'<span class="{form}">{figure}</span>')
     true = " true" if bar.true else ""
     return (
@@ -144,24 +148,9 @@ def _bar(bar: Bar, lowest: int) -> str:
     )
 
 
-def _lowest(shown: tuple[Bar, ...]) -> int:
-    """The axis' left end: a tick below every value."""
-    values = [value for bar in shown for value in bar.values.values() if value is not None]
-    lowest = min(-1, math.floor(min(values, default=-1.0)))
-    return _step(lowest) * math.floor(lowest / _step(lowest))
-
-
-def _axis(lowest: int) -> range:
-    return range(lowest, 1, _step(lowest))
-
-
-def _step(lowest: int) -> int:
-    """Nats from tick to tick."""
-    return 1 if lowest >= -6 else 5
-
-
-def _share(value: float, lowest: int) -> float:
-    return 100 * (1 - value / lowest)
+def _share(value: float) -> float:
+    """Percent of a log-confidence; masses that rounding lifts over 1 end at the axis' end."""
+    return min(100.0, 100 * math.exp(value))
 
 
 def _number(value: float, digits: int) -> str:
@@ -169,7 +158,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _percent(value: float) -> str:
-    share = 100 * math.exp(value)
+    share = _share(value)
     return f"{share:.0f} %" if share >= 1 else "< 1 %"
 
 

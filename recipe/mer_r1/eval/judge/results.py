@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from recipe.mer_r1.eval.judge.verdict import Verdict
-from recipe.mer_r1.method.metrics import intervals
+from recipe.mer_r1.method.bootstrap import Score
 
 TABLE_ORDER = ("ER-Lab", "ER-Wild", "FG-ER", "FG-SA", "ML-ER", "Noise-ER", "IR", "SA")
 """The tasks in the order of the paper's Table 2."""
@@ -91,21 +91,23 @@ def summarize(verdicts: Iterable[Verdict]) -> Summary:
     )
 
 
-def mean_intervals(verdicts: Sequence[Verdict], bootstrap: int, seed: int) -> dict[str, list[float]]:
-    """95 % intervals of the official means over all answers, which are resampled, the unparseable ones among them."""
-    counted = np.array([verdict.status == "scored" for verdict in verdicts], float)
+def mean_score(verdicts: Sequence[Verdict], *, strict: bool = False) -> Score:
+    """The official means (`strict`: the strict ones) for the bootstrap: of how often each answer was drawn."""
+    counted = np.array(
+        [verdict.status == "scored" or (strict and verdict.status == "unparseable") for verdict in verdicts], float
+    )
     recognition, reasoning = (
         np.array([getattr(verdict, name) or 0.0 for verdict in verdicts]) for name in ("recognition", "reasoning")
     )
 
     def means(draws: np.ndarray) -> dict[str, np.ndarray]:
-        """draws: (draws, answers), how often each was drawn → each mean: (draws,)."""
+        """draws: (draws, answers) → each mean: (draws,)."""
         number = draws @ counted
         number[number == 0] = math.nan
         found = {"recognition": draws @ recognition / number, "reasoning": draws @ reasoning / number}
         return {**found, "cot": (found["recognition"] + found["reasoning"]) / 2}
 
-    return intervals(means, len(verdicts), bootstrap, seed)
+    return means
 
 
 def by_task(verdicts: Sequence[Verdict]) -> dict[str, Summary]:

@@ -8,14 +8,14 @@ from recipe.mer_r1.eval.corpora import BASIC, COLUMNS, SENTIMENT
 from recipe.mer_r1.eval.paper import PaperTable, load_paper
 from recipe.mer_r1.eval.tables import benchmark
 from recipe.mer_r1.eval.tables.entry import Entry
-from recipe.mer_r1.eval.tables.layout import Column, Line, Table, coverage, paper_lines
+from recipe.mer_r1.eval.tables.layout import Column, Ends, Line, Table, coverage, known, mean_ends, paper_lines
 
 KEYS = ("table_4", "table_5")
 _TITLES = {"table_4": "Main ablation (Table 4)", "table_5": "Ablation of the confidence calibration (Table 5)"}
 _COLUMNS = {
-    "fine_f1": Column("Fine-grained", "F1"),
+    "fine_f1": Column("Fine-grained", "EW F"),
     "basic_hit": Column("Basic", "HIT"),
-    "basic_f1": Column("Basic", "F1"),
+    "basic_f1": Column("Basic", "EW F"),
     "sentiment_waf": Column("Sentiment", "WAF"),
     "mean_official": Column("mean, official", mean=True),
     "mean_f1": Column("mean, F1", mean=True),
@@ -52,6 +52,18 @@ def lines(entries: Sequence[Entry]) -> list[Line]:
             "mean_official": official.cells["mean"],
             "mean_f1": unified.cells["mean"],
         }
+        ends = {
+            "fine_f1": official.intervals.get("ov_merd_plus") if own["ov_merd_plus"] is not None else None,
+            "basic_hit": _ends(cells["basic_hit"], official, BASIC),
+            "basic_f1": _ends(cells["basic_f1"], unified, BASIC),
+            "sentiment_waf": _ends(cells["sentiment_waf"], official, SENTIMENT),
+            "mean_official": official.intervals.get("mean"),
+            "mean_f1": unified.intervals.get("mean"),
+        }
         notes = () if cells["mean_official"] is not None else (benchmark.missing(own),)
-        found.append(Line(official.labels, cells, notes=notes))
+        found.append(Line(official.labels, cells, notes=notes, intervals=known(ends)))
     return found
+
+
+def _ends(mean: float | None, line: Line, corpora: Sequence[str]) -> Ends | None:
+    return mean_ends(mean, [(line.cells[corpus] or 0.0, line.intervals.get(corpus)) for corpus in corpora])

@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 
 from recipe.mer_r1.eval.corpora import COLUMNS, RECOGNITION, TITLES, official_metric
 from recipe.mer_r1.eval.paper import PaperTable
-from recipe.mer_r1.eval.results import Result
+from recipe.mer_r1.eval.results import Metric, Result
 from recipe.mer_r1.eval.tables.entry import Entry, corpora_of
-from recipe.mer_r1.eval.tables.layout import Column, Line, Table, coverage, paper_lines
+from recipe.mer_r1.eval.tables.layout import (
+    Column,
+    Line,
+    Table,
+    coverage,
+    known,
+    mean_ends,
+    paper_lines,
+    percent_ends,
+)
 
-_METRICS = {"F": "F1", "hit": "HIT", "waf": "WAF"}
+_METRICS = {"F": "EW F", "hit": "HIT", "waf": "WAF"}
 _TITLES = {"table_1": "Official metrics (Table 1)", "table_3": "Unified F1 (Table 3)"}
 
 
@@ -59,7 +68,12 @@ def lines(entries: Sequence[Entry], *, unified: bool = False) -> list[Line]:
         notes = [] if means["mean"] is not None else [missing(whole)]
         for corpus, result in results.items():
             notes += [f"{TITLES.get(corpus, corpus)}: {note}" for note in (*result.notes, *_part(result))]
-        found.append(Line((row, mode), cells | means, partial, tuple(notes)))
+        ends = {corpus: percent_ends(_metric(result, unified)) for corpus, result in results.items()}
+        ends |= {
+            key: mean_ends(means[key], [(whole[corpus] or 0.0, ends.get(corpus)) for corpus in corpora])
+            for key, corpora in (("r_mean", RECOGNITION), ("mean", tuple(COLUMNS)))
+        }
+        found.append(Line((row, mode), cells | means, partial, tuple(notes), known(ends)))
     return found
 
 
@@ -72,8 +86,12 @@ def mean(cells: Mapping[str, float | None], corpora: Sequence[str]) -> float | N
 def _cell(result: Result | None, unified: bool) -> float | None:
     if result is None:
         return None
-    value = result.metrics[official_metric(result.corpus, unified=unified)].value
+    value = _metric(result, unified).value
     return None if value is None else 100 * value
+
+
+def _metric(result: Result, unified: bool) -> Metric:
+    return result.metrics[official_metric(result.corpus, unified=unified)]
 
 
 def _part(result: Result) -> list[str]:

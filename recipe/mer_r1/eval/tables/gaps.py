@@ -14,7 +14,7 @@ _PAIRS = ("categories", "truth", "margin")
 
 def markdown(entries: Sequence[Entry]) -> str:
     """Differences of scores, and both modes' categories and confidences, of the entries that have gaps."""
-    heads = ["ΔR", "ΔP", "ΔF1", *(f"{name}, slow → fast" for name in _PAIRS), "retained hits"]
+    heads = ["ΔR", "ΔP", "ΔEW F", *(f"{name}, slow → fast" for name in _PAIRS), "retained hits"]
     text = ["### Fast − slow thinking", ""]
     text += [f"| model | corpus | {' | '.join(heads)} |", "|---|---|" + "--:|" * len(heads)]
     for entry in entries:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recipe.mer_r1.eval.paper import PaperTable
+from recipe.mer_r1.eval.results import Metric
 
+Ends = tuple[float, float]
 _MARK = "\\*"  # an asterisk, which Markdown is not to take for emphasis
+
+INTERVALS = (
+    "In brackets: 95 % bootstrap intervals over clips. Two intervals can overlap although the difference is certain: "
+    "`main_eval compare` pairs the clips."
+)
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,14 @@ class Line:
         cells: column → number in percent, None where there is none.
         partial: columns whose number is of a part of the clips, and therefore in no mean.
         notes: why cells are empty or of a part.
+        intervals: column → 95 % bootstrap interval over clips, in percent; none for the paper's rows.
     """
 
     labels: tuple[str, ...]
     cells: Mapping[str, float | None]
     partial: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    intervals: Mapping[str, Ends] = field(default_factory=dict)
 
     def whole(self, column: str) -> float | None:
         """A cell, None where it is of a part."""
@@ -102,16 +112,45 @@ def markdown(table: Table) -> str:
     text = [f"### {table.title}", "", f"| {' | '.join(heads)} |"]
     text.append("|" + "---|" * len(table.heads) + "--:|" * len(table.columns))
     for line in table.lines:
-        cells = [
-            number(line.cells[column], table.decimals) + _MARK * (column in line.partial) for column in table.columns
-        ]
+        cells = [_cell(line, column, table.decimals) for column in table.columns]
         text.append(f"| {' | '.join([*line.labels, *cells])} |")
     if any(line.partial for line in table.lines):
         text += ["", f"{_MARK} only a part of the clips; not in a mean."]
+    if any(line.intervals for line in table.lines):
+        text += ["", INTERVALS]
     text += _notes(table.lines)
     if table.coverage:
         text += ["", "The paper's rows that this project can train:", "", *(f"- {line}" for line in table.coverage)]
     return "\n".join(text)
+
+
+def _cell(line: Line, column: str, decimals: int) -> str:
+    text = number(line.cells[column], decimals) + _MARK * (column in line.partial)
+    ends = line.intervals.get(column)
+    return text if ends is None else f"{text} [{number(ends[0], decimals)}, {number(ends[1], decimals)}]"
+
+
+def percent_ends(metric: Metric | None) -> Ends | None:
+    """The interval of a metric of 0..1 in percent."""
+    if metric is None or metric.low is None or metric.high is None:
+        return None
+    return 100 * metric.low, 100 * metric.high
+
+
+def mean_ends(mean: float | None, cells: Sequence[tuple[float, Ends | None]]) -> Ends | None:
+    """The interval of a mean over corpora: its corpora have other clips, so the distances to their ends add up as the
+    standard errors of independent numbers do. None without a mean, or where a corpus has no interval.
+    """
+    if mean is None or any(ends is None for _, ends in cells):
+        return None
+    below = math.hypot(*(value - ends[0] for value, ends in cells if ends)) / len(cells)
+    above = math.hypot(*(ends[1] - value for value, ends in cells if ends)) / len(cells)
+    return mean - below, mean + above
+
+
+def known(intervals: Mapping[str, Ends | None]) -> dict[str, Ends]:
+    """Without the columns that have none."""
+    return {column: ends for column, ends in intervals.items() if ends is not None}
 
 
 def _notes(found: Sequence[Line]) -> list[str]:
@@ -126,14 +165,18 @@ def _notes(found: Sequence[Line]) -> list[str]:
 def as_csv(table: Table) -> str:
     """The table as CSV with full precision, empty where there is no number.
 
-    The last column names those whose number is of a part of the clips.
+    `COLUMN_low` and `COLUMN_high` are the ends of a number's interval. The column `partial` names the columns whose
+    number is of a part of the clips.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*table.heads, *table.columns, "partial"])
+    ends = [f"{column}_{end}" for column in table.columns for end in ("low", "high")]
+    writer.writerow([*table.heads, *table.columns, "partial", *ends])
     for line in table.lines:
         cells = (line.cells[column] for column in table.columns)
-        writer.writerow([*line.labels, *cells, " ".join(column for column in table.columns if column in line.partial)])
+        partial = " ".join(column for column in table.columns if column in line.partial)
+        bounds = (end for column in table.columns for end in line.intervals.get(column, ("", "")))
+        writer.writerow([*line.labels, *cells, partial, *bounds])
     return stream.getvalue()
 
 

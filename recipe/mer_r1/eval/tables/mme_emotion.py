@@ -9,7 +9,7 @@ from recipe.mer_r1.eval.judge.results import Results as Judged
 from recipe.mer_r1.eval.paper import PaperTable
 from recipe.mer_r1.eval.results import Result
 from recipe.mer_r1.eval.tables.entry import Entry
-from recipe.mer_r1.eval.tables.layout import Column, Line, Table, coverage, paper_lines
+from recipe.mer_r1.eval.tables.layout import Column, Line, Table, coverage, known, paper_lines, percent_ends
 
 _TASKS = {task.lower().replace("-", "_"): task for task in TABLE_ORDER}
 _MEANS = {"mean_rec": "recognition", "mean_rea": "reasoning", "mean_cot": "cot"}
@@ -48,8 +48,19 @@ def _lines(row: str, result: Result) -> list[Line]:
         # A task whose verdicts are all unparseable is there, though it has no official number.
         overall = getattr(judged.overall, side) if not partial and len(tasks) == len(_TASKS) else None
         means = {key: _percent(overall, field) for key, field in _MEANS.items()}
-        found.append(Line((row, result.mode, side), cells | means, partial, notes))
+        ends = {key: percent_ends(result.metrics.get(_key(side, task))) for key, task in _TASKS.items()}
+        ends |= {
+            key: percent_ends(result.metrics.get(f"strict/{field}" if side == "strict" else field))
+            for key, field in _MEANS.items()
+        }
+        shown = {key: None if (cells | means)[key] is None else one for key, one in ends.items()}
+        found.append(Line((row, result.mode, side), cells | means, partial, notes, known(shown)))
     return found
+
+
+def _key(side: str, task: str) -> str:
+    """Of `Result.metrics`."""
+    return f"strict/{task}" if side == "strict" else f"cot/{task}"
 
 
 def _percent(scores: Scores | None, field: str) -> float | None:

@@ -55,7 +55,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise WheelError(
-            f"{path}: cannot be read ({error.strerror}); a wheel folder contains {', '.join(FILES)}"
+            f"{path}: cannot be read ({error.strerror}); a wheel folder has {', '.join(FILES)} or wheel_mapping.npz"
         ) from error
 
 

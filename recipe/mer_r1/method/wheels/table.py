@@ -45,6 +45,17 @@ class Wheel:
             level2[outer] = middle
         return cls(tuple(rows), level1, level2)
 
+    @classmethod
+    def from_maps(cls, level1: dict[str, str], level2: dict[str, str], source: str) -> Wheel:
+        """From the finished maps. Raises WheelError for an empty wheel, or where the maps have other words each."""
+        if not level1:
+            raise WheelError(f"{source}: the wheel is empty; its levels map each wheel word to a category")
+        if odd := sorted(level1.keys() ^ level2.keys()):
+            raise WheelError(f"{source}: {odd[0]!r} is on one of its levels only")
+        # A category stands for itself; where it does not, it comes with the first of its words.
+        words = sorted(level1, key=lambda word: level1[word] != word)
+        return cls(tuple((level1[word], level2[word], word) for word in words), dict(level1), dict(level2))
+
     def level(self, level: int) -> dict[str, str]:
         """Word → category at level 1 or 2."""
         return {1: self.level1, 2: self.level2}[level]

@@ -113,8 +113,9 @@ def test_intervals_are_those_of_resampled_answers():
     """Of 400 answers, a quarter unparseable, by the normal approximation of the mean of the others."""
     import numpy as np
 
-    from recipe.mer_r1.eval.judge.results import mean_intervals, summarize
+    from recipe.mer_r1.eval.judge.results import mean_score, summarize
     from recipe.mer_r1.eval.judge.verdict import Verdict
+    from recipe.mer_r1.method.bootstrap import intervals
 
     generator = np.random.default_rng(0)
     common = {"name": "clip", "task": "IR"}
@@ -123,7 +124,7 @@ def test_intervals_are_those_of_resampled_answers():
         for i in range(300)
     ]
     verdicts += [Verdict(**common, index=300 + i, status="unparseable") for i in range(100)]
-    found, official = mean_intervals(verdicts, 2000, 0), summarize(verdicts).official
+    found, official = intervals(mean_score(verdicts), len(verdicts), 2000, 0), summarize(verdicts).official
     for name in ("recognition", "reasoning"):
         values = np.array([getattr(verdict, name) for verdict in verdicts[:300]])
         error = 1.96 * values.std() / np.sqrt(300)
@@ -134,8 +135,9 @@ def test_intervals_are_those_of_resampled_answers():
 def test_where_nothing_was_scored_there_is_no_interval():
     import math
 
-    from recipe.mer_r1.eval.judge.results import mean_intervals
+    from recipe.mer_r1.eval.judge.results import mean_score
     from recipe.mer_r1.eval.judge.verdict import Verdict
+    from recipe.mer_r1.method.bootstrap import intervals
 
-    found = mean_intervals([Verdict(index=0, name="clip", task="IR", status="unparseable")], 50, 0)
+    found = intervals(mean_score([Verdict(index=0, name="clip", task="IR", status="unparseable")]), 1, 50, 0)
     assert all(math.isnan(number) for pair in found.values() for number in pair)
