@@ -47,7 +47,7 @@ demo: setup ## corpus, base model, SFT, RL with both rewards, evaluation and a f
 ablation: setup ## all rows of conf/ablation.yaml that are missing, then the page of the results (hours; can resume)
 	$(PY) -m recipe.mer_r1.ablation run; status=$$?; $(PY) -m recipe.mer_r1.ablation report; exit $$status
 
-test: setup ## all tests, with the end-to-end runs (30 to 45 minutes on two cores)
+test: setup ## all tests, with the end-to-end runs (up to 45 minutes on two cores)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not gpu_pins"
 
 test-fast: setup ## only the fast tests (under 2 minutes)

@@ -28,12 +28,14 @@ CLIPS, TEST_CLIPS, SFT_CLIPS = 24, 8, 12
 # Files that two processes share out: end-to-end runs first and of those the longest, so that neither process is left
 # alone at the end; then what starts real libraries; pure logic last.
 LONGEST = (
-    "test_slurm.py",
     "test_resume.py",
-    "test_rl_run.py",
-    "test_rehearse.py",
     "test_demo.py",
+    "test_slurm.py",
+    "test_rehearse.py",
+    "test_rl_run.py",
+    "test_separate_async.py",
     "test_mer_r1.py",
+    "test_main_sft.py",
 )
 
 

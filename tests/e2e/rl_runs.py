@@ -16,6 +16,8 @@ from recipe.mer_r1.run import output, steps
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS, END_SECONDS = 900, 90
+PEACE_STEPS = 6
+"""Of the run that nothing happens to."""
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -94,3 +96,18 @@ class Run:
 
 def shards_of(corpus: Path) -> dict[str, Path]:
     return {split: corpus / "shards" / f"{split}.parquet" for split in ("rl", "test")}
+
+
+def deterministic(out: Path, model: Path, corpus: Path, last: int = PEACE_STEPS) -> Run:
+    """MER-R1 that gives the same bits each time, with all its batches and checkpoints."""
+    return Run(
+        *(out, model, shards_of(corpus), "+profile=deterministic", "experiment=mer_r1", f"preset.steps={last}"),
+        *("preset.save_every=1", "trainer.max_actor_ckpt_to_keep=null", f"trainer.rollout_data_dir={out / 'rollouts'}"),
+        "mer_r1.dead_process_seconds=30",
+    )
+
+
+def process_of(run: Run, name: str) -> psutil.Process:
+    """A process below the run's, by part of its name."""
+    found = [child for child in psutil.Process(run.process.pid).children(True) if name in " ".join(child.cmdline())]
+    return found[0]

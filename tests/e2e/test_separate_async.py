@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_mer_r1 import PROMPTS, RESPONSES, train
+from rl_runs import END_SECONDS, Run, process_of, shards_of
 
 from recipe.mer_r1.run import steps
 
 pytestmark = pytest.mark.e2e
 STEPS, UPDATES, MAX_VERSIONS = 4, 2, 2
+PROMPTS, RESPONSES = 4, 4
 # Half a step is sent ahead: each step then trains on responses of the last version and on stale ones.
 MODE = (
     "mode=separate_async",
@@ -35,19 +36,23 @@ def shard_with_a_broken_clip(corpus: Path, folder: Path) -> Path:
     return folder / "broken.parquet"
 
 
-def test_weights_reach_the_rollout_and_staleness_is_bounded_and_logged(
-    answering_model,
-    micro_corpus,
-    tmp_path,
-    nothing_stays,
+def test_weights_reach_the_rollout_and_staleness_is_bounded_and_logged_until_the_engine_dies(
+    answering_model, micro_corpus, tmp_path, nothing_stays
 ) -> None:
     out = tmp_path / "run"
-    shard = shard_with_a_broken_clip(micro_corpus, tmp_path)
-    clips = (f"preset.train_files={shard}", "mer_r1.max_missing_share=0.5")
-    sizes = (f"preset.steps={STEPS}", f"preset.save_every={STEPS}")
-    train(out, answering_model, micro_corpus, "experiment=mer_r1", *MODE, *sizes, *clips)
+    shards = {**shards_of(micro_corpus), "rl": shard_with_a_broken_clip(micro_corpus, tmp_path)}
+    run = Run(
+        *(out, answering_model, shards, "experiment=mer_r1", *MODE, f"preset.prompts_per_step={PROMPTS}"),
+        *("preset.steps=500", f"preset.save_every={STEPS}", f"trainer.rollout_data_dir={out / 'rollouts'}"),
+        *("mer_r1.max_missing_share=0.5", "mer_r1.dead_process_seconds=30"),
+    )
+    run.await_step(STEPS)
+    process_of(run, "EngineCore").kill()
+    assert run.wait(30 + END_SECONDS) not in (0, 75, 130)
+    assert "DeadProcessError: the vLLM engine of vllm_server_0_0 has died" in run.text
+    nothing_stays(killed=True)
     taken = steps.read(out / "metrics.jsonl")
-    assert sorted(taken) == [1, 2, 3, 4]
+    assert [*taken][:STEPS] == [1, 2, 3, 4]
     for data in taken.values():
         # In both updates: the second takes its log-probs of the weights that the step began with, too.
         assert data["rollout_actor_log_prob_diff/lag_0/max"] < 1e-4
@@ -64,5 +69,4 @@ def test_weights_reach_the_rollout_and_staleness_is_bounded_and_logged(
     assert any(data["reward/missing"] > 0 for data in taken.values())
     rows = (out / "rollouts" / f"{STEPS}.jsonl").read_text().splitlines()
     assert len(rows) == UPDATES * PROMPTS * RESPONSES
-    assert (out / "model" / "config.json").exists()
-    nothing_stays()
+    assert (out / "checkpoints" / "latest_checkpointed_iteration.txt").read_text() == str(STEPS)

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -7,6 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.preflight import PreflightError
+from recipe.mer_r1.run.sft_preflight import check_cheap
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "verl_ext"))
@@ -54,21 +59,20 @@ def folder(tmp_path):
         (["trainer.test_freq=5"], "trainer.test_freq=5 needs data.val_files=[SHARD.parquet]"),
     ],
 )
-@pytest.mark.slow
-def test_bad_input_is_named_before_anything_heavy(folder, overrides, message):
+def test_bad_input_is_named(folder, overrides, message):
     (folder / "sft.parquet").touch()
-    done = run(f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    given = [f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides]
+    with pytest.raises(PreflightError, match=re.escape(message)):
+        check_cheap(launch.compose("sft", given))
 
 
 @pytest.mark.slow
-def test_a_model_without_processor_is_named(folder):
+def test_a_model_without_processor_is_named_before_anything_heavy(folder):
     (folder / "processor_config.json").unlink()
     done = run(f"preset.sft.model_path={folder}")
     assert done.returncode == 2
     assert "has no processor" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.seam

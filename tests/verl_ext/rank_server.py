@@ -41,6 +41,8 @@ def become(script: str, arguments: list[str], variables: dict[str, str], log: st
         status = 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:
