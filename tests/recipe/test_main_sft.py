@@ -105,16 +105,21 @@ def test_a_loss_that_grows_is_warned_of_once_and_not_again_after_a_resume(tmp_pa
 
 @pytest.mark.seam
 def test_a_validation_is_one_line_with_the_mean_over_its_batches(tmp_path, capsys):
+    from verl.utils import tensordict_utils as tu
+
     from recipe.mer_r1.training.sft_trainer import StepLog
+
+    def output(**metrics):
+        return tu.get_tensordict(tensor_dict={}, non_tensor_dict={"metrics": metrics})
 
     class Worker:
         losses = iter([1.0, 2.0, 0.5, 0.7])
 
         def train_batch(self, data):
-            return {"metrics": {"loss": 3.0, "grad_norm": 1.0, "lr": 1e-3}}
+            return output(loss=3.0, grad_norm=1.0, lr=1e-3)
 
         def infer_batch(self, data):
-            return {"metrics": {"loss": next(self.losses)}}
+            return output(loss=next(self.losses))
 
     log, worker = StepLog(tmp_path / "metrics.jsonl", step=0, total=8), Worker()
     log.attach(worker, validation_batches=2)
