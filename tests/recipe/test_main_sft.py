@@ -137,6 +137,18 @@ def test_a_validation_is_one_line_with_the_mean_over_its_batches(tmp_path, capsy
     assert "step 2/8  validation loss 0.600" in capsys.readouterr().out
 
 
+def take_parts_away(shard):
+    """The third clip is only seen, the fourth only heard."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = parquet.read_table(shard).to_pylist()
+    for row, column, placeholder in ((rows[2], "audios", "<audio>"), (rows[3], "videos", "<video>")):
+        row[column] = []
+        row["prompt"][0]["content"] = row["prompt"][0]["content"].replace(placeholder, "")
+    parquet.write_table(pa.Table.from_pylist(rows), shard)
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     import tiny_clips
@@ -145,6 +157,7 @@ def inputs(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("inputs")
     shard = tiny_clips.write_shard(folder / "clips")
+    take_parts_away(shard)
     _, texts, words = read_shards([shard])
     make_tiny(texts, words, folder / "init", vocab_size=600)
     return [f"preset.sft.model_path={folder}/init", f"preset.sft.train_files={shard}"]
@@ -233,7 +246,9 @@ def test_a_killed_and_stopped_run_goes_on_and_ends_as_one_that_was_not(inputs, t
 
 
 @pytest.mark.e2e
-def test_two_ranks_train_on_the_same_examples(inputs, tmp_path):
+def test_two_ranks_train_on_the_same_examples_and_validate(inputs, tmp_path):
+    other = tmp_path / "validation.parquet"
+    shutil.copyfile(inputs[1].partition("=")[2], other)
     for ranks in (1, 2):
         done = run(
             *inputs,
@@ -241,7 +256,20 @@ def test_two_ranks_train_on_the_same_examples(inputs, tmp_path):
             f"run_dir={tmp_path}/{ranks}",
             f"trainer.n_gpus_per_node={ranks}",
             "data.micro_batch_size_per_gpu=2",
+            f"data.val_files=[{other}]",
+            "trainer.test_freq=4",
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    losses = [[line["data"]["train/loss"] for line in steps(tmp_path / name)] for name in ("1", "2")]
+    lines = {name: steps(tmp_path / name) for name in ("1", "2")}
+    validated = {
+        name: [(line["step"], line["data"]["val/loss"]) for line in found if "val/loss" in line["data"]]
+        for name, found in lines.items()
+    }
+    assert [step for step, _ in validated["1"]] == [4, 6]
+    assert validated["1"][1][1] < validated["1"][0][1]  # the shard has the rows of the training
+    for one, two in zip(validated["1"], validated["2"], strict=True):
+        assert two == (one[0], pytest.approx(one[1], rel=1e-2))
+    losses = [
+        [line["data"]["train/loss"] for line in found if "train/loss" in line["data"]] for found in lines.values()
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)

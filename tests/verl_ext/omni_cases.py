@@ -29,8 +29,14 @@ def messages(row: Mapping[str, Any], audio_in_video: bool = False) -> list[dict[
     return build_messages(row)
 
 
+def without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    """The row without its videos or audios, and its prompt without their placeholder."""
+    content = row["prompt"][0]["content"].replace({"videos": "<video>", "audios": "<audio>"}[column], "")
+    return {**row, column: [], "prompt": [{**row["prompt"][0], "content": content}]}
+
+
 def prompts(processor: Any, rows: Any, long_row: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Encoded prompts by kind: separate audio and video, interleaved, text alone. Lengths, rates and sizes differ."""
+    """Encoded prompts by kind: separate audio and video, interleaved, only one of them, text alone; sizes differ."""
     shapes = [
         (rows[0], {}),
         (rows[1], {"fps": 4.0, "max_frames": 8}),
@@ -41,6 +47,11 @@ def prompts(processor: Any, rows: Any, long_row: Mapping[str, Any]) -> dict[str,
     return {
         "separate": [encoder(processor, **media)(messages(row)) for row, media in shapes],
         "interleaved": [encoder(processor, True, **media)(messages(row, True)) for row, media in shapes],
+        "partial": [
+            encoder(processor, **media)(messages(without(row, part)))
+            for part in ("videos", "audios")
+            for row, media in shapes[:2]
+        ],
         "text": [encoder(processor)([{"role": "user", "content": content}]) for content in text],
     }
 

@@ -14,7 +14,7 @@ from verl_ext.models.processor import media_token_ids
 pytestmark = pytest.mark.seam
 
 LIMIT = 1e-5
-KINDS = ("separate", "interleaved", "text")
+KINDS = ("separate", "interleaved", "partial", "text")
 STAGES = ("checkpoint", "synced", "biased")
 
 
