@@ -39,7 +39,7 @@ def build(page: Page, facts: Mapping[str, str], title: str) -> gr.Blocks:
                     list(page.wheels.ids),
                     value=page.wheels.ids[0],
                     label="Emotion wheel",
-                    info="One of five tables that group words into categories..",
+                    info="One of five tables that group words into categories.",
                 )
             with gr.Column(scale=5, min_width=480):
                 answers = gr.HTML(EMPTY, elem_id="answers")

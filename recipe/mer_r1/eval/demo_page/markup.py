@@ -113,7 +113,7 @@ def _word(word: Word) -> str:
 
 
 def bars(found: View) -> str:
-    """Confidence of every category, both forms, as a probability from 0 to 100 %, its logarithm beside it (not on a phone)."""
+    """Confidence of every category, both forms, as a probability from 0 to 100 %; beside it the log."""
     if not found.bars:
         return '<div class="card soft">No confidence: neither answer contains a word.</div>'
     true = '<span class="soft">green name: true</span>' if found.truth else ""
