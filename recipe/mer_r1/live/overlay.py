@@ -54,7 +54,22 @@ def _panel(title: str, runs: Mapping[str, Steps], points: Callable[[Steps], Poin
         drawn += [Curve(name, found, colour(place), look)] if look == "dots" else []
         drawn += [Curve(name, found, colour(place))] if look == "plain" else []
         drawn += panels.smooth(name, found, colour(place)) if not look else []
+    if look == "dots" and all(len(curve.points) < 2 for curve in drawn):
+        return ""  # no curve yet: the table of validations has the numbers
     return panels.panel(escape(title), svg.curves(drawn, f"{title} over steps")) if drawn else ""
+
+
+def validations(runs: Mapping[str, Steps]) -> str:
+    """Scores of the last validation, a column for each run."""
+    rows = []
+    for score in _SCORES:
+        for mode in ("slow", "fast"):
+            last = [_validated(mode, score)(steps)[-1:] for steps in runs.values()]
+            rows.append([f"{_TITLES[score]}, {mode}", *(f"{found[0][1]:.3f}" if found else "–" for found in last)])
+    if all(cell == "–" for row in rows for cell in row[1:]):
+        return ""
+    shown = table(["greedy answers"], list(map(escape, runs)), rows)
+    return panels.panel("Last validation", shown, "Means over the sources.")
 
 
 def phases(runs: Mapping[str, Steps]) -> str:

@@ -88,7 +88,9 @@ def _several(runs: Sequence[tuple[str, Watched]]) -> list[str]:
     ]
     steps = {name: watched.steps for name, watched in runs}
     parts = [f'<div class="grid">{"".join(heads)}</div>', "<h2>The runs in the same charts</h2>"]
-    parts.append(f'<div class="grid">{"".join(overlay.all_of(steps))}{overlay.phases(steps)}</div>')
+    parts.append(
+        f'<div class="grid">{"".join(overlay.all_of(steps))}{overlay.validations(steps)}{overlay.phases(steps)}</div>'
+    )
     for name, watched in runs:
         grid = f'<div class="grid">{"".join(panels.all_of(watched.steps))}</div>'
         inside = "".join([grid, *_answers(watched)])

@@ -283,6 +283,7 @@ def test_the_command_puts_several_runs_on_one_page_and_ends_with_the_last(tmp_pa
     assert "Recall: slow, sampled (training)first 0.6rl 0.6" in tags.text
     colours = re.findall(r'stroke="([^"]+)"', out.read_text().split("Recall: slow, sampled", 1)[1].split("</svg>")[0])
     assert colours == ["var(--p0)", "var(--p0)", "var(--p1)", "var(--p1)"]  # steps and their mean, run by run
+    assert "Recall, slow0.9000.900" in tags.text.replace(" ", "").replace("Recall,slow", "Recall, slow")
     assert "gen6" in tags.text.replace(" ", "")
     assert call(monkeypatch, two) == 0
     assert (two / "live.html").exists()

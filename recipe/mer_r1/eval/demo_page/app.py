@@ -8,7 +8,6 @@ import gradio as gr
 
 from recipe.mer_r1.eval.demo_page import clips, markup
 from recipe.mer_r1.eval.demo_page.page import EMPTY, Page
-from recipe.mer_r1.pages.terms import WHEELS
 
 # Whatever a component of gradio would fetch from elsewhere (a font, a program), the browser refuses.
 HEAD = (
@@ -36,7 +35,12 @@ def build(page: Page, facts: Mapping[str, str], title: str) -> gr.Blocks:
                 )
                 subtitle = gr.Textbox(label="Subtitle: the spoken words (optional)", lines=2, elem_id="subtitle")
                 button = gr.Button("Answer", variant="primary", elem_id="answer")
-                wheel = gr.Radio(list(page.wheels.ids), value=page.wheels.ids[0], label="Emotion wheel", info=WHEELS)
+                wheel = gr.Radio(
+                    list(page.wheels.ids),
+                    value=page.wheels.ids[0],
+                    label="Emotion wheel",
+                    info="One of five tables that group words into categories.",
+                )
             with gr.Column(scale=5, min_width=480):
                 answers = gr.HTML(EMPTY, elem_id="answers")
                 bars = gr.HTML("", elem_id="bars")

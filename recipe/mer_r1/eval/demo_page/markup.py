@@ -45,12 +45,13 @@ CSS = """
 .figures .slow { color: var(--slow); } .figures .fast { color: var(--fast); }
 .line { position: absolute; top: -.22rem; bottom: -.22rem; border-left: 1px solid var(--border-color-primary); }
 .axis .plot { height: 1.3rem; border-top: 1px solid var(--soft); }
-.tick { position: absolute; top: 0; transform: translateX(-50%); font-size: .75rem;
+.tick { position: absolute; top: 0; white-space: nowrap; transform: translateX(-50%); font-size: .75rem;
   color: var(--soft); font-variant-numeric: tabular-nums; }
 .axis.title .plot { border: 0; height: auto; text-align: center; font-size: .8rem; }
 /* Trimming in the browser would fetch a program from elsewhere. */
 @media (max-width: 34rem) {
-  .category, .axis { grid-template-columns: 5.2rem minmax(3rem, 1fr) 6.8rem; gap: .4rem; }
+  .category, .axis { grid-template-columns: 5.2rem minmax(3rem, 1fr) 3rem; gap: .4rem; }
+  .log { display: none; }
   .card { padding: .6rem .7rem; } .axis .tick:nth-child(even) { display: none; }
   .category .name { font-size: .85rem; }
 }
@@ -112,7 +113,7 @@ def _word(word: Word) -> str:
 
 
 def bars(found: View) -> str:
-    """Confidence of every category, both forms, as a probability from 0 to 100 %, its logarithm beside it."""
+    """Confidence of every category, both forms, as a probability from 0 to 100 %; beside it the log."""
     if not found.bars:
         return '<div class="card soft">No confidence: neither answer contains a word.</div>'
     true = '<span class="soft">green name: true</span>' if found.truth else ""
@@ -125,7 +126,7 @@ def bars(found: View) -> str:
         + "".join(map(_bar, found.bars))
         + f'<div class="axis"><span></span><div class="plot">{ticks}</div><span></span></div>'
         '<div class="axis title soft"><span></span><div class="plot">probability of the first tokens (Eq. 1)</div>'
-        "<span>in brackets: log, nats</span></div></div>"
+        '<span class="log">in brackets: log, nats</span></div></div>'
     )
 
 
@@ -138,7 +139,7 @@ def _bar(bar: Bar) -> str:
         # The smallest value is a hair line, an undefined one nothing.
         style = "width:0%;min-width:0" if value is None else f"width:{_share(value):.2f}%"
         lines.append(f'<div class="bar {form}" style="{style}"></div>')
-        figure = "–" if value is None else f"{_percent(value)} ({_number(value, 2)})"
+        figure = "–" if value is None else f'{_percent(value)} <span class="log">({_number(value, 2)})</span>'
         figures.append(f'<span class="{form}">{figure}</span>')
     true = " true" if bar.true else ""
     return (
