@@ -8,14 +8,27 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from data_prep.readers import NAMES
+from data_prep.cli_options import (
+    CorpusOption,
+    HeldOutOption,
+    LinksOption,
+    Missing,
+    OddLabels,
+    OddLabelsOption,
+    OnBad,
+    Part,
+    Reasons,
+    ReasonsOption,
+    RootOption,
+    SizeName,
+    Voice,
+)
 
 app = typer.Typer(
     help="Convert emotion corpora to parquet shards for SFT, RL and evaluation.",
@@ -23,72 +36,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-class Voice(StrEnum):
-    """Speech engine of MER-Micro."""
-
-    auto = "auto"
-    espeak = "espeak"
-    tones = "tones"
-
-
-class Reasons(StrEnum):
-    """Who writes the reasons of MER-Micro."""
-
-    imperfect = "imperfect"
-    perfect = "perfect"
-
-
-class SizeName(StrEnum):
-    """Named size of MER-Micro."""
-
-    demo = "demo"
-    benchmark = "benchmark"
-
-
-class OnBad(StrEnum):
-    """What to do with a bad row."""
-
-    error = "error"
-    skip = "skip"
-
-
-class Missing(StrEnum):
-    """What to do with a clip without picture or without sound."""
-
-    refuse = "refuse"
-    keep = "keep"
-
-
-class Part(StrEnum):
-    """A part of a clip."""
-
-    picture = "picture"
-    sound = "sound"
-    subtitle = "subtitle"
-
-
-class OddLabels(StrEnum):
-    """What to do with a label that contains a character which no word has, such as a full-width comma."""
-
-    refuse = "refuse"
-    split = "split"
-    keep = "keep"
-
-
-Corpus = StrEnum("Corpus", NAMES)
-CorpusOption = Annotated[Corpus, typer.Option(help="Name of the corpus.")]
-RootOption = Annotated[Path, typer.Option(help="Folder of the downloaded corpus.")]
-LinksOption = Annotated[list[Path] | None, typer.Option(help="Another folder that links in ROOT may point to.")]
-OddLabelsOption = Annotated[
-    OddLabels,
-    typer.Option(help="Labels such as 'happy，sad' or 'Happy/Joyful': refuse, split there, or keep as one word."),
-]
-ReasonsOption = Annotated[
-    Path | None, typer.Option(help="CSV name,reason for a training corpus, e.g. MER2025's file for MER2026.")
-]
-HeldOutOption = Annotated[list[Path] | None, typer.Option(help="Shard whose clips must not be in the training data.")]
 
 
 def _number_or_all(text: str) -> str:

@@ -192,30 +192,6 @@ def _workers_port(module: ModuleType) -> None:
     module.RayWorkerGroup._get_master_addr_port = _get_master_addr_port
 
 
-def _engines_port(module: ModuleType) -> None:
-    original = module._get_open_port
-
-    @functools.wraps(original)
-    def _get_open_port(*args: Any, **kwargs: Any) -> int:
-        asked = args or kwargs or module.envs.VLLM_PORT is not None
-        return original(*args, **kwargs) if asked else ports.free_port()
-
-    module._get_open_port = _get_open_port
-
-
-def _vllm_keeps_weights(module: ModuleType) -> None:
-    import torch
-
-    def dispatch_cpu_unquantized_gemm(layer: torch.nn.Module, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
-
-    module.dispatch_cpu_unquantized_gemm = dispatch_cpu_unquantized_gemm
-
-
-def _seeds_in_mixed_batches(module: ModuleType) -> None:
-    module.TopKTopPSampler.forward_cpu = module.TopKTopPSampler.forward_native
-
-
 VERL_PATCHES = (
     Patch(
         "gloo process group",
@@ -289,31 +265,6 @@ VERL_PATCHES = (
         "verl.single_controller.ray.base",
         "verl 0.9.1 releases its workers' port long before they open it; another process may take the port",
         _workers_port,
-    ),
-)
-
-VLLM_PATCHES = (
-    Patch(
-        "engine's port",
-        "vllm.utils.network_utils",
-        "vLLM 0.24.0 and 0.28.0 release their workers' port long before they open it; another process may take it",
-        _engines_port,
-    ),
-)
-
-VLLM_CPU_PATCHES = (
-    Patch(
-        "vllm keeps weights",
-        "vllm.model_executor.layers.utils",
-        "vLLM 0.24.0 and 0.28.0 on a CPU pack and then free the weight of a linear layer; new weights cannot be loaded",
-        _vllm_keeps_weights,
-    ),
-    Patch(
-        "seeds in mixed batches",
-        "vllm.v1.sample.ops.topk_topp_sampler",
-        "vLLM 0.24.0 and 0.28.0 on a CPU ignore the seeds of all requests of a step if one request has none (greedy "
-        "ones never do), and compile their sampler for it, for half a minute",
-        _seeds_in_mixed_batches,
     ),
 )
 

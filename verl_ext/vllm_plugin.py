@@ -13,7 +13,7 @@ def register() -> None:
     from vllm import ModelRegistry
     from vllm.platforms import current_platform
 
-    from verl_ext import patches
+    from verl_ext import patches, vllm_patches
     from verl_ext.platform import orphans
     from verl_ext.versions import check_versions
 
@@ -21,6 +21,6 @@ def register() -> None:
     orphans.end_with_parent()
     for architecture in ARCHITECTURES:
         ModelRegistry.register_model(architecture, "verl_ext.rollout.vllm_model:OmniThinker")
-    patches.install(patches.VLLM_PATCHES)
+    patches.install(vllm_patches.VLLM_PATCHES)
     if current_platform.is_cpu():
-        patches.install(patches.VLLM_CPU_PATCHES)
+        patches.install(vllm_patches.VLLM_CPU_PATCHES)

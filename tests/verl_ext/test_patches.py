@@ -13,7 +13,7 @@ import pytest
 import torch
 from omni_cases import encoder, messages
 
-from verl_ext import patches
+from verl_ext import patches, vllm_patches
 from verl_ext.platform import ports
 
 HERE = Path(__file__).parent
@@ -36,7 +36,7 @@ PROBED = {
     "seeds in mixed batches",
 }
 
-VLLM_PATCHES = patches.VLLM_PATCHES + patches.VLLM_CPU_PATCHES
+VLLM_PATCHES = vllm_patches.VLLM_PATCHES + vllm_patches.VLLM_CPU_PATCHES
 
 
 def probe(script, *arguments, **environment):

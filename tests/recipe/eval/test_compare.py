@@ -14,7 +14,7 @@ from recipe.mer_r1.eval.compare.differences import Comparison, Corpus, Differenc
 from recipe.mer_r1.eval.compare.wording import verdict
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.official import official
-from recipe.mer_r1.eval.run import table
+from recipe.mer_r1.eval.score_table import table
 from recipe.mer_r1.method.metrics import ew_scores
 
 
