@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from rl_runs import PEACE_STEPS, START_SECONDS, Run, shards_of
+from rl_runs import PEACE_STEPS, Run, shards_of
 
 from recipe.mer_r1.method.wheel import EmotionWheels
 from recipe.mer_r1.run import steps
@@ -95,13 +96,19 @@ def test_explain_follows_a_response(peace, tmp_path):
     assert row["words"][0]["word"] in page.read_text()
 
 
-def test_the_async_trainer_without_an_old_log_prob_pass_calibrates_too(answering_model, micro_corpus, tmp_path):
+def test_the_async_trainer_without_an_old_log_prob_pass_calibrates_too_until_ctrl_c(
+    answering_model, micro_corpus, tmp_path, nothing_stays
+):
     mode = ("trainer.v1.trainer_mode=mer_r1_colocate_async", "algorithm.rollout_correction.bypass_mode=true")
-    sizes = ("preset.prompts_per_step=4", "preset.steps=2", "preset.save_every=2")
+    sizes = ("preset.prompts_per_step=4", "preset.steps=500", "preset.save_every=1")
     run = Run(tmp_path, answering_model, shards_of(micro_corpus), "experiment=a1", *mode, *sizes)
-    assert run.wait(START_SECONDS) == 0
+    run.await_step(2)
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait(20) == 130  # alone on the machine: in 5 s
+    assert "interrupted; all its processes have ended. The last checkpoint is that of step " in run.text
+    assert f"  python -m recipe.mer_r1.main_ppo preset=tiny experiment=baseline run_dir={tmp_path}" in run.text
+    nothing_stays()
     taken = steps.read(tmp_path / "metrics.jsonl")
-    assert sorted(taken) == [1, 2]
-    for data in taken.values():
-        assert math.isfinite(data["confidence/calib_pos/mean"])
-        assert math.isfinite(data["advantage/calib_pos_word/std"])
+    for step in (1, 2):
+        assert math.isfinite(taken[step]["confidence/calib_pos/mean"])
+        assert math.isfinite(taken[step]["advantage/calib_pos_word/std"])
