@@ -106,8 +106,9 @@ class RolloutEngine:
         from verl_ext.models.processor import collapse_media
 
         request = {"prompt_token_ids": collapse_media(encoded.prompt_ids, self.processor)}
-        if encoded.videos:
-            request["multi_modal_data"] = {"video": encoded.videos, "audio": encoded.audios}
+        media = {"video": encoded.videos, "audio": encoded.audios}
+        if media := {kind: items for kind, items in media.items() if items}:
+            request["multi_modal_data"] = media
             request["mm_processor_kwargs"] = encoded.processor_kwargs
         return request
 

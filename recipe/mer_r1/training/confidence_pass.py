@@ -63,7 +63,8 @@ class ConfidencePass:
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(jagged, batch_size=len(batch))
         )
         extra = {**batch.extra_info, TOKEN_SETS: self.sets.token_ids, TOKEN_SHARES: self.sets.shares}
-        extra[KEEP_FORWARDS] = self.keep_forwards
+        if self.keep_forwards:
+            extra[KEEP_FORWARDS] = self.keep_forwards
         return KVBatchMeta(
             keys=batch.keys,
             tags=batch.tags,

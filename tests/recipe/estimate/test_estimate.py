@@ -74,8 +74,14 @@ def test_phases_move_as_they_must(model):
         estimate(model, BY_RESPONSES, f"preset.prompts_per_step={prompts}")[3]["update"] for prompts in (8, 16)
     )
     assert more.flops == pytest.approx(2 * few.flops)
-    few, more = (estimate(model, f"preset.prompts_per_step={prompts}")[3]["update"] for prompts in (16, 96))
+    few, more = (
+        estimate(model, "preset.kept_forwards=0", f"preset.prompts_per_step={prompts}")[3]["update"]
+        for prompts in (16, 96)
+    )
     assert more.flops == pytest.approx(6 * few.flops)
+    kept, too_many = (estimate(model, f"preset.prompts_per_step={prompts}")[3]["update"] for prompts in (16, 96))
+    assert kept.flops == pytest.approx(3 / 4 * few.flops)  # without the forward; recomputed once by checkpointing
+    assert too_many.flops == more.flops
     assert (few.batch.forwards, more.batch.forwards) == (1, 2)  # 8,192 tokens hold four prompts with their responses
     assert more.gb == pytest.approx(2 * few.gb)
     assert base["old log-probs"].flops > base["reference"].flops  # the fast branch
@@ -83,7 +89,8 @@ def test_phases_move_as_they_must(model):
     assert plain["old log-probs"].flops == plain["reference"].flops
     assert "reference" not in estimate(model, "actor_rollout_ref.actor.use_kl_loss=false")[3]
     unchecked = estimate(model, "preset.gradient_checkpointing=false")[3]
-    assert base["update"].flops == pytest.approx(unchecked["update"].flops * 4 / 3)
+    assert base["update"].flops == pytest.approx(unchecked["update"].flops * 3 / 2)
+    assert unchecked["update"].flops == pytest.approx(2 * base["reference"].flops)  # the backward alone
     one_card = estimate(model, **{"gpu.network_cards": 1})[3]
     assert one_card["update"].move == pytest.approx(8 * base["update"].move)
     longer = estimate(model, response_tokens=500)[3]

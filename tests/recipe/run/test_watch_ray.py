@@ -113,7 +113,7 @@ def test_the_trainers_process_tells_the_driver_of_a_dead_engine(cluster, told, m
     cluster.get(server.fail_engine.remote())
     assert "the vLLM engine of vllm_server_1_0" not in watch._told_engines()
     before = time.monotonic()
-    named = "the vLLM engine of vllm_server_1_0 has died: see vLLM's log above"
+    named = "the vLLM engine of vllm_server_1_0 has died: see vLLM's messages in the run's output"
     with pytest.raises(watch.DeadProcessError, match=named), watch.deaths(1.0):
         cluster.get(trainer.train.remote(60))
     assert time.monotonic() - before < 20
@@ -166,5 +166,5 @@ def test_a_look_that_fails_is_not_the_last(cluster, monkeypatch, capsys):
     with pytest.raises(watch.DeadProcessError, match="later"), watch.deaths(3.0):
         kill_and_wait(cluster, later[1], waits[0], after=1)
     assert (
-        capsys.readouterr().err.count("could not check for dead workers, will try again: ConnectionError('busy')") == 2
+        capsys.readouterr().out.count("could not check for dead workers, will try again: ConnectionError('busy')") == 2
     )

@@ -117,7 +117,7 @@ def test_the_run_looks_at_engines_through_the_holder(cluster):
 
     server = Early(AsyncWorker).options(name="vllm_server_7_0", num_cpus=0).remote()
     cluster.get(server.has_engine.remote(True))
-    assert watch._dead_engines() == {"the vLLM engine of vllm_server_7_0": "see vLLM's log above"}
+    assert watch._dead_engines() == {"the vLLM engine of vllm_server_7_0": "see vLLM's messages in the run's output"}
     task_runner.stop_rollout_servers()
     task_runner.stop_rollout_servers()
     assert watch._dead_engines() == {}
