@@ -50,7 +50,7 @@ ablation: setup ## all rows of conf/ablation.yaml that are missing, then the pag
 test: setup ## all tests, with the end-to-end runs (up to 45 minutes on two cores)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not gpu_pins"
 
-test-fast: setup ## only the fast tests (under 2 minutes)
+test-fast: setup ## only the fast tests (2 to 3 minutes)
 	$(TESTENV) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not seam and not slow and not e2e"
 
 test-gpu-pins: $(PINS)/.complete ## the tests of verl, vLLM and transformers, and a rehearsal in bf16, on the GPU profile's versions (Python 3.12)
