@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from recipe.mer_r1.run import output, state, steps
@@ -191,7 +192,16 @@ def _total_in(run_dir: Path, log: Path) -> int | None:
 
 def read_steps(path: Path) -> dict[int, dict[str, float]]:
     """The training steps of a metrics file, by number; step 0 is a validation."""
-    return {step: data for step, data in steps.read(path).items() if step > 0} if path.exists() else {}
+    if not path.exists():
+        return {}
+    written = path.stat()
+    return _read_steps(path, written.st_size, written.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_steps(path: Path, size: int, mtime_ns: int) -> dict[int, dict[str, float]]:
+    """Of a file as it is: a screen looks twice a second, and a long run's file has tens of MB and grows once a step."""
+    return {step: data for step, data in steps.read(path).items() if step > 0}
 
 
 def _mean(taken: dict[int, dict[str, float]], key: str) -> float:
