@@ -33,7 +33,7 @@ def open_model(folder: str, preset: str = "tiny", changes: Sequence[str] = ()) -
     chosen = load_preset(preset, changes)
     launch.prepare_environment(chosen.device, folder)
     from recipe.mer_r1.eval.rollout import Rollout
-    from recipe.mer_r1.run.preflight import PreflightError, check_model_folder
+    from recipe.mer_r1.run.inputs import PreflightError, check_model_folder
 
     try:
         check_model_folder(folder, "folder")

@@ -31,6 +31,7 @@ from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.answer import FORMS, split_list
 from recipe.mer_r1.method.wheel import EmotionWheels
 from recipe.mer_r1.run import launch
+from recipe.mer_r1.run.inputs import check_model_folder
 
 _PARTS = "part-*-of-*"
 
@@ -84,8 +85,6 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval predict") -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Check everything, answer what is missing of the part, write the submission where the part is all."""
-    from recipe.mer_r1.run.preflight import check_model_folder
-
     if not (arguments.model and arguments.data):
         raise ValueError("--model and --data are needed; only --merge works without them")
     preset = load_preset(arguments.preset, arguments.set)

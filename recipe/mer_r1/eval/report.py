@@ -20,7 +20,7 @@ from recipe.mer_r1.eval.figures.panels import Picture
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.paper import load_paper
 from recipe.mer_r1.eval.results import FolderResults, Result, read_results, write_results
-from recipe.mer_r1.eval.score import RuleSet, load_wheels
+from recipe.mer_r1.eval.score import BuiltinWheelsOption, RuleSet, WheelsOption, check_wheels_named_once, load_wheels
 from recipe.mer_r1.eval.tables import ablation, benchmark, gaps, mme_emotion
 from recipe.mer_r1.eval.tables.entry import Entry, by_corpus, check
 from recipe.mer_r1.eval.tables.layout import Table, as_csv, markdown
@@ -41,20 +41,15 @@ def report(
     out: Annotated[
         Path, typer.Option(help="folder for tables.md, the tables as table_N.csv, and figures as .png and .svg")
     ] = (Path("outputs/report")),
-    wheels: Annotated[
-        Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
-    ] = None,
-    builtin_wheels: Annotated[
-        bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")
-    ] = False,
+    wheels: WheelsOption = None,
+    builtin_wheels: BuiltinWheelsOption = False,
     rules: Annotated[RuleSet | None, typer.Option(help="undefined scores are NaN (mer2025) or 0 (mer2026)")] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="number of resamplings for 95 % intervals; 0: none")] = 1000,
     seed: Annotated[int, typer.Option(help="seed of the resampling")] = 0,
 ) -> None:
     """Exit code 2: the input is wrong."""
     try:
-        if wheels and builtin_wheels:
-            raise ValueError("--wheels and --builtin-wheels cannot be used together; give one of them")
+        check_wheels_named_once(wheels, builtin_wheels)
         table = load_wheels(wheels, rules)
         named = builtin_wheels or wheels is not None
         entries = by_corpus([_entry(name, folder, table, bootstrap, seed, named) for name, folder in _named(folders)])

@@ -20,6 +20,12 @@ from recipe.mer_r1.method.wheel import EmotionWheels
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
+WheelsOption = Annotated[
+    Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
+]
+BuiltinWheelsOption = Annotated[
+    bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")
+]
 _KEYS = ("task", "n", "n_scored_per_wheel", "F", "P", "R", "hit", "waf", "per_wheel", "wheels", "rules")
 
 
@@ -50,9 +56,7 @@ def score(
     task: Annotated[Task, typer.Option(help="the score to compute")],
     gold: Annotated[Path, typer.Option(help="true labels: CSV, JSONL, or MERBench label npz with --key")],
     pred: Annotated[Path, typer.Option(help="predictions: CSV, JSONL, or npz with filenames and fileitems")],
-    wheels: Annotated[
-        Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
-    ] = None,
+    wheels: WheelsOption = None,
     rules: Annotated[
         RuleSet | None,
         typer.Option(
@@ -114,6 +118,12 @@ def _inputs(
     if not truth:
         raise InputError(f"--names {names!r} matches no name in {gold}")
     return truth, guess
+
+
+def check_wheels_named_once(wheels: Path | None, builtin_wheels: bool) -> None:
+    """Raise InputError where both options are given."""
+    if wheels and builtin_wheels:
+        raise InputError("--wheels and --builtin-wheels cannot be used together; give one of them")
 
 
 def load_wheels(folder: Path | None, rules: RuleSet | None) -> EmotionWheels:

@@ -16,7 +16,7 @@ from recipe.mer_r1.eval.cases.inputs import Comparison, compare, read_rows, same
 from recipe.mer_r1.eval.cases.kinds import KINDS, find
 from recipe.mer_r1.eval.cases.page import Section, Shown, page
 from recipe.mer_r1.eval.clip_pictures import picture
-from recipe.mer_r1.eval.score import load_wheels
+from recipe.mer_r1.eval.score import BuiltinWheelsOption, WheelsOption, check_wheels_named_once, load_wheels
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.wheel import EmotionWheels
@@ -41,12 +41,8 @@ def cases(
         str | None, typer.Option(metavar="NAME", help="which corpus, where the folders have several: its folder's name")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="largest number of cases of each kind")] = 3,
-    wheels: Annotated[
-        Path | None, typer.Option(help="official wheels: a folder, or wheel_mapping.npz; default: the embedded wheels")
-    ] = None,
-    builtin_wheels: Annotated[
-        bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the run used others")
-    ] = False,
+    wheels: WheelsOption = None,
+    builtin_wheels: BuiltinWheelsOption = False,
     shard: Annotated[Path | None, typer.Option(help="the shard that was answered, if it was moved since")] = None,
     media_root: Annotated[
         Path | None, typer.Option(help="folder that the shard's relative paths start from; default: the baseline's")
@@ -54,8 +50,7 @@ def cases(
 ) -> None:
     """Exit code 2: the input is wrong."""
     try:
-        if wheels and builtin_wheels:
-            raise InputError("--wheels and --builtin-wheels cannot be used together; give one of them")
+        check_wheels_named_once(wheels, builtin_wheels)
         if out.is_dir():
             raise InputError(f"--out {out}: is a folder; give a file, such as {out / 'cases.html'}")
         (first, baseline_dir), (second, mer_r1_dir) = _named(baseline, "Baseline"), _named(mer_r1, "MER-R1")

@@ -20,7 +20,7 @@ from recipe.mer_r1.eval.compare.figure import figure
 from recipe.mer_r1.eval.compare.sides import Side, pairs, read_side
 from recipe.mer_r1.eval.compare.wording import as_text, table, verdict
 from recipe.mer_r1.eval.figures.panels import draw
-from recipe.mer_r1.eval.score import RuleSet, load_wheels
+from recipe.mer_r1.eval.score import BuiltinWheelsOption, RuleSet, WheelsOption, check_wheels_named_once, load_wheels
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.files.whole import write_whole
 
@@ -52,20 +52,15 @@ def command(
     out: Annotated[Path, typer.Option(help="folder for compare.json, compare.png and compare.svg")] = (
         Path("outputs/compare")
     ),
-    wheels: Annotated[
-        Path | None, typer.Option(help="folder of the official wheels; default: the embedded wheels")
-    ] = None,
-    builtin_wheels: Annotated[
-        bool, typer.Option("--builtin-wheels", help="use the embedded wheels, even if the runs used others")
-    ] = False,
+    wheels: WheelsOption = None,
+    builtin_wheels: BuiltinWheelsOption = False,
     rules: Annotated[RuleSet | None, typer.Option(help="undefined scores are NaN (mer2025) or 0 (mer2026)")] = None,
     bootstrap: Annotated[int, typer.Option(min=1, help="number of resamplings")] = DRAWS,
     seed: Annotated[int, typer.Option(help="seed of the resampling")] = 0,
 ) -> None:
     """Exit code 2: the input is wrong."""
     try:
-        if wheels and builtin_wheels:
-            raise ValueError("--wheels and --builtin-wheels cannot be used together; give one of them")
+        check_wheels_named_once(wheels, builtin_wheels)
         known = load_wheels(wheels, rules)
         named = builtin_wheels or wheels is not None
         sides = [read_side(text, known, wheels_named=named) for text in (first, second)]

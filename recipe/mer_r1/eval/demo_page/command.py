@@ -69,7 +69,7 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval demo") -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, load the model, serve until Ctrl-C."""
-    from recipe.mer_r1.run.preflight import check_model_folder
+    from recipe.mer_r1.run.inputs import check_model_folder
 
     preset = load_preset(arguments.preset, arguments.set)
     check_model_folder(arguments.model, "--model")
