@@ -42,6 +42,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    # A library that vLLM's server imports sets Python's root logger to ERROR, and so hides every warning, ours too.
+    "SAGEMAKER_CONTAINER_LOG_LEVEL": "WARNING",
     "HYDRA_FULL_ERROR": "1",
     # Every load of an Omni config would warn that the default talker's token ids exceed its own vocabulary.
     "TRANSFORMERS_VERBOSITY": "error",

@@ -117,3 +117,16 @@ def test_the_composed_configuration_can_be_printed():
     code, out, _ = call("main_ppo", "--cfg", "job", "-p", "preset")
     assert code == 0
     assert "name: tiny" in out
+
+
+def test_warnings_are_heard_after_vllms_server_is_imported():
+    """A library of vLLM's server sets the root logger's level at import."""
+    code = (
+        "import logging; logging.basicConfig(level=logging.WARNING)\n"
+        "from recipe.mer_r1.run import launch; launch.prepare_environment('cpu', '')\n"
+        "import model_hosting_container_standards.logging_config\n"
+        "logging.getLogger('verl_ext.data.clip_cache').warning('no space left')"
+    )
+    unset = {name: value for name, value in os.environ.items() if not name.endswith("LOG_LEVEL")}
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=unset, capture_output=True, text=True)
+    assert (process.returncode, "no space left" in process.stderr) == (0, True), process.stderr
