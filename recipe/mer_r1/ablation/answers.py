@@ -1,4 +1,8 @@
-"""The paper's questions, each answered in a sentence by what the records show. An interval decides; noise does not."""
+"""The paper's questions, each answered in a sentence by what the records show. An interval decides; noise does not.
+
+Sampled answers decide. RL samples and trains these, and four answers per clip have less noise than one. The same
+difference of greedy answers is given beside each.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from recipe.mer_r1.ablation.statistics import clips_that_decide, seeds_that_deci
 from recipe.mer_r1.method.bootstrap import Interval, interval
 
 YES, NO, UNDECIDED, NOT_RUN = "yes", "no", "undecided", "not run"
-SLOW = "slow"
+SLOW, GREEDY = "slow_sampled", "slow"
 _MOST_CLIPS = 20_000
 
 
@@ -85,39 +89,39 @@ def _claim(results: Results, found: Interval | None, mode: str, expected: int = 
     return decided, text
 
 
-def _sampled(found: Interval | None) -> str:
-    return f"; sampled {figure(found)}" if found else ""
+def _greedy(found: Interval | None) -> str:
+    return f"; greedy {figure(found)}" if found else ""
 
 
 def _slow_loses(results: Results) -> Answer:
     question = "Does slow thinking lose to fast after SFT?"
-    found = results.gap("sft")
+    found = results.gap("sft", sampled=True)
     decided, text = _claim(results, found, SLOW, expected=-1)
     if found is None:
         return Answer(question, decided, "The SFT models are not evaluated yet.")
-    recall, precision = (results.gap("sft", score=score) for score in ("recall", "precision"))
+    recall, precision = (results.gap("sft", sampled=True, score=score) for score in ("recall", "precision"))
     of_scores = f"recall {figure(recall)}; precision {figure(precision)}" if recall and precision else ""
     start = {
-        YES: "Greedy slow answers of the SFT models have a lower F1 than fast ones",
-        NO: "Greedy slow answers of the SFT models have a higher F1 than fast ones",
-        UNDECIDED: "Greedy slow and fast answers of the SFT models cannot be told apart by F1",
+        YES: "Sampled slow answers of the SFT models have a lower F1 than fast ones",
+        NO: "Sampled slow answers of the SFT models have a higher F1 than fast ones",
+        UNDECIDED: "Sampled slow and fast answers of the SFT models cannot be told apart by F1",
     }[decided]
-    return Answer(question, decided, f"{start}: slow − fast {text} ({of_scores}{_sampled(results.gap('sft', True))}).")
+    return Answer(question, decided, f"{start}: slow − fast {text} ({of_scores}{_greedy(results.gap('sft'))}).")
 
 
 def _slow_wins(results: Results, row: str, question: str) -> Answer:
-    found = results.gap(row)
+    found = results.gap(row, sampled=True)
     decided, text = _claim(results, found, SLOW)
     if found is None:
         return Answer(question, decided, f"{row} is not run yet.")
     start = {
-        YES: f"After {row}, greedy slow answers have a higher F1 than fast ones",
-        NO: f"After {row}, greedy slow answers still have a lower F1 than fast ones",
-        UNDECIDED: f"After {row}, greedy slow and fast answers cannot be told apart by F1",
+        YES: f"After {row}, sampled slow answers have a higher F1 than fast ones",
+        NO: f"After {row}, sampled slow answers still have a lower F1 than fast ones",
+        UNDECIDED: f"After {row}, sampled slow and fast answers cannot be told apart by F1",
     }[decided]
-    before = results.gap("sft")
+    before = results.gap("sft", sampled=True)
     change = f"; before RL {figure(before)}" if before else ""
-    return Answer(question, decided, f"{start}: slow − fast {text}{change}{_sampled(results.gap(row, True))}.")
+    return Answer(question, decided, f"{start}: slow − fast {text}{change}{_greedy(results.gap(row))}.")
 
 
 def _together(verdicts: Sequence[str]) -> str:
@@ -129,7 +133,7 @@ def _together(verdicts: Sequence[str]) -> str:
 
 
 def _pairs(results: Results, pairs: Sequence[tuple[str, str]], expected: int = 1) -> tuple[list[str], str]:
-    """Verdicts and text of greedy slow F1 of pairs of rows."""
+    """Verdicts and text of sampled slow F1 of pairs of rows."""
     verdicts, texts = [], []
     for row, other in pairs:
         found = results.difference(row, other, SLOW)
@@ -138,22 +142,21 @@ def _pairs(results: Results, pairs: Sequence[tuple[str, str]], expected: int = 1
         if found is None:
             texts.append(f"{row} − {other}: not run")
             continue
-        sampled = results.difference(row, other, "slow_sampled")
-        texts.append(f"{row} − {other} {text}{_sampled(sampled)} ({decided})")
+        texts.append(f"{row} − {other} {text} ({decided}{_greedy(results.difference(row, other, GREEDY))})")
     return verdicts, ". ".join(texts)
 
 
 def _order(results: Results) -> Answer:
     verdicts, text = _pairs(results, [("mer_r1", "rd_ad"), ("rd_ad", "rd"), ("rd", "baseline"), ("mer_r1", "baseline")])
     return Answer(
-        "Is Ex3 (mer_r1) > Ex2 (rd_ad) > Ex1 (rd) > baseline?", _together(verdicts[:3]), f"Greedy slow F1: {text}."
+        "Is Ex3 (mer_r1) > Ex2 (rd_ad) > Ex1 (rd) > baseline?", _together(verdicts[:3]), f"Sampled slow F1: {text}."
     )
 
 
 def _falls_behind(results: Results) -> Answer:
     verdicts, text = _pairs(results, [("b1", "mer_r1"), ("b2", "mer_r1")], expected=-1)
     question = "Do B1 and B2 fall behind MER-R1?"
-    return Answer(question, _together(verdicts), f"Greedy slow F1: {text}.")
+    return Answer(question, _together(verdicts), f"Sampled slow F1: {text}.")
 
 
 def _lambda_cali(results: Results) -> Answer:
@@ -172,7 +175,7 @@ def _lambda_cali(results: Results) -> Answer:
         f"Against λ = 0 (rd_ad), λ = {', '.join(effects)} changes" if effects else "No value can be told from λ = 0 in"
     )
     text = "; ".join(f"λ = {value}: {figure(one)}" for value, one in there.items())
-    return Answer(question, decided, f"{start} greedy slow F1. {text}. Not run: {_names(found, there)}.")
+    return Answer(question, decided, f"{start} sampled slow F1. {text}. Not run: {_names(found, there)}.")
 
 
 def _names(found: dict[str, object], there: dict[str, object]) -> str:
@@ -188,7 +191,7 @@ def _content(results: Results) -> Answer:
         UNDECIDED: "MER-R1 cannot be told from MER-R1 with Δ shuffled inside each group",
         NOT_RUN: "The control is not run yet",
     }[verdicts[0]]
-    return Answer(question, verdicts[0], f"{meaning}. Greedy slow F1: {text}.")
+    return Answer(question, verdicts[0], f"{meaning}. Sampled slow F1: {text}.")
 
 
 def _proposition_1(results: Results) -> Answer:

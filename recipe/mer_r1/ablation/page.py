@@ -19,15 +19,18 @@ make ablation                                        # run what is missing, then
 python -m recipe.mer_r1.ablation report    # make the page again
 ```
 """
-_GREEDY = """\
+_SAMPLED = """\
+Sampled at temperature 1, {samples} answers for each clip. A clip's score is the mean over its answers. **These answers
+decide on this page**: RL samples and trains them, and several answers per clip have less noise than one greedy answer.
+
 F1 is clip F1 on this page: recall (R), precision (P) and F1 are means over the test clips, as RL rewards them. A clip's
 score is the mean over the wheels on which its labels map. EW F of the official scorer is
 [another number](../report.md#ew-f-and-clip-f1); `main_eval compare` prints it for two of these models. Beside F1 is
-half the width of its 95 % interval. cats: categories of an answer on a wheel. paper: F1 of slow thinking on OV-MERD+ in
-percent (Tables 3 to 5). **That is another task, and a model of 7B**; only the order of the rows can be compared.
+half the width of its 95 % interval. cats: categories of an answer on a wheel.
 """
-_SAMPLED = """\
-Sampled at temperature 1, {samples} answers for each clip. A clip's score is the mean over its answers.
+_GREEDY = """\
+One answer per clip, the most probable one. paper: F1 of slow thinking on OV-MERD+ in percent (Tables 3 to 5). **That is
+another task, and a model of 7B**; only the order of the rows can be compared.
 """
 _DIFFERENCES = """\
 Paired by seed and clip, with 95 % intervals. ✱: more than one seed, and 0 is outside. With 1 seed only clips are
@@ -71,7 +74,7 @@ def page(results: Results, picture: str, curves: str) -> str:
         "# The ablation on MER-Micro",
         "",
         _head(results),
-        f"![F1 of slow and fast answers of each row, and the difference to the baseline]({picture})",
+        f"![F1 of sampled slow and fast answers of each row, and the difference to the baseline]({picture})",
         "",
         "## Answers",
         "",
@@ -79,12 +82,12 @@ def page(results: Results, picture: str, curves: str) -> str:
         "",
         *(f"- **{one.question}** {one.verdict[:1].upper()}{one.verdict[1:]}. {one.text}" for one in found),
         "",
-        *_section("Scores of greedy answers", score_table(results, ("slow", "fast"), paper=True), _GREEDY),
         *_section(
             "Scores of sampled answers",
             score_table(results, ("slow_sampled", "fast_sampled")),
             _SAMPLED.format(samples=_samples(results)),
         ),
+        *_section("Scores of greedy answers", score_table(results, ("slow", "fast"), paper=True), _GREEDY),
         *(line for other in ("baseline", "rd_ad") for line in _differences(results, other)),
         *_section("Confidence, form and time", other_table(results), _OTHERS),
         *_section("During training", training_table(results), _TRAINING),

@@ -1,4 +1,4 @@
-"""The figures of the ablation: F1 of slow and fast answers with the difference to the baseline; curves of training."""
+"""The figures of the ablation: F1 of sampled answers with the difference to the baseline; curves of training."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def draw(results: Results, path: Path) -> None:
         height = 2.6 + 0.62 * max(3, len(rows))
         figure, (left, right) = plt.subplots(1, 2, figsize=(14, height), layout="constrained", sharey=True)
         places = {row: len(rows) - index for index, row in enumerate(rows)}
-        for mode in ("slow", "fast"):
-            of_rows = {row: results.mean(row, mode) for row in rows}
-            _points(left, places, of_rows, mode)
+        for form in ("slow", "fast"):
+            mode = f"{form}_sampled"
+            _points(left, places, {row: results.mean(row, mode) for row in rows}, form)
             differences = {row: results.difference(row, _BASELINE, mode) for row in rows if row != _BASELINE}
-            _points(right, places, differences, mode)
+            _points(right, places, differences, form)
         labels = [f"{_name(row)}  ({len(results.records(row))})" for row in rows]
         left.set_yticks([places[row] for row in rows], labels)
         left.set_ylim(0.3, len(rows) + 0.7)
-        left.set(title="F1 of greedy answers", xlabel="F1 on test clips")
+        left.set(title="F1 of sampled answers", xlabel="F1 on test clips")
         right.set(title=f"Difference to the {_BASELINE}", xlabel="paired difference of F1")
         right.axvline(0, color="#444444", linewidth=1.5)
         for axes in (left, right):
@@ -65,21 +65,21 @@ def draw(results: Results, path: Path) -> None:
         plt.close(figure)
 
 
-def _points(axes: Axes, places: dict[str, int], found: dict[str, Interval | None], mode: str) -> None:
+def _points(axes: Axes, places: dict[str, int], found: dict[str, Interval | None], form: str) -> None:
     """A point with its interval for each row; filled for slow, hollow for fast."""
-    label: str | None = f"{mode} thinking"
+    label: str | None = f"{form} thinking"
     for row, one in found.items():
         if one is None:
             continue
         errors = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
         axes.errorbar(
             one.value,
-            places[row] + _SHIFT[mode],
+            places[row] + _SHIFT[form],
             xerr=errors,
-            fmt="o" if mode == "slow" else "s",
+            fmt="o" if form == "slow" else "s",
             markersize=10,
-            markerfacecolor=_COLOURS[mode] if mode == "slow" else "white",
-            color=_COLOURS[mode],
+            markerfacecolor=_COLOURS[form] if form == "slow" else "white",
+            color=_COLOURS[form],
             linewidth=3,
             markeredgewidth=2.5,
             capsize=0,

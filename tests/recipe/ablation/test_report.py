@@ -16,12 +16,11 @@ from recipe.mer_r1.method.bootstrap import Interval, interval
 JITTER = (-0.001, 0.0, 0.001)  # of three seeds
 
 
-def rows(row, slow, fast=0.8, seeds=3, jitter=JITTER, **options):
-    """A row on some seeds; jitter is on slow answers."""
-    f1 = {"fast": fast, "fast_sampled": fast - 0.1}
+def rows(row, slow, fast=0.8, seeds=3, jitter=JITTER, greedy=None, **options):
+    """A row on some seeds. Sampled answers are 0.1 worse than greedy ones; jitter is on sampled slow ones."""
+    f1 = {"fast": fast, "fast_sampled": fast - 0.1, "slow": slow if greedy is None else greedy}
     return [
-        made(row, seed, f1 | {"slow": slow + jitter[seed - 1], "slow_sampled": slow - 0.1}, **options)
-        for seed in range(1, seeds + 1)
+        made(row, seed, f1 | {"slow_sampled": slow - 0.1 + jitter[seed - 1]}, **options) for seed in range(1, seeds + 1)
     ]
 
 
@@ -48,6 +47,17 @@ def test_slow_loses_wins_or_cannot_be_told(tmp_path):
     assert answer(tmp_path / "d", "after SFT", *rows("baseline", 0.8)).verdict == NOT_RUN
 
 
+def test_sampled_answers_decide_and_greedy_ones_are_beside(tmp_path):
+    lost = answer(tmp_path / "a", "after SFT", *rows("sft", 0.75, greedy=0.9))
+    assert lost.verdict == YES
+    assert "Sampled slow answers of the SFT models have a lower F1" in lost.text
+    assert "greedy +0.100 [" in lost.text
+    ahead = [*rows("mer_r1", 0.85, greedy=0.7), *rows("mer_r1_shuffled", 0.8, greedy=0.8)]
+    content = answer(tmp_path / "b", "content of Δ", *ahead)
+    assert content.verdict == YES
+    assert "(yes; greedy −0.100 [" in content.text
+
+
 def test_one_seed_decides_nothing_however_large_the_difference(tmp_path):
     one = answer(tmp_path / "a", "baseline cure", *rows("baseline", 0.9, seeds=1))
     assert one.verdict == UNDECIDED
@@ -61,7 +71,7 @@ def test_the_cure_and_the_turn(tmp_path):
     records = [*rows("sft", 0.75), *rows("baseline", 0.75), *rows("mer_r1", 0.85)]
     cure = answer(tmp_path, "baseline cure", *records)
     assert cure.verdict == NO
-    assert "After baseline, greedy slow answers still have a lower F1 than fast ones" in cure.text
+    assert "After baseline, sampled slow answers still have a lower F1 than fast ones" in cure.text
     assert "before RL −0.050" in cure.text
     assert answer(tmp_path, "turn it round").verdict == YES
 
@@ -74,7 +84,7 @@ def test_the_order_holds_only_where_every_step_of_it_does(tmp_path):
     found = answer(tmp_path / "b", "Ex3", *swapped)
     assert found.verdict == NO
     assert "mer_r1 − rd_ad −0.050" in found.text
-    assert "(no). rd_ad − rd +0.150" in found.text
+    assert "(no; greedy −0.050 [" in found.text
     short = [one for row, slow in ladder.items() for one in rows(row, slow, seeds=1 if row == "rd" else 3)]
     assert answer(tmp_path / "c", "Ex3", *short).verdict == UNDECIDED
     half = answer(tmp_path / "d", "Ex3", *rows("baseline", 0.7), *rows("mer_r1", 0.8))
@@ -148,13 +158,13 @@ def test_tables_by_value(tmp_path):
     curves = {"reward/f1": [0.1] * 5 + [0.5] * 5, "confidence/calib_neg/undefined": [0.75], "actor/kl_loss": [0.02]}
     records = [*rows("sft", 0.7), *rows("baseline", 0.75, curves=curves), *rows("mer_r1", 0.8, seeds=1, start="other")]
     found = results(tmp_path, *records)
-    header, sft, baseline, mer_r1 = score_table(found, ("slow", "fast"), paper=True)
+    header, sft, baseline, mer_r1 = score_table(found, ("slow_sampled", "fast"), paper=True)
     assert header[:4] == ["row", "seeds", "slow F1", "slow R"]
     assert sft[:2] == ["sft", "3"]
     assert sft[-1] == "–"
-    assert baseline[:2] + baseline[3:6] + [baseline[-1]] == ["baseline", "3", "0.850", "0.700", "1.40", "66.86"]
-    assert baseline[2] == "0.750 ± 0.002"  # t(2) · 0.001 / √3
-    assert (mer_r1[2], mer_r1[-1]) == ("0.799 ± 0.000", "70.68")
+    assert baseline[:2] + baseline[3:6] + [baseline[-1]] == ["baseline", "3", "0.750", "0.600", "1.40", "66.86"]
+    assert baseline[2] == "0.650 ± 0.002"  # t(2) · 0.001 / √3
+    assert (mer_r1[2], mer_r1[-1]) == ("0.699 ± 0.000", "70.68")
     differences = difference_table(found, "baseline")
     assert differences[1][:3] == ["sft", "3", "−0.050 [−0.050, −0.050] ✱"]
     assert differences[2][:3] == ["mer_r1 †", "1", "+0.050 [+0.050, +0.050]"]
@@ -205,7 +215,7 @@ def test_the_figure_draws_a_point_and_its_interval_for_each_row(tmp_path, monkey
     monkeypatch.setattr(picture.Axes, "get_legend_handles_labels", lambda self: ([], []))
     picture.draw(results(tmp_path, *rows("baseline", 0.7), *rows("mer_r1", 0.75, seeds=1)), tmp_path / "x.png")
     slow = [(round(x, 3), y > 1.5, style["alpha"]) for x, y, style in drawn if style["fmt"] == "o"]
-    assert slow == [(0.7, True, 1.0), (0.749, False, 0.45), (0.05, False, 0.45)]
+    assert slow == [(0.6, True, 1.0), (0.649, False, 0.45), (0.05, False, 0.45)]
     assert len(drawn) == 6
     assert len(MODES) == 4
 
