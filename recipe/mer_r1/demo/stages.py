@@ -33,6 +33,7 @@ class Scale:
     Attributes:
         seed: of the corpus and of all training. The demo's settings were chosen on seed 0.
         samples: sampled answers per test clip and form.
+        validate: whether RL validates after its last step, which gives the numbers of its evaluation once more.
     """
 
     seed: int = 1
@@ -44,6 +45,7 @@ class Scale:
     sft_steps: int | None = None
     rl_steps: int | None = None
     rl_prompts: int | None = None
+    validate: bool = False
 
     @property
     def all_clips(self) -> int:
@@ -61,7 +63,15 @@ SCALES = {
     "full": Scale(),
     # Shows that everything runs together, in some minutes; nothing is learnt there.
     "small": Scale(
-        clips=48, test_clips=8, base_clips=16, samples=2, base_steps=10, sft_steps=10, rl_steps=3, rl_prompts=8
+        clips=48,
+        test_clips=8,
+        base_clips=16,
+        samples=2,
+        base_steps=10,
+        sft_steps=10,
+        rl_steps=3,
+        rl_prompts=8,
+        validate=True,
     ),
 }
 
@@ -119,16 +129,15 @@ def _reinforcement(row: str, out: Path, scale: Scale) -> Stage:
     moved = [f"preset.{key}={path}" for key, path in paths.items()] if out != DEFAULT_OUT else []
     sizes = {"steps": scale.rl_steps, "prompts_per_step": scale.rl_prompts}
     sizes = [f"preset.{key}={value}" for key, value in sizes.items() if value is not None]
+    # verl's validations before and after RL would do what the evaluations do. The rollouts are for `replay` and
+    # `explain`; about 14 MB for a run.
+    sizes += ["trainer.val_before_train=false", *([] if scale.validate else ["preset.validate_every=-1"])]
     command = [f"experiment={row}", f"run_dir={folder}", f"preset.seed={scale.seed}", *sizes, *moved]
+    command += [f"trainer.rollout_data_dir={folder / ROLLOUTS}"]
     return Stage(
         row,
         f"reinforcement learning: {row}",
-        # The evaluation before RL has just done what verl's first validation would do. The rollouts are for `replay`
-        # and `explain`; about 14 MB for a run.
-        (
-            *("-m", "recipe.mer_r1.main_ppo", *command, "trainer.val_before_train=false"),
-            f"trainer.rollout_data_dir={folder / ROLLOUTS}",
-        ),
+        ("-m", "recipe.mer_r1.main_ppo", *command),
         folder=folder,
         result=folder / "model" / "config.json",
         after=("sft",),
@@ -150,6 +159,7 @@ def _evaluation(model: str, out: Path, scale: Scale) -> Stage:
         after=(model,),
         conf=(_PRESET,),
         watch=progress.answers(answers, scale.answers),
+        light=True,
     )
 
 

@@ -35,7 +35,8 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
 
     `models` has the means of the answers by model and mode, `differences` the paired differences (`mer_r1 - baseline`
     and so on) by mode and score, `runs` the steps of each RL run. `seconds.setup` is what `make setup` took, null where
-    it has left no note; `seconds.rl_startup` runs from the start of the baseline's command to its first training step.
+    it has left no note; `seconds.rl_startup` runs from the start of the baseline's command to its first training step;
+    `seconds.total` is the sum of all stages, of which two may have run at the same time.
 
     Raises:
         ValueError: an evaluation is of an earlier version, or two are not of the same clips.
@@ -189,8 +190,8 @@ def page(summary: Mapping[str, Any]) -> str:
             "clips of each clip's F1, which RL rewards. words: per answer. cats: categories per answer and wheel.",
             "",
             f"- {len(runs['baseline']['f1'])} RL steps. Median time of a step: {speed}. First step after {startup}. "
-            f"All stages took {seconds['total'] / 60:.1f} min. At most {memory:.1f} GB resident memory (sum over "
-            "processes; shared pages count in each process).",
+            f"The stages took {seconds['total'] / 60:.1f} min together; an evaluation runs beside the next training. A "
+            f"stage has at most {memory:.1f} GB resident memory (sum over processes; shared pages count in each).",
             f"- Log-probs of vLLM and of the actor differ by at most {gap:.1e}.",
             "- A synthetic corpus, a model of a million parameters, one seed. corpus/README.md says what is built into "
             "the corpus.",

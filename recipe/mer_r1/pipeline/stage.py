@@ -22,6 +22,7 @@ class Stage:
         conf: configuration files that it reads.
         settings: fingerprint of settings that decide the result beside the command; for callers that give no `conf`.
         watch: tells how far it is.
+        light: needs little memory, so that it may run beside another stage.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Stage:
     conf: tuple[Path, ...] = ()
     settings: str = ""
     watch: progress.Watch = progress.nothing
+    light: bool = False

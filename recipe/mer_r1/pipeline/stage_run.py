@@ -6,7 +6,6 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,14 +108,6 @@ class StageRun:
         self.status = self.stage.watch(self.log)
         self._note_first_step()
         return self.status
-
-    def wait(self, every_second: Callable[[], None]) -> Stamp:
-        """Until its end, whatever that is; see :meth:`finish`. Ctrl-C ends the command first and is raised again."""
-        try:
-            self.command.wait(every_second)
-        finally:
-            stamp = self.finish()
-        return stamp
 
     def finish(self) -> Stamp:
         """The stamp after this attempt, written; for a command that has ended."""

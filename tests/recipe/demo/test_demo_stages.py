@@ -40,7 +40,7 @@ def test_commands_are_short_in_the_default_folder():
     assert command(DEFAULT_OUT, "sft") == "-m recipe.mer_r1.main_sft run_dir=outputs/demo/sft preset.seed=1"
     assert command(DEFAULT_OUT, "mer_r1") == (
         "-m recipe.mer_r1.main_ppo experiment=mer_r1 run_dir=outputs/demo/mer_r1 preset.seed=1 "
-        "trainer.val_before_train=false trainer.rollout_data_dir=outputs/demo/mer_r1/rollouts"
+        "trainer.val_before_train=false preset.validate_every=-1 trainer.rollout_data_dir=outputs/demo/mer_r1/rollouts"
     )
 
 
