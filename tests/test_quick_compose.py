@@ -9,6 +9,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.mer_r1.run import launch
 
+pytestmark = pytest.mark.slow
+
 PLACES = ((hydra, "compose"), (FileConfigSource, "load_config"), (omegaconf.base, "parse"))
 REAL = [getattr(*place) for place in PLACES]  # at import, before the session's fixture
 

@@ -16,6 +16,8 @@ from process_tree import Mark
 
 from recipe.mer_r1.pipeline import process
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 OLD, NEW = ("old", "baseline"), ("new", "baseline")
 

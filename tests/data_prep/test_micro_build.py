@@ -24,6 +24,8 @@ from data_prep.places import Root
 from data_prep.readers.micro import BASE, READER
 from recipe.mer_r1.method.answer import build_prompt
 
+pytestmark = pytest.mark.slow
+
 IMPERFECT = GENERATORS[2]["imperfect"]
 SMALL = {"clips": 9, "test_clips": 3, "base_clips": 4, "seed": 5, "sft": 6, "voice": "auto"}
 

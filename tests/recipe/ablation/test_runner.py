@@ -20,6 +20,8 @@ from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage import Stage
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 # Appends its name to a list, waits, and writes its result: what stages of a run do, in a moment.
 STAGE = """
@@ -183,7 +185,6 @@ def test_one_runner_a_folder(tmp_path):
         pass
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_all_commands_and_the_same_command_goes_on(tmp_path):
     """In a process of its own, which is sent the signal."""
     program = textwrap.dedent(

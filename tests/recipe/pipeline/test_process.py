@@ -8,6 +8,8 @@ import time
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Starts a child in a session of its own that ignores SIGINT and SIGTERM and outlives its parent, as daemons do.
 DAEMON = """
 import subprocess, sys

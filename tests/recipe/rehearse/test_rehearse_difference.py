@@ -10,6 +10,8 @@ from recipe.mer_r1.rehearse.changes import Places, prompts_per_step
 from recipe.mer_r1.rehearse.difference import UnexplainedError, differences, lines
 from recipe.mer_r1.run import launch
 
+pytestmark = pytest.mark.slow
+
 PLACES = Places(Path("/out"))
 USER = ["preset=omni7b", "cluster=h100_2x8", "experiment=mer_r1"]
 KEPT = {

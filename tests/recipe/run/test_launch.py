@@ -9,6 +9,8 @@ import pytest
 
 from recipe.mer_r1.run import launch
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -177,6 +177,7 @@ def test_the_papers_run_chooses_its_folders():
     assert "run_dir=outputs/mine: paper.sh sets this key (use EXPERIMENT or OUT)" in err
 
 
+@pytest.mark.slow
 def test_a_sweep_knows_its_rows_and_chooses_what_is_theirs():
     job = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_ARRAY_JOB_ID": "1"}
     status, _, err = bash('bash examples/slurm/sweep.sbatch "$@"', "preset=tiny", SLURM_ARRAY_TASK_ID="99", **job)
