@@ -50,23 +50,25 @@ def _comparison(summary: Mapping[str, Any], mode: str, kind: str) -> str:
 
 def _paradox(summary: Mapping[str, Any]) -> str:
     """Finding 1 of the paper: fast has more recall, slow more precision."""
-    recall, precision = (_of(summary, "sft: fast - slow", "greedy", score) for score in "RP")
-    more = recall.side > 0, precision.side < 0
+    recall, precision = (_of(summary, "sft: fast - slow", "sampled", score) for score in "RP")
     verdict = {
         (True, True): "is here",
         (True, False): "is here in recall alone",
         (False, True): "is here in precision alone",
-    }
+        (False, False): "is not here",
+    }[recall.side > 0, precision.side < 0]
+    greedy = [points(_of(summary, "sft: fast - slow", "greedy", score)) for score in "RP"]
     return (
-        f"After SFT the paper's thinking paradox {verdict.get(more, 'is not here')}: greedy fast − slow is "
-        f"{points(recall)} in recall (EW R) and {points(precision)} in precision (EW P)."
+        f"After SFT the paper's thinking paradox {verdict}: sampled fast − slow is {points(recall)} in recall (EW R) "
+        f"and {points(precision)} in precision (EW P); greedy {greedy[0]} and {greedy[1]}."
     )
 
 
 def _after(summary: Mapping[str, Any], row: str, title: str) -> str:
-    found = _of(summary, f"{row}: fast - slow", "greedy")
-    verb = {1: "is still better than", -1: "is worse than", 0: "cannot be told from"}[found.side]
-    return f"After RL with {title}, greedy fast {verb} slow in EW F: fast − slow {points(found)}."
+    sampled, greedy = (_of(summary, f"{row}: fast - slow", kind) for kind in ("sampled", "greedy"))
+    verb = {1: "is still better than", -1: "is worse than", 0: "cannot be told from"}[sampled.side]
+    figures = f"fast − slow {points(sampled)}; greedy {points(greedy)}"
+    return f"After RL with {title}, sampled fast {verb} slow in EW F: {figures}."
 
 
 def _format(summary: Mapping[str, Any]) -> str:

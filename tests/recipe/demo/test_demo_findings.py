@@ -15,8 +15,8 @@ def summary(gain=0.1, ahead=0.0, fast_recall=0.1, fast_precision=-0.1, after=-0.
     fast = {**gap(0.0), "R": gap(fast_recall)["R"], "P": gap(fast_precision)["P"]}
     pairs = {"baseline - sft": gain, "mer_r1 - sft": gain + ahead, "mer_r1 - baseline": ahead}
     found = {pair: dict.fromkeys(modes, gap(mean)) for pair, mean in pairs.items()}
-    found |= {"sft: fast - slow": {"greedy": fast}}
-    found |= {f"{row}: fast - slow": {"greedy": gap(after)} for row in ("baseline", "mer_r1")}
+    found |= {"sft: fast - slow": {"sampled": fast, "greedy": gap(0.03)}}
+    found |= {f"{row}: fast - slow": {"sampled": gap(after), "greedy": gap(0.04)} for row in ("baseline", "mer_r1")}
     models = {model: {mode: {"format": form} for mode in modes} for model in ("sft", "baseline", "mer_r1")}
     return {"differences": found, "models": models}
 
@@ -52,12 +52,18 @@ def test_the_comparison_is_reported_as_it_comes(ahead, said):
     ],
 )
 def test_the_paradox_needs_both_of_its_sides(recall, precision, said):
-    assert f"thinking paradox {said}" in findings(summary(fast_recall=recall, fast_precision=precision))[4]
+    found = findings(summary(fast_recall=recall, fast_precision=precision))[4]
+    assert f"thinking paradox {said}" in found
+    assert found.endswith(
+        "; greedy +3.00 points (95 % interval +1.00 to +5.00) and +3.00 points (95 % interval +1.00 to +5.00)."
+    )
 
 
 @pytest.mark.parametrize(("after", "said"), [(0.1, "still better"), (0.0, "cannot be told"), (-0.1, "is worse than")])
 def test_what_is_left_of_it_after_rl(after, said):
-    assert all(said in sentence for sentence in findings(summary(after=after))[5:7])
+    sentences = findings(summary(after=after))[5:7]
+    assert all(said in sentence for sentence in sentences)
+    assert all("greedy +4.00 points" in sentence for sentence in sentences)
 
 
 def test_a_lost_form_is_said():
