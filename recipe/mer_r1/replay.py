@@ -1,7 +1,7 @@
 """Recompute the advantages of saved batches under any experiment, without a model.
 
     python -m recipe.mer_r1.replay BATCH experiment=mer_r1 [experiment=b1 …] [experiment.lambda_cali=0.3 …]
-    python -m recipe.mer_r1.replay BATCH --all [--json]
+    python -m recipe.mer_r1.replay BATCH --all [--agreement] [--json]
 
 BATCH is a file that ``main_ppo … trainer.rollout_data_dir=DIR`` wrote (DIR/STEP.jsonl), or the folder of several.
 """
@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recipe.mer_r1.explain.agreement import Agreement, agreement
 from recipe.mer_r1.explain.rollout_batch import Batch, BatchError, read_batches
 from recipe.mer_r1.method import experiments
 from recipe.mer_r1.method.advantage import ADVANTAGE, TermError, combine, whiten
@@ -93,9 +94,22 @@ def replay(batches: Sequence[Batch], estimator: Estimator) -> Replayed:
     return Replayed(estimator, results, difference, trained)
 
 
+def reference_of(found: dict[str, Replayed]) -> str:
+    """What the others are compared with: the experiment that trained, or else the first."""
+    return next((name for name, replayed in found.items() if replayed.trained), next(iter(found)))
+
+
+def agreements(batches: Sequence[Batch], found: dict[str, Replayed]) -> dict[str, Agreement]:
+    """Each experiment beside :func:`reference_of`."""
+    reference, groups = found[reference_of(found)].results, [batch.group for batch in batches]
+    return {name: agreement(replayed.results, reference, groups) for name, replayed in found.items()}
+
+
 def as_json(batches: Sequence[Batch], found: dict[str, Replayed], missing: dict[str, str]) -> dict[str, Any]:
     """Everything, for machines: per experiment, what was not computed and why, and per response."""
+    beside = {name: one.as_json() for name, one in agreements(batches, found).items()} if found else {}
     return {
+        "agreement": {"reference": reference_of(found), "experiments": beside} if found else None,
         "experiments": {
             name: {
                 "terms": [{"name": t.name, "signals": t.signals, "weight": t.weight} for t in replayed.estimator.terms],
@@ -177,17 +191,42 @@ def summary(found: dict[str, Replayed]) -> Table:
     return table
 
 
+def agreement_table(batches: Sequence[Batch], found: dict[str, Replayed]) -> Table:
+    """How far the advantages of each experiment are from those of the reference, on the same responses."""
+    reference = reference_of(found)
+    responses = sum(len(batch.group) for batch in batches)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.title = Text(f"Advantages of the same {responses} responses, beside those of {reference}")
+    for heading in ("experiment", "std", f"r with {reference}", "other sign", "groups without", "std of its terms"):
+        table.add_column(heading, justify="left" if heading in ("experiment", "std of its terms") else "right")
+    for name, one in agreements(batches, found).items():
+        table.add_row(
+            Text(name),
+            f"{one.std:.2f}",
+            "–" if one.correlation is None else f"{one.correlation:.3f}",
+            "–" if one.opposite is None else f"{one.opposite:.1%}",
+            f"{one.without:.1%}",
+            Text(", ".join(f"{term} {value:.2f}" for term, value in one.terms.items())),
+        )
+    return table
+
+
 @app.command()
 def main(
     batch: Annotated[Path, typer.Argument(help="saved batch DIR/STEP.jsonl, or DIR for all steps")],
     overrides: Annotated[list[str] | None, typer.Argument(help="experiment=NAME, experiment.KEY=VALUE, …")] = None,
     every: Annotated[bool, typer.Option("--all", help="use all experiments")] = False,
+    beside: Annotated[
+        bool, typer.Option("--agreement", help="how much the experiments differ over all responses, and no groups")
+    ] = False,
     machine: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
 ) -> None:
     """Recompute the advantages of saved batches (main_ppo … trainer.rollout_data_dir=DIR) without a model.
 
     Shows signals, terms and advantages of each response side by side, and finds the experiment that the batches were
-    trained with. The exit code is 2 if the batch or the overrides cannot be used.
+    trained with. With --agreement: over all responses, how far the advantages of each experiment are from those of the
+    one that trained (or else the first); no run can tell experiments apart whose advantages are nearly the same. The
+    exit code is 2 if the batch or the overrides cannot be used.
     """
     choice = "experiment="
     named = [text.removeprefix(choice) for text in overrides or [] if text.startswith(choice)]
@@ -209,15 +248,17 @@ def main(
     if machine:
         print(json.dumps(as_json(batches, found, missing), ensure_ascii=False, indent=1))
     else:
-        _print(batches, found, missing)
+        _print(batches, found, missing, beside)
     if not found:
         raise _complaint("nothing could be computed")
 
 
-def _print(batches: Sequence[Batch], found: dict[str, Replayed], missing: dict[str, str]) -> None:
+def _print(batches: Sequence[Batch], found: dict[str, Replayed], missing: dict[str, str], beside: bool) -> None:
     # Into a file or a pipe: as wide as the tables are.
     console = Console(width=None if sys.stdout.isatty() else 500, highlight=False)
-    if found:
+    if found and beside:
+        console.print(agreement_table(batches, found))
+    elif found:
         for number, batch in enumerate(batches):
             for group in dict.fromkeys(batch.group):
                 console.print(group_table(batch, number, group, found))

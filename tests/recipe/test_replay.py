@@ -104,6 +104,18 @@ def test_the_estimator_of_the_run_is_found_and_its_advantages_come_again(name, w
     assert others == ({"affectgpt_r1"} if name == "baseline" else set())
 
 
+def test_the_agreement_is_with_the_experiment_that_trained(write):
+    path = write(trained(responses(), "mer_r1"))
+    found = json.loads(output(path, "--all", "--json"))["agreement"]
+    assert found["reference"] == "mer_r1"
+    assert found["experiments"]["mer_r1"]["correlation"] == pytest.approx(1)
+    assert 0 < found["experiments"]["baseline"]["correlation"] < 0.99
+    assert list(found["experiments"]["mer_r1"]["terms"]) == ["recall", "precision", "calib_pos", "calib_neg", "format"]
+    text = output(path, "experiment=baseline", "experiment=rd", "--agreement")
+    assert "Advantages of the same 6 responses, beside those of baseline" in text
+    assert "answer" not in text
+
+
 @pytest.mark.slow
 def test_what_a_batch_lacks_is_said_and_the_rest_is_computed(write):
     path = write(trained(responses(without=["f1_first"]), "mer_r1"))
