@@ -41,7 +41,7 @@ $(STAMP): requirements/cpu.txt requirements/torch.txt requirements/build.txt set
 	@echo $$(( $$(date +%s) - $(START) )) > $(VENV)/.setup_seconds
 	@touch $@
 
-demo: setup ## corpus, base model, SFT, RL with both rewards, evaluation and a figure in outputs/demo (20 to 35 minutes on two cores; can resume)
+demo: setup ## corpus, base model, SFT, RL with both rewards, evaluation and a figure in outputs/demo (16 minutes on two idle cores; can resume)
 	$(PY) -m recipe.mer_r1.demo
 
 ablation: setup ## all rows of conf/ablation.yaml that are missing, then the page of the results (hours; can resume)
