@@ -119,10 +119,10 @@ def draw_sft(runs: Mapping[str, SFTRun], path: Path) -> None:
             numbers, losses = _columns(run["loss"])
             axes[3].plot(numbers, steps.trend(losses), color=colour, linewidth=2.2)
             axes[3].plot(*_columns(run["val/loss"]), "o--", color=colour)
-        for axis, title in zip(axes, [*CURVES.values(), "Loss (dots: validation)"], strict=True):
+        titles = [f"{title}, greedy (dashed: fast)" for title in CURVES.values()]
+        for axis, title in zip(axes, [*titles, "Loss (dots: validation)"], strict=True):
             axis.set(title=title, xlabel="SFT step")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[0].set_title("Recall of greedy answers (dashed: fast)")
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=len(names))
         figure.savefig(path, dpi=150)
