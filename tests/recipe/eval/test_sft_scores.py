@@ -65,3 +65,66 @@ def test_an_answer_ends_as_in_vllm(given, expected, tmp_path):
 
 def test_a_model_without_generation_config_ends_with_its_tokenizers_token(tmp_path):
     assert sft_scores.ends(str(tmp_path), 7) == [7]
+
+
+class Engine:
+    """Answers with the text that a prompt's ids spell, and sees prompts only when it takes them."""
+
+    def answers(self, prompts, max_tokens, ends, banned, tokens_at_once):
+        return [[*prompt.ids, 0] for prompt in prompts]
+
+
+class Tokenizer:
+    """An id is a letter; 0 ends an answer."""
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(chr(token) for token in ids if token)
+
+
+@pytest.mark.seam
+@pytest.mark.parametrize("form", ["think_answer", "answer_think_answer"])
+def test_a_clip_that_fails_is_wrong_and_the_others_keep_their_answers(form, monkeypatch, tmp_path):
+    from types import SimpleNamespace
+
+    from recipe.mer_r1.eval import rollout
+
+    texts = {"slow": "<think>x</think><answer>happy</answer>", "fast": "happy</answer>"}
+    twice = form == "answer_think_answer"
+    if twice:
+        texts = {"slow": "<answer>sad</answer><think>x</think><answer>happy</answer>"}
+
+    def encoded_prompt(row, prefix, form, encoder, limit):
+        if row["extra_info"]["name"] == "clip1":
+            raise RuntimeError("a broken file")
+        return SimpleNamespace(inputs={}), [ord(letter) for letter in texts["fast" if prefix else "slow"]]
+
+    monkeypatch.setattr(rollout, "encoded_prompt", encoded_prompt)
+    scores = sft_scores.ClipScores.__new__(sft_scores.ClipScores)
+    scores.rows = [
+        {
+            "data_source": "a",
+            "prompt": [{"role": "user", "content": "?"}],
+            "reward_model": {"ground_truth": ["happy"]},
+            "extra_info": {"name": f"clip{place}"},
+        }
+        for place in range(3)
+    ]
+    scores.wheels, scores.form, scores.folder = EmotionWheels.builtin(), form, tmp_path / "validation"
+    scores.modes = ("slow",) if twice else ("slow", "fast")
+    media = SimpleNamespace(use_audio_in_video=False)
+    scores.encoder = SimpleNamespace(processor=SimpleNamespace(tokenizer=Tokenizer()), media=media)
+    scores.max_prompt = scores.max_tokens = scores.tokens_at_once = 100
+    scores.ends, scores.banned = [0], []
+    lines = scores._answer(Engine(), range(3))
+    found = {(line["mode"], line["index"]): line for line in lines}
+    assert len(found) == len(lines) == 6
+    assert [found["slow", place]["f1"] for place in range(3)] == [1.0, 0.0, 1.0]
+    assert [found["fast", place]["f1"] for place in range(3)] == ([0.0] * 3 if twice else [1.0, 0.0, 1.0])
+    assert found["slow", 1]["failed"] == found["fast", 1]["failed"] == "a broken file"
+    assert found["slow", 2]["finished"]
+    assert sft_scores.summary(lines, 1.0).metrics["val/failed"] == 1
+    scores._write(lines, step=7)
+    written = [json.loads(line) for line in (tmp_path / "validation" / "7.jsonl").read_text().splitlines()]
+    assert len(written) == (3 if twice else 6)  # the first answer is a part of the other one
+    assert {line["clip"]: line["output"] for line in written}["clip1"] == ""
+    assert written[0]["output"] == texts["slow"]
