@@ -1,9 +1,11 @@
-"""Draw the curves of several RL runs in one figure, and print a table of their first and last steps.
+"""Draw the curves of several runs in one figure, and print a table of their first and last steps.
 
     python -m recipe.mer_r1.curves baseline=outputs/baseline mer_r1=outputs/mer_r1 --out curves.png
 
-Reads each run's metrics.jsonl: recall, precision and F1 of the sampled slow answers (the paper's Figure 7), and the
-confidence margin of slow and fast thinking (Eq. 2) of the runs that logged it.
+Reads each run's metrics.jsonl. Of RL runs it shows recall, precision and F1 of the sampled slow answers (the paper's
+Figure 7), and the confidence margin of slow and fast thinking (Eq. 2) of the runs that logged it. Of SFT runs it shows
+recall, precision and F1 of the greedy slow and fast answers (preset.sft.score_every), and the loss. One figure has runs
+of one kind.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recipe.mer_r1.files import exits
+from recipe.mer_r1.live import series
 from recipe.mer_r1.run import steps
 
 CURVES = {"reward/recall": "Recall", "reward/precision": "Precision", "reward/f1": "F1"}
@@ -25,6 +28,9 @@ COLOURS = ("#444444", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#5
 WINDOW = 10
 
 Run = Mapping[str, Sequence[float]]
+SFTRun = Mapping[str, Sequence[tuple[int, float]]]
+"""(step, value) by curve: ``slow/f1``, ``fast/f1`` …, ``loss`` and ``val/loss``."""
+_LOSSES = {"loss": "train/loss", "val/loss": "val/loss"}
 
 
 def read_run(folder: Path) -> dict[str, list[float]]:
@@ -38,8 +44,26 @@ def read_run(folder: Path) -> dict[str, list[float]]:
         raise SystemExit(f"{path} is missing; give the run_dir of a main_ppo run.")
     taken = [data for data in steps.read(path).values() if "reward/f1" in data]
     if not taken:
-        raise SystemExit(f"{path} has no training step yet.")
+        raise SystemExit(
+            f"{path} has no training step of RL yet. An SFT run can be drawn when it has scored answers "
+            "(preset.sft.score_every)."
+        )
     return {name: [data[name] for data in taken if name in data] for name in (*CURVES, *MARGINS)}
+
+
+def read_sft_run(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves of an SFT run; {} for another run, or one that has scored no answers. A score is the plain mean over
+    the sources of the clips."""
+    path = folder / "metrics.jsonl"
+    found = steps.read(path) if path.is_file() else {}
+    validated = series.validation(found)
+    if not validated or not any("train/loss" in data for data in found.values()):
+        return {}
+    scores = (metric.removeprefix("reward/") for metric in CURVES)
+    curves = {
+        f"{mode}/{score}": series.over_sources(validated, mode, score) for score in scores for mode in ("slow", "fast")
+    }
+    return curves | {name: series.curve(found, key) for name, key in _LOSSES.items()}
 
 
 def ends(values: Sequence[float], window: int = WINDOW) -> list[tuple[float, float]]:
@@ -61,6 +85,52 @@ def table(runs: Mapping[str, Run]) -> str:
             cells.append(f"{first:.3f} ± {first_error:.3f} → {last:.3f} ± {last_error:.3f}")
         lines.append(f"| {name} | {len(run['reward/f1'])} | {' | '.join(cells)} |")
     return "\n".join([*lines, f"\nMeans over the first and the last {WINDOW} steps, ± standard error."])
+
+
+def sft_table(runs: Mapping[str, SFTRun]) -> str:
+    """Markdown: the first and the last scores of each SFT run."""
+    lines = [f"| run | answers | steps | {' | '.join(CURVES.values())} |", "|---|---|---|" + "---|" * len(CURVES)]
+    for name, run in runs.items():
+        for mode in ("slow", "fast"):
+            found = [run[f"{mode}/{metric.removeprefix('reward/')}"] for metric in CURVES]
+            if not found[0]:
+                continue
+            cells = [f"{points[0][1]:.3f} → {points[-1][1]:.3f}" for points in found]
+            numbers = f"{found[0][0][0]} → {found[0][-1][0]}"
+            lines.append(f"| {name} | {mode} | {numbers} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "\nGreedy answers to validation clips, at the first and the last scored step."])
+
+
+def draw_sft(runs: Mapping[str, SFTRun], path: Path) -> None:
+    """Write the picture of SFT runs."""
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    from recipe.mer_r1.pages.figure_style import STYLE
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
+        for colour, (name, run) in zip(COLOURS, runs.items(), strict=False):
+            for axis, metric in zip(axes, CURVES, strict=False):
+                for mode, style in (("slow", "-"), ("fast", "--")):
+                    points = run[f"{mode}/{metric.removeprefix('reward/')}"]
+                    label = name if mode == "slow" else None
+                    axis.plot(*_columns(points), style, color=colour, linewidth=2.2, marker="o", label=label)
+            numbers, losses = _columns(run["loss"])
+            axes[3].plot(numbers, steps.trend(losses), color=colour, linewidth=2.2)
+            axes[3].plot(*_columns(run["val/loss"]), "o--", color=colour)
+        titles = [f"{title}, greedy (dashed: fast)" for title in CURVES.values()]
+        for axis, title in zip(axes, [*titles, "Loss (dots: validation)"], strict=True):
+            axis.set(title=title, xlabel="SFT step")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        figure.savefig(path, dpi=150)
+        plt.close(figure)
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [number for number, _ in points], [value for _, value in points]
 
 
 def draw(runs: Mapping[str, Run], path: Path) -> None:
@@ -112,14 +182,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if len(arguments.runs) > len(COLOURS):
         parser.error(f"a figure can show at most {len(COLOURS)} runs")
-    runs = {}
+    named = {}
+    for entry in arguments.runs:
+        name, _, folder = entry.rpartition("=")
+        named[name or Path(folder).name] = Path(folder)
     with exits.plain("curves", "interrupted"):
-        for entry in arguments.runs:
-            name, _, folder = entry.rpartition("=")
-            runs[name or Path(folder).name] = read_run(Path(folder))
-    print(table(runs))
+        sft = {name: run for name, folder in named.items() if (run := read_sft_run(folder))}
+        if sft and len(sft) < len(named):
+            others = ", ".join(sorted(named.keys() - sft.keys()))
+            raise SystemExit(
+                f"{', '.join(sft)}: SFT runs with scores, which cannot be in one figure with {others}. Draw SFT runs "
+                "and RL runs apart."
+            )
+        runs = {} if sft else {name: read_run(folder) for name, folder in named.items()}
+    print(sft_table(sft) if sft else table(runs))
     if arguments.out:
-        draw(runs, arguments.out)
+        draw_sft(sft, arguments.out) if sft else draw(runs, arguments.out)
         print(f"\n{arguments.out}", file=sys.stderr)
     return exits.OK
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.shown import shown
 from recipe.mer_r1.run import heading, launch, output, record, state, stop, trackers
+from recipe.mer_r1.run.inputs import PreflightError
 from verl_ext.platform import ports
 
 
@@ -29,6 +31,7 @@ def main(config: DictConfig) -> None:
         sft_preflight.check_cheap(config)
         if config.trainer.n_gpus_per_node > 1:
             sft_preflight.check_shards(config)
+            check_scored(config)
         start_ranks(config.trainer.nnodes, config.trainer.n_gpus_per_node)
     run_dir = Path(config.run_dir)
     with output.to_log(run_dir / output.LOG, "main_sft", config.verbose) as screen:
@@ -37,7 +40,7 @@ def main(config: DictConfig) -> None:
             return
         steps = state.readable(lambda: planned_steps(config))
         screen.console.print("\n".join(heading.of_sft(config, steps)), markup=False, highlight=False, soft_wrap=True)
-        watch = progress.sft(run_dir, steps)
+        watch = progress.sft(run_dir, steps, config.preset.sft.score_every)
         with shown(screen, "sft", "supervised fine-tuning", lambda: watch(run_dir / output.LOG)):
             train(config)
         output.say(f"model: {run_dir / 'model'}")
@@ -54,12 +57,38 @@ def train(config: DictConfig) -> None:
     if os.environ["RANK"] == "0":
         print("verl_ext\n  " + "\n  ".join(plugin.report()))
     sft_preflight.check_rows(config)
+    check_scored(config)
     if os.environ["RANK"] == "0":
         record.write(config, "sft")
     from recipe.mer_r1.training.sft_trainer import run
 
     with as_first_rank(config) if os.environ["RANK"] == "0" else nullcontext():
-        run(config)
+        run(config, scores_of(config))
+
+
+def check_scored(config: DictConfig) -> None:
+    """Every row of the shards whose clips are scored (`preset.sft.score_every`); a few prompts are encoded."""
+    if not config.preset.sft.score_every:
+        return
+    from verl.utils import hf_processor
+
+    from recipe.mer_r1.eval.sft_scores import ClipScores
+    from recipe.mer_r1.run.sft_scoring import check_scoring
+
+    check_scoring(config)
+    try:
+        ClipScores(config, hf_processor(config.model.path)).check_prompts()
+    except ValueError as error:  # ShardError and TooLongError are ValueErrors
+        raise PreflightError(f"preset.sft.score_every: {error}") from error
+
+
+def scores_of(config: DictConfig) -> Callable[[Any], Any] | None:
+    """What scores the model while it trains; None where the run asks for no scores."""
+    if not config.preset.sft.score_every:
+        return None
+    from recipe.mer_r1.eval.sft_scores import ClipScores
+
+    return lambda processor: ClipScores(config, processor)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from recipe.mer_r1.run import launch
+from recipe.mer_r1.run import heading, launch
 from recipe.mer_r1.run.preflight import PreflightError
 from recipe.mer_r1.run.sft_preflight import check_cheap
+from recipe.mer_r1.run.sft_scoring import check_scoring, scores_at
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "verl_ext"))
@@ -57,6 +58,22 @@ def folder(tmp_path):
         (["preset.sft.fast_fraction=1.5"], "fast_fraction=1.5 must be between 0 and 1"),
         (["preset.sft.steps=0"], "preset.sft.steps=0"),
         (["trainer.test_freq=5"], "trainer.test_freq=5 needs data.val_files=[SHARD.parquet]"),
+        (
+            ["preset.sft.score_every=5", "preset.val_files=/nowhere.parquet"],
+            "score_every=5 scores the clips of preset.val_files, but there is no such shard: /nowhere.parquet",
+        ),
+        (
+            ["preset.sft.score_every=5", "preset.val_files=${preset.sft.train_files}"],
+            "sft.parquet (preset.val_files) is also in data.train_files",
+        ),
+        (
+            ["preset.sft.score_every=5", "preset.val_files=pyproject.toml", "engine.strategy=fsdp"],
+            "preset.sft.score_every needs engine.strategy=fsdp2, not fsdp",
+        ),
+        (
+            ["preset.sft.score_every=5", "preset.val_files=pyproject.toml", "mer_r1.wheels.folder=/nowhere"],
+            "mer_r1.wheels.folder: ",
+        ),
     ],
 )
 def test_bad_input_is_named(folder, overrides, message):
@@ -64,6 +81,42 @@ def test_bad_input_is_named(folder, overrides, message):
     given = [f"preset.sft.model_path={folder}", f"preset.sft.train_files={folder}/sft.parquet", *overrides]
     with pytest.raises(PreflightError, match=re.escape(message)):
         check_cheap(launch.compose("sft", given))
+
+
+def test_a_shard_without_labels_cannot_be_scored(folder):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    for name, labels in (("some", [[], ["sad"]]), ("none", [[], []])):
+        rows = [{"reward_model": {"ground_truth": words}} for words in labels]
+        kind = pa.struct({"ground_truth": pa.list_(pa.string())})
+        column = pa.array([row["reward_model"] for row in rows], kind)
+        parquet.write_table(pa.table({"reward_model": column}), folder / f"{name}.parquet")
+    config = launch.compose("sft", ["preset.sft.score_every=5", f"preset.val_files={folder}/some.parquet"])
+    check_scoring(config)
+    config.preset.val_files = f"{folder}/none.parquet"
+    with pytest.raises(PreflightError, match=r"no row of .*none.parquet \(preset.val_files\) has a label"):
+        check_scoring(config)
+    config.data.val_files = [f"{folder}/some.parquet"]  # goes before the preset's
+    check_scoring(config)
+
+
+def test_the_steps_after_which_clips_are_scored():
+    config = launch.compose("sft", ["preset.sft.score_every=4"])
+    assert [step for step in range(1, 11) if scores_at(config, step, 10)] == [4, 8, 10]
+    config.preset.sft.score_every = 0
+    assert not any(scores_at(config, step, 10) for step in range(1, 11))
+
+
+def test_a_run_says_what_it_scores():
+    plain = launch.compose("sft", [])
+    assert [line.split()[0] for line in heading.of_sft(plain, 10)] == ["SFT", "model", "data", "steps"]
+    config = launch.compose(
+        "sft", ["preset.sft.score_every=4", "preset.sft.score_clips=-1", "preset.val_files=v.parquet"]
+    )
+    scores, wheels = heading.of_sft(config, 10)[4:]
+    assert scores.startswith("scores  every 4 steps, slow and fast, of all clips of v.parquet")
+    assert wheels.startswith("wheels  built-in")
 
 
 @pytest.mark.slow
@@ -258,6 +311,8 @@ def test_two_ranks_train_on_the_same_examples_and_validate(inputs, tmp_path):
             "data.micro_batch_size_per_gpu=2",
             f"data.val_files=[{other}]",
             "trainer.test_freq=4",
+            "preset.sft.score_every=4",
+            "preset.sft.score_clips=3",
         )
         assert done.returncode == 0, done.stderr[-3000:]
     lines = {name: steps(tmp_path / name) for name in ("1", "2")}
@@ -273,3 +328,13 @@ def test_two_ranks_train_on_the_same_examples_and_validate(inputs, tmp_path):
         [line["data"]["train/loss"] for line in found if "train/loss" in line["data"]] for found in lines.values()
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    for ranks, found in lines.items():
+        scored = {line["step"]: line["data"] for line in found if "perf/score_seconds" in line["data"]}
+        assert [*scored] == [4, 6]
+        names = [f"{mode}/{score}" for mode in ("slow", "fast") for score in ("f1", "recall", "precision", "format")]
+        means = {f"val-aux/test/{name}/mean@1" for name in names}
+        assert scored[6].keys() == means | {"val/failed", "perf/score_seconds"}
+        assert scored[6]["val/failed"] == 0
+        answers = (tmp_path / ranks / "validation" / "6.jsonl").read_text().splitlines()
+        clips = [(line["clip"], line["input"].endswith("<answer>")) for line in map(json.loads, answers)]
+        assert clips == [(f"clip{place}", fast) for place in range(3) for fast in (False, True)]

@@ -46,6 +46,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from verl_ext.actor import branch, flex
+from verl_ext.actor.answers import AnswersMixin
 from verl_ext.actor.compare import Difference
 from verl_ext.actor.finite import FiniteMixin
 from verl_ext.actor.kept_features import KeptFeaturesMixin
@@ -210,6 +211,7 @@ class SetLogProbsFSDPEngine(
     TokenLimitMixin,
     SetLogProbsMixin,
     LearntRowsMixin,
+    AnswersMixin,
     FSDPEngineWithLMHead,
 ):
     """verl's engine for CUDA, with set log-probs."""
@@ -224,6 +226,7 @@ class CPUFSDPEngine(
     TokenLimitMixin,
     SetLogProbsMixin,
     LearntRowsMixin,
+    AnswersMixin,
     FSDPEngineWithLMHead,
 ):
     """The same on a CPU; parameters are never "offloaded to the CPU", where they already are."""

@@ -106,8 +106,9 @@ class Qwen2_5OmniThinkerPolicy(Qwen2_5OmniPreTrainedModel):
                 are ``(M, k)``. Not all logits are in memory at a time.
             inputs: as for ``Qwen2_5OmniThinkerForConditionalGeneration``.
         """
-        # LoRA's wrapper hands over inputs_embeds=None.
-        if inputs.get("inputs_embeds") is None and dist.is_initialized() and dist.get_world_size() > 1:
+        # A continuation: the media are in the cache, on every rank. LoRA's wrapper hands over inputs_embeds=None.
+        cached = (cache := inputs.get("past_key_values")) is not None and cache.get_seq_length() > 0
+        if not cached and inputs.get("inputs_embeds") is None and dist.is_initialized() and dist.get_world_size() > 1:
             inputs["inputs_embeds"] = self._embed_in_fixed_order(input_ids, inputs)
         if logits_at is None:
             only = nullcontext()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.mer_r1.method.answer import ONE_ANSWER, ask_for
-from verl_ext.data.encode import MediaConfig, PromptEncoder
+from verl_ext.data.encode import EncodedPrompt, MediaConfig, PromptEncoder
 from verl_ext.data.source import MediaError
 
 Item = TypeVar("Item")
@@ -213,17 +213,9 @@ class Rollout:
         return Trace(list(output.prompt_token_ids), token_ids, log_probs)
 
     def _prompt(self, request: Request) -> dict[str, Any]:
-        from verl_ext.data.dataset import build_messages
         from verl_ext.models.processor import collapse_media
 
-        encoded = self.encoder(build_messages(asked(request.row, self.form)))
-        prompt_ids = encoded.prompt_ids + self.tokenizer.encode(request.prefix, add_special_tokens=False)
-        if len(prompt_ids) > self.max_prompt:
-            raise TooLongError(
-                f"clip {_name(request.row)!r}: the prompt has {len(prompt_ids)} tokens, over "
-                f"max_prompt_length={self.max_prompt}. Raise the limit, or lower media.fps, media.max_frames or "
-                "media.max_pixels (--set)."
-            )
+        encoded, prompt_ids = encoded_prompt(request.row, request.prefix, self.form, self.encoder, self.max_prompt)
         media = {"video": encoded.videos, "audio": encoded.audios}
         return {
             "prompt_token_ids": collapse_media(prompt_ids, self.processor),
@@ -251,6 +243,30 @@ class Rollout:
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens or 0,
         )
+
+
+def encoded_prompt(
+    row: Mapping[str, Any], prefix: str, form: str, encoder: PromptEncoder, limit: int
+) -> tuple[EncodedPrompt, list[int]]:
+    """A clip's prompt in a form, and its token ids with the prefix of the reply.
+
+    Args:
+        limit: of the ids.
+
+    Raises:
+        MediaError: the clip is missing or cannot be decoded.
+        TooLongError: names the clip and the limit.
+    """
+    from verl_ext.data.dataset import build_messages
+
+    encoded = encoder(build_messages(asked(row, form)))
+    prompt_ids = encoded.prompt_ids + encoder.processor.tokenizer.encode(prefix, add_special_tokens=False)
+    if len(prompt_ids) > limit:
+        raise TooLongError(
+            f"clip {_name(row)!r}: the prompt has {len(prompt_ids)} tokens, over max_prompt_length={limit}. Raise the "
+            "limit, or lower media.fps, media.max_frames or media.max_pixels (keys of the preset)."
+        )
+    return encoded, prompt_ids
 
 
 def asked(row: Mapping[str, Any], form: str) -> Mapping[str, Any]:

@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from recipe.mer_r1.eval.clip_pictures import Shards, picture, row_of, shards_of
 from recipe.mer_r1.run import record
 
@@ -78,7 +80,10 @@ def _clips(rows: Iterable[Mapping[str, Any]], count: int, shards: Shards) -> lis
 
 def _shards(run_dir: Path) -> Shards:
     config = record.read_config(run_dir)
-    return shards_of(config.get("preset") or {}, "val_files") if config else Shards(())
+    if config is None:
+        return Shards(())
+    own = OmegaConf.select(config, "data.val_files")  # of an SFT run that does not take those of its preset
+    return shards_of({**(config.get("preset") or {}), **({"val_files": own} if own else {})}, "val_files")
 
 
 @lru_cache(maxsize=64)  # the page is written many times between two validations

@@ -190,7 +190,7 @@ def _rollout_gap(steps: Steps) -> str:
     return panel(title, svg.log_curves(drawn, "Difference of log-probs over steps"), note)
 
 
-def _validation_now(validated: Validated) -> str:
+def _validation_now(validated: Validated, more: str = "") -> str:
     if not validated:
         return panel("Validation", "", "No validation yet.")
     last = max(points[-1][0] for points in validated.values())
@@ -199,13 +199,18 @@ def _validation_now(validated: Validated) -> str:
     for source, mode in sorted({key[:2] for key in validated}, key=lambda pair: (pair[0], pair[1] != "slow")):
         values = [dict(validated.get((source, mode, score), [])).get(last, math.nan) for score in scores]
         rows.append((escape(source), mode, *(f"{value:.3f}" for value in values)))
-    return panel(f"Validation after step {last}", table(["clips of", "answers"], list(scores), rows), "Greedy answers.")
+    return panel(
+        f"Validation after step {last}", table(["clips of", "answers"], list(scores), rows), f"Greedy answers.{more}"
+    )
 
 
 def _sft(steps: Steps) -> list[str]:
     loss, rate = series.curve(steps, "train/loss"), series.curve(steps, "train/lr")
     norm, seconds = series.curve(steps, "train/grad_norm"), series.curve(steps, "perf/step_seconds")
-    found = [panel("SFT loss", svg.curves(smooth("loss", loss, "var(--p1)"), "Loss over steps", low=0.0))]
+    drawn = smooth("loss", loss, "var(--p1)")
+    if tested := series.curve(steps, "val/loss"):
+        drawn.append(Curve("validation", tested, "var(--p0)", "dots"))
+    found = [panel("SFT loss", svg.curves(drawn, "Loss over steps", low=0.0)), *_sft_scores(steps)]
     if rate:
         found.append(panel("Learning rate", svg.curves([Curve("lr", rate, "var(--p0)")], "Learning rate over steps")))
     if norm:
@@ -215,3 +220,30 @@ def _sft(steps: Steps) -> list[str]:
         drawn = smooth("step", seconds, "var(--p3)")
         found.append(panel("Seconds per step", svg.curves(drawn, "Seconds per step", low=0.0)))
     return found
+
+
+def _sft_scores(steps: Steps) -> list[str]:
+    """Scores of the answers of the model in training, where the run has scored some (preset.sft.score_every)."""
+    validated = series.validation(steps)
+    if not validated:
+        return []
+    found = []
+    for score, title in (("f1", "F1"), ("recall", "Recall"), ("precision", "Precision"), ("format", "Format")):
+        drawn = [
+            Curve(f"{mode}, greedy", series.over_sources(validated, mode, score), colour, "dots")
+            for mode, colour in (("slow", SLOW), ("fast", FAST))
+        ]
+        found.append(panel(title, svg.curves(drawn, f"{title} over steps")))
+    found.append(_validation_now(validated, _of_scoring(steps)))
+    return found
+
+
+def _of_scoring(steps: Steps) -> str:
+    """What the latest scoring took, and how many clips failed in it."""
+    note = ""
+    if seconds := series.curve(steps, "perf/score_seconds"):
+        number, taken = seconds[-1]
+        note = f" Answering and scoring took {taken:.3g} s after step {number}."
+    if (failed := series.curve(steps, "val/failed")) and failed[-1][1]:
+        note += f' <span class="incorrect">Failed clips</span>, which count as wrong: {failed[-1][1]:.0f}.'
+    return note

@@ -21,6 +21,7 @@ _VALIDATION = re.compile(r"val-aux/(.+)/(slow|fast)/(recall|precision|f1|format)
 _TERM = re.compile(r"advantage/([^/]+)/std")
 # verl times these beside a step's phases: the whole step, and the validation that follows some steps.
 _WHOLE, _TESTING = "timing_s/step", "timing_s/testing"
+_SCORING = "perf/score_seconds"  # of SFT: the answers to validation clips after some steps
 REST = "rest"
 
 
@@ -142,7 +143,7 @@ def phase_means(rows: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
 def step_seconds(steps: Steps) -> list[float]:
     """Seconds of each step with its validation, RL or SFT: how long a metrics file may well stand still."""
     return [
-        data.get(_WHOLE, data.get("perf/step_seconds", 0.0)) + (data.get(_TESTING) or 0.0)
+        data.get(_WHOLE, data.get("perf/step_seconds", 0.0)) + (data.get(_TESTING) or data.get(_SCORING) or 0.0)
         for data in steps.values()
         if _WHOLE in data or "perf/step_seconds" in data
     ]

@@ -28,9 +28,10 @@ _SFT_STARTING = (
     (b"Loading weights", "loading the model"),
     (b"Total steps:", "first step"),
 )
+_SCORED = "perf/score_seconds"  # of a step after which an SFT run has scored answers
 _LATEST = 5  # steps that a shown mean is taken over
 _TIMED = 20  # steps that the time of a step is taken over
-TRAINING, WRITING = "training", "writing the model"
+TRAINING, WRITING, SCORING = "training", "writing the model", "answering validation clips"
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,12 @@ def answers_to(folder: Path, shard: Path, per_clip: int) -> Watch:
     return watch
 
 
-def sft(run_dir: Path, total: int | None = None) -> Watch:
-    """Step, loss, seconds a step and the time that is left.
+def sft(run_dir: Path, total: int | None = None, score_every: int = 0) -> Watch:
+    """Step, loss, F1 of the latest scored answers, seconds a step and the time that is left.
 
     Args:
         total: number of steps; None: as the trainer prints it into its log.
+        score_every: steps between two scorings of validation clips (`preset.sft.score_every`); 0: none.
     """
 
     begun = _Begun(run_dir, _SFT_STARTING)
@@ -106,9 +108,22 @@ def sft(run_dir: Path, total: int | None = None) -> Watch:
             return Status(max(taken, default=0), total, phase, phase=phase)
         step = max(taken)
         seconds = [data["perf/step_seconds"] for data in taken.values() if "perf/step_seconds" in data]
-        return _at_step(step, total or _total_in(run_dir, log), seconds, f"loss {_mean(taken, 'train/loss'):.3f}")
+        of, text = total or _total_in(run_dir, log), f"loss {_mean(taken, 'train/loss'):.3f}"
+        if score_every and (step % score_every == 0 or step == of) and _SCORED not in taken[step]:
+            return Status(step, of, f"{text}  {SCORING}", phase=SCORING)
+        return _at_step(step, of, seconds, text, _scored_f1(taken))
 
     return watch
+
+
+def _scored_f1(taken: dict[int, dict[str, float]]) -> str:
+    """F1 of the newest scored answers, the plain mean over the sources; "" where none was scored."""
+    newest = next((data for data in reversed(taken.values()) if _SCORED in data), {})
+    found = {
+        mode: [value for key, value in newest.items() if key.startswith("val-aux/") and f"/{mode}/f1/" in key]
+        for mode in ("slow", "fast")
+    }
+    return "  ".join(f"{mode} F1 {statistics.fmean(values):.2f}" for mode, values in found.items() if values)
 
 
 def rl(run_dir: Path, total: int | None, validates: bool = False) -> Watch:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from recipe.mer_r1.run import output, saved, state
+from recipe.mer_r1.run.sft_scoring import scored_files
 
 BUILT_IN = "built-in (our own, not the official ones: docs/wheels.md)"
 
@@ -30,7 +31,7 @@ def of_rl(config: DictConfig, steps: int | None) -> list[str]:
 
 
 def of_sft(config: DictConfig, steps: int | None) -> list[str]:
-    """Four lines, as of RL; SFT has no wheels."""
+    """Four lines, as of RL; with scores, which need wheels, six."""
     sft = config.preset.sft
     size = f"{sft.batch_size} examples, lr {sft.lr:g}, {sft.fast_fraction:.0%} in the fast form"
     return _aligned(
@@ -38,7 +39,15 @@ def of_sft(config: DictConfig, steps: int | None) -> list[str]:
         ("model", config.model.path),
         ("data", _files(config.data.train_files)),
         ("steps", f"{steps or '?'}, each of {size}; {_begin(config)}"),
+        *(_scores(config) if sft.score_every else ()),
     )
+
+
+def _scores(config: DictConfig) -> Iterable[tuple[str, str]]:
+    sft, clips = config.preset.sft, _files(scored_files(config))
+    first = "all" if sft.score_clips < 0 else f"the first {sft.score_clips}"
+    yield "scores", f"every {sft.score_every} steps, slow and fast, of {first} clips of {clips}"
+    yield "wheels", config.mer_r1.wheels.folder or BUILT_IN
 
 
 def _aligned(*lines: tuple[str, str]) -> list[str]:

@@ -41,6 +41,8 @@ def _one_of(*choices: str) -> Type:
 
 WHOLE = Type("a whole number", _whole)
 COUNT = Type("a whole number from 1", lambda value: _whole(value) and value >= 1)
+FROM_0 = Type("a whole number from 0", lambda value: _whole(value) and value >= 0)
+COUNT_OR_ALL = Type("a whole number from 1, or -1 for all", lambda value: _whole(value) and (value >= 1 or value == -1))
 NUMBER = Type("a number", _number)
 FLAG = Type("true or false", lambda value: isinstance(value, bool))
 TEXT = Type("text", lambda value: isinstance(value, str) and value != "")
@@ -136,6 +138,8 @@ TYPES: dict[str, Type] = {
     "sft.cache_clips": WHOLE,
     "sft.cache_gb": NUMBER.or_null(),
     "sft.save_every": WHOLE,
+    "sft.score_every": FROM_0,
+    "sft.score_clips": COUNT_OR_ALL,
 }
 """Every key of a preset; a test compares this list with the files."""
 

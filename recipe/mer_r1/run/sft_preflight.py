@@ -16,6 +16,7 @@ from recipe.mer_r1.run.preflight import (
     check_towers,
     check_visible_devices,
 )
+from recipe.mer_r1.run.sft_scoring import check_scoring
 from recipe.mer_r1.run.unsupported import UnsupportedError, check_unsupported
 
 
@@ -41,6 +42,7 @@ def check_cheap(config: DictConfig) -> None:
         check_unsupported(config)
     except UnsupportedError as error:
         raise PreflightError(str(error)) from error
+    check_scoring(config)
 
 
 def check_validation(config: DictConfig) -> None:

@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from verl.utils.fsdp_utils import get_fsdp_full_state_dict
 
 from recipe.mer_r1.run import learning, steps, stop
 from recipe.mer_r1.run.sft_checkpoint import WholeCheckpoints
+from recipe.mer_r1.run.sft_scoring import scores_at
 from verl_ext.models.adapters import has_adapters, merge_adapters
 from verl_ext.models.checkpoint import save_full_omni
 
@@ -45,6 +47,8 @@ class MERSFTTrainer(SFTTrainer):
         super()._build_dataloader()
         self.train_sampler.shuffle = False
 
+    scores_of: Callable[[Any], Any] | None = None
+    """From the model's processor to what scores the model in training (`recipe.mer_r1.eval.sft_scores.ClipScores`)."""
     stopped: bool = False
     """Whether the run was asked to stop before its last step (:mod:`recipe.mer_r1.run.stop`)."""
 
@@ -56,15 +60,34 @@ class MERSFTTrainer(SFTTrainer):
         """verl's loop; a run that had already taken all its steps trains no further."""
         if self.resume_global_step >= self.total_training_steps or self._stop_after(self.resume_global_step):
             return
+        log = None
         if self.rank == 0:
             log = StepLog(
                 Path(self.config.run_dir) / "metrics.jsonl", self.resume_global_step, self.total_training_steps
             )
             log.attach(self.training_client, 0 if self.val_dataloader is None else len(self.val_dataloader))
         self._heed_stop()
+        if self.scores_of is not None:
+            self._score(self.scores_of(self.model_config.processor), log)
         # verl collects garbage before each checkpoint. Modules and the model are not garbage: do not look at them.
         gc.freeze()
         super().fit()
+
+    def _score(self, scores: Any, log: StepLog | None) -> None:
+        """Score the clips after some steps and after the last one; no more once the run was asked to stop."""
+        train_batch, step = self.training_client.train_batch, itertools.count(self.resume_global_step + 1)
+
+        def scored(data: Any) -> Any:
+            output, now = train_batch(data=data), next(step)
+            if self.stopped or not scores_at(self.config, now, self.total_training_steps):
+                return output
+            found = scores(self.engine, now)
+            if log is not None:
+                log.write_scores(found.metrics, found.text, found.warning)
+                tu.get(output, "metrics").update(found.metrics)  # verl hands them to the trackers
+            return output
+
+        self.training_client.train_batch = scored
 
     def _heed_stop(self) -> None:
         """Look for the stop file after every step."""
@@ -140,6 +163,14 @@ class StepLog:
             file.write(json.dumps({"step": self.step, "data": {"val/loss": loss}}) + "\n")
         tqdm.write(f"step {self.step}/{self.total}  validation loss {loss:.3f}")
 
+    def write_scores(self, metrics: dict[str, float], text: str, warning: str) -> None:
+        """Append the scores of answers after the last step; print them, and which clips failed."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": self.step, "data": metrics}) + "\n")
+        tqdm.write(f"step {self.step}/{self.total}  greedy answers: {text}")
+        if warning:
+            tqdm.write(f"WARNING: step {self.step}: {warning}")
+
     def write(self, metrics: dict[str, Any], seconds: float) -> None:
         """Append one step's metrics; print every twentieth, the first, the last, and warnings."""
         self.step += 1
@@ -155,8 +186,11 @@ class StepLog:
         self.watch.tell(self.step, data, tqdm.write)
 
 
-def run(config: DictConfig) -> Path | None:
+def run(config: DictConfig, scores_of: Callable[[Any], Any] | None = None) -> Path | None:
     """Train in the process group that this process belongs to, and export.
+
+    Args:
+        scores_of: see :attr:`MERSFTTrainer.scores_of`; None: no scores.
 
     Returns:
         The folder of the model; None after a stop.
@@ -169,6 +203,7 @@ def run(config: DictConfig) -> Path | None:
     start()
     try:
         trainer = MERSFTTrainer(config)
+        trainer.scores_of = scores_of
         trainer.fit()
         if trainer.stopped:
             return None

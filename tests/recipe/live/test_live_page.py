@@ -111,6 +111,19 @@ def test_before_the_first_step_and_with_half_a_line(tmp_path):
         assert "step 1 of 4" in of(folder).text
 
 
+def test_an_sft_run_shows_the_scores_of_its_answers(tmp_path):
+    scored = {"val/loss": 1.5, "val/failed": 2.0, "perf/score_seconds": 12.5}
+    metrics = {1: {"train/loss": 2.0}, 2: {"train/loss": 1.0, **validation_metrics(slow=0.625, fast=0.375), **scored}}
+    text = of(write_metrics(tmp_path / "sft", metrics)).text
+    assert "Validation after step 2" in text
+    assert "Answering and scoring took 12.5 s after step 2." in text
+    assert "Failed clips, which count as wrong: 2." in text
+    assert text.count("0.625") >= 4
+    assert text.count("0.375") >= 4
+    plain = of(write_metrics(tmp_path / "plain", {1: {"train/loss": 2.0}})).text
+    assert "Validation after" not in plain
+
+
 def test_an_sft_run_shows_its_loss(tmp_path):
     tags = of(write_metrics(tmp_path / "sft", {1: {"train/loss": 2.0}, 2: {"train/loss": 1.0}}))
     assert "SFT loss" in tags.text

@@ -1,6 +1,7 @@
 """What the screen reads off a running stage, and the end of a log."""
 
 import io
+import json
 
 import pytest
 from metrics_lines import step, validation
@@ -69,6 +70,24 @@ def test_sft_takes_its_total_from_the_log(tmp_path):
     log.write_text("Total steps: 200, num_warmup_steps: 20\nstep 1/200  loss 6.1\n")
     assert watch(log) == Status(3, 200, "loss 2.500  0.5 s/step  2 min left", 0.5, "training")
     assert progress.sft(tmp_path, 50)(log).text == "loss 2.500  0.5 s/step  24 s left"
+
+
+def test_sft_shows_the_scores_of_its_answers(tmp_path):
+    metrics, log = tmp_path / "metrics.jsonl", tmp_path / "log"
+    log.write_text("Total steps: 6, num_warmup_steps: 2\nstep 1/6  loss 6.1\n")
+    watch = progress.sft(tmp_path, 6, score_every=4)
+    lines = [{"step": step, "data": {"train/loss": 2.0, "perf/step_seconds": 0.5}} for step in range(1, 7)]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines[:3]))
+    assert watch(log).text == "loss 2.000  0.5 s/step  2 s left"
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines[:4]))
+    assert watch(log) == Status(4, 6, "loss 2.000  answering validation clips", phase="answering validation clips")
+    f1 = {"a/slow": 0.5, "b/slow": 0.7, "a/fast": 0.4}
+    scored = {f"val-aux/{key}/f1/mean@1": value for key, value in f1.items()} | {"perf/score_seconds": 3.0}
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in [*lines[:4], {"step": 4, "data": scored}]))
+    assert watch(log).text == "loss 2.000  0.5 s/step  1 s left  slow F1 0.60  fast F1 0.40"
+    with metrics.open("a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines[4:]))
+    assert watch(log).phase == "answering validation clips"  # after the last step, too
 
 
 def test_clips_and_answers_are_counted(tmp_path):
