@@ -129,7 +129,7 @@ def answer(
             workers.append(_Worker(f"worker-{number}", mine, plan, environments[number - 1]))
         _watch(workers, tell)
     except BaseException:
-        leftovers.end_all()
+        leftovers.end(worker.command.pid for worker in workers)
         raise
     finally:
         for made, before in zip(todo, missing, strict=True):
@@ -168,6 +168,7 @@ class _Worker:
         environment: where it differs from ours.
 
     Attributes:
+        command: its processes.
         fault: why it ended before its end; "" while it runs, and after a good end.
     """
 
@@ -194,14 +195,14 @@ class _Worker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(f"{logs.START}{' '.join(command)}  # {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        self._command = Command([sys.executable, *command], self.log, environment)
+        self.command = Command([sys.executable, *command], self.log, environment)
 
     def answers(self) -> int:
         """That it has written."""
         return sum(file.count() for file in self._files)
 
     def has_ended(self) -> bool:
-        status = self._command.poll()
+        status = self.command.poll()
         if status is None:
             return False
         made = self.answers()

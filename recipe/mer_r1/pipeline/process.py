@@ -82,6 +82,11 @@ class Command:
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the supervisor, which has all processes of the command below it."""
+        return self._supervisor.pid
+
     def poll(self) -> int | None:
         """The exit status (negative: the signal that killed it) once no process of it is left; None before."""
         return self._supervisor.poll()
