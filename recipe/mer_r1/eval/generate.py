@@ -33,6 +33,8 @@ _PAIRS = {"slow": "fast", f"slow{SAMPLED}": f"fast{SAMPLED}"}
 _STRIDE = 15_485_863
 """Between the seeds of two samples of a clip: larger than 4 seeds for each clip of any shard, and odd, so that the
 lowest 32 bits differ too (random numbers on a CPU depend on these bits only)."""
+Asked = tuple[str, int, int]
+"""A response to make: its mode, the row of the shard, and the number of the sample, from 0."""
 _LIBRARIES = ("mer-r1", "verl", "vllm", "transformers", "torch")
 
 
@@ -114,6 +116,8 @@ class Generation:
     A model of the form answer_think_answer is asked once for both modes of a pair: its last answer is the slow one, its
     first answer the fast one. Such a pair is always complete: the fast file is made of the slow file.
 
+    Answers that workers have left in the folder (`eval/workers.py`) are joined with its own first.
+
     Args:
         folder: claimed for these settings (`records.claim`).
         modes: of MODES.
@@ -151,7 +155,8 @@ class Generation:
         self.samples = {mode: samples if mode.endswith(SAMPLED) else 1 for mode in asked}
         self.total = len(self.part) * sum(self.samples.values())
         self.made = 0
-        """Responses that this process has written."""
+        """Responses that this process and its workers have written."""
+        records.join(folder)
         for mode, number in self.samples.items():
             file = self.files[mode]
             there = 1 + max((sample for _, sample in records.read(file)), default=0)
@@ -161,7 +166,7 @@ class Generation:
                     "more, or choose another --out."
                 )
 
-    def missing(self) -> list[tuple[str, int, int]]:
+    def missing(self) -> list[Asked]:
         """Mode, row number and sample number of each response that is not there, all responses to a clip together."""
         self._complete_pairs()
         done = {mode: records.read(self.files[mode]).keys() for mode in self.samples}
@@ -191,9 +196,15 @@ class Generation:
                 count += len(lines) - len(kept)
         return count
 
-    def __call__(self, rollout: Rollout, tell: Callable[[], None]) -> None:
-        """Write each answer as it comes, a failed one with its reason; `tell` is called for each."""
-        for request, reply in rollout.stream(self._request(*answer) for answer in self.missing()):
+    def __call__(self, rollout: Rollout, tell: Callable[[], None], asked: Sequence[Asked] | None = None) -> None:
+        """Write each answer as it comes, a failed one with its reason; `tell` is called for each.
+
+        Args:
+            asked: what to answer; None: all that is missing.
+        """
+        for request, reply in rollout.stream(
+            self._request(*one) for one in (self.missing() if asked is None else asked)
+        ):
             mode, line = request.key[0], self._line(request, reply)
             records.append(self.files[mode], [line])
             if mode in self.pairs:

@@ -5,10 +5,11 @@
     python -m recipe.mer_r1.main_eval predict --merge --out submission
 
 Clips are answered as by `main_eval run`, with one answer each: slow, unless --mode says fast. Each answer is written at
-once: run the same command again to continue. --part K/N answers the K-th of N equal parts, so that N processes (one per
-GPU, or on several machines with one file system) share the work; --merge joins the parts. An answer does not depend on
-the number of parts. When every candidate has exactly one answer, OUT gets NAME-openset.npz (filenames, fileitems),
-NAME.csv (name, openset) and NAME.json (what made them), where NAME is the name of OUT.
+once: run the same command again to continue. --workers N shares the clips among N processes of this machine, each with
+a GPU of its own. --part K/N answers the K-th of N equal parts, so that several machines with one file system share the
+work; --merge joins the parts. The seed of an answer does not depend on the number of workers or parts. When every
+candidate has exactly one answer, OUT gets NAME-openset.npz (filenames, fileitems), NAME.csv (name, openset) and
+NAME.json (what made them), where NAME is the name of OUT.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from recipe.mer_r1.eval.submission import IncompleteError
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.answer import FORMS, split_list
 from recipe.mer_r1.method.wheel import EmotionWheels
-from recipe.mer_r1.run import launch
+from recipe.mer_r1.run import hub, launch
 from recipe.mer_r1.run.inputs import check_model_folder
 
 _PARTS = "part-*-of-*"
@@ -42,15 +43,19 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         prog=prog_name, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = result.add_argument
-    add("--model", help="folder of a full-Omni model, as main_sft and main_ppo write it; not with --merge")
+    add(
+        "--model",
+        help="folder of a full-Omni model, as main_sft and main_ppo write it, or hf://OWNER/NAME; not with --merge",
+    )
     add(
         "--data",
-        type=Path,
         metavar="SHARD",
-        help="candidates.parquet of `data_prep build`; --merge: default of the parts",
+        help="candidates.parquet of `data_prep build`, or hf://datasets/OWNER/NAME/PATH.parquet; "
+        "--merge: default of the parts",
     )
     add("--media-root", type=Path, help="folder that the shard's relative paths start from; default: its own")
     add("--out", required=True, type=Path, help="folder for the answers and the submission")
+    run.add_workers(result)
     add("--part", type=_part, default=(1, 1), metavar="K/N", help="answer the K-th of N parts of the shard")
     add("--merge", action="store_true", help="join the parts in OUT, and write the submission; loads no model")
     add("--mode", choices=(*PREFIXES,), default="slow", help="slow (default): think first; fast: answer at once")
@@ -77,10 +82,19 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval predict") -> None:
     """The subcommand. Exits with 2 where the input is at fault, with 1 where candidates have no answer."""
     chosen = parser(prog_name).parse_args(arguments)
     try:
+        if chosen.data:
+            chosen.data = _shard(chosen.data, chosen.names)
         merge(chosen) if chosen.merge else predict(chosen)
     except (ValueError, OSError) as error:
         print(f"{prog_name}: {error}", file=sys.stderr)
         raise SystemExit(1 if isinstance(error, IncompleteError) else 2) from error
+
+
+def _shard(data: str, names: Path | None) -> Path:
+    """The shard on this machine."""
+    if data.startswith(hub.SCHEME) and names is None:
+        print(f"note: {submission.LEFT_OUT} beside the shard is not brought from the hub; --names finds missing names")
+    return Path(hub.local_file(data, "--data"))
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -88,8 +102,10 @@ def predict(arguments: argparse.Namespace) -> None:
     if not (arguments.model and arguments.data):
         raise ValueError("--model and --data are needed; only --merge works without them")
     preset = load_preset(arguments.preset, arguments.set)
+    arguments.model = hub.local_model(arguments.model, "--model")
     check_model_folder(arguments.model, "--model")
     launch.prepare_environment(preset.device, arguments.model)
+    run.check_workers(arguments, preset)
     form = run.choose_form(arguments.model, arguments.form)
     (clips,) = load_clip_sets([arguments.data], arguments.media_root, preset.media.use_audio_in_video, None)
     names = [info["name"] for info in clips.rows["extra_info"]]
@@ -111,7 +127,7 @@ def predict(arguments: argparse.Namespace) -> None:
         if arguments.retry_failed:
             print(f"making {made.forget_failures()} failed answers again")
         print(f"candidates {rows.start + 1:,} to {rows.stop:,} of {len(names):,}, {arguments.mode}: {folder}")
-        run.generate_missing(arguments, preset, form, [made])
+        run.generate_missing(arguments, preset, form, [made], logs=folder)
     if count > 1:
         _say_failed(made)
         print(_next_step(arguments.out, count))

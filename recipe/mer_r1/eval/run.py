@@ -4,7 +4,8 @@
 
 Each shard gets a folder, OUT/CORPUS, with one file per mode (slow.jsonl …, one line per answer) and scores.json with
 the means. `main_eval report` makes tables and figures from these folders. Each answer is written at once: run the same
-command again to continue, also with more clips, modes, shards or samples. If a clip cannot be decoded, or its prompt
+command again to continue, also with more clips, modes, shards or samples. --workers N makes the same answers with N
+processes, each with a GPU of its own. If a clip cannot be decoded, or its prompt
 is too long, its line has the reason under "failed", and the clip counts as wrong. Clips are decoded, encoded and
 sampled as in RL, with the preset's media settings. A model that answers before and after its thought (form
 answer_think_answer, docs/experiments.md) makes one response per clip: its first answer is the fast one, its last answer
@@ -21,14 +22,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from recipe.mer_r1.eval import records
+from recipe.mer_r1.eval import devices, records, workers
 from recipe.mer_r1.eval.clip_sets import ClipSet, check_shards, folder_names, load_clip_sets
+from recipe.mer_r1.eval.counted import Counted
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import MODES, PREFIXES, SAMPLED, Generation, load_preset, settings
 from recipe.mer_r1.eval.judge.endpoint import positive
 from recipe.mer_r1.eval.score_table import table
 from recipe.mer_r1.method.answer import FORMS, ONE_ANSWER, ask_for
-from recipe.mer_r1.pipeline.progress import Status, in_words
 from recipe.mer_r1.pipeline.shown import shown
 from recipe.mer_r1.run import hub, launch, output
 from recipe.mer_r1.run.form import form_of
@@ -86,6 +87,7 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         "--max-tokens", type=int, help="limit of a response; default: max_response_length of the preset"
     )
     result.add_argument("--limit", type=int, help="answer only the first N clips of each shard")
+    add_workers(result)
     result.add_argument("--retry-failed", action="store_true", help="answer failed clips again")
     result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
     result.add_argument("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
@@ -96,6 +98,18 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         "--verbose", action="store_true", help=f"all output on the screen; without it, most goes to OUT/{output.LOG}"
     )
     return result
+
+
+def add_workers(result: argparse.ArgumentParser) -> None:
+    """The option of the commands that answer clips."""
+    result.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes that share the clips, each with the model on GPUs of its own (default 1); an interrupted run "
+        "may continue with another N",
+    )
 
 
 def modes(text: str) -> tuple[str, ...]:
@@ -129,6 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_model_folder(arguments.model, "--model")
     check_shards(arguments.data)
     launch.prepare_environment(preset.device, arguments.model)
+    check_workers(arguments, preset)
     form = choose_form(arguments.model, arguments.form)
     log = arguments.out / output.LOG
     with output.to_log(log, "main_eval run", arguments.verbose, passed=(ValueError, OSError)) as screen:
@@ -141,8 +156,14 @@ def run(arguments: argparse.Namespace) -> None:
         say_failed(made)
 
 
+def check_workers(arguments: argparse.Namespace, preset: Any) -> None:
+    """There are enough GPUs; InputError, which is a ValueError, otherwise."""
+    if arguments.workers > 1:
+        devices.environments(arguments.workers, preset)
+
+
 def heading(arguments: argparse.Namespace, form: str) -> list[str]:
-    """What is answered, in five lines."""
+    """What is answered, in five lines; in six with several workers."""
     shards = ", ".join(f"{path} ({rows(str(path))})" for path in arguments.data)
     first = f", the first {arguments.limit} of each" if arguments.limit is not None else ""
     modes = f"{', '.join(arguments.mode)}; form {form}"
@@ -152,33 +173,8 @@ def heading(arguments: argparse.Namespace, form: str) -> list[str]:
         f"data     {shards}{first}",
         f"modes    {modes}; {arguments.samples} per clip where sampled",
         f"wheels   {arguments.wheels or BUILT_IN}",
+        *([f"workers  {arguments.workers}"] if arguments.workers > 1 else []),
     ]
-
-
-class Counted:
-    """How far the answers are."""
-
-    def __init__(self) -> None:
-        self.doing = "checking the clips"
-        self.done = self.before = self.total = 0
-        self.start = 0.0
-
-    def begin(self, total: int, done: int) -> None:
-        """The model is loaded: from here on, answers come."""
-        self.done, self.before, self.total, self.doing = done, done, total, "first answers"
-        self.start = time.monotonic()
-
-    def one_more(self) -> None:
-        self.done += 1
-
-    def status(self) -> Status:
-        """For the screen."""
-        made, seconds = self.done - self.before, time.monotonic() - self.start
-        if not made:
-            return Status(text=self.doing, phase=self.doing)
-        left = in_words((self.total - self.done) * seconds / made)
-        text = f"{self.done}/{self.total} answers  {made / seconds:.1f} per s  {left} left"
-        return Status(self.done, self.total, text, phase="answers")
 
 
 def answer(
@@ -239,12 +235,21 @@ def check_prompts(clips: ClipSet, form: str) -> None:
 
 
 def generate_missing(
-    arguments: argparse.Namespace, preset: Any, form: str, todo: Sequence[Generation], counted: Counted | None = None
+    arguments: argparse.Namespace,
+    preset: Any,
+    form: str,
+    todo: Sequence[Generation],
+    counted: Counted | None = None,
+    logs: Path | None = None,
 ) -> float:
     """Seconds that it took, the model's start included; no model is started where nothing is missing.
 
     Args:
         counted: of a screen that is shown already; None: show one here, with the log in `arguments.out`.
+        logs: folder of the logs of several workers; None: `arguments.out`.
+
+    Raises:
+        WorkerError: one of several workers has died.
     """
     if counted is None:
         counted, verbose = Counted(), getattr(arguments, "verbose", False)
@@ -252,17 +257,24 @@ def generate_missing(
             output.to_log(arguments.out / output.LOG, "main_eval", verbose, passed=(ValueError, OSError)) as screen,
             shown(screen, "answers", "answers", counted.status),
         ):
-            return generate_missing(arguments, preset, form, todo, counted)
+            return generate_missing(arguments, preset, form, todo, counted, logs)
     total, missing = sum(made.total for made in todo), sum(len(made.missing()) for made in todo)
     if total > missing:
         output.say(f"{total - missing} of {total} answers were there already")
     if not missing:
         return 0.0
     counted.doing = "loading the model into vLLM"
+    start, max_tokens = time.perf_counter(), arguments.max_tokens or preset.max_response_length
+    if arguments.workers > 1:
+        counted.doing = "loading the model in each worker"
+        wheels, place = getattr(arguments, "wheels", None), logs or arguments.out
+        plan = workers.Plan(arguments.model, preset, max_tokens, form, wheels, arguments.media_root, place)
+        own = devices.environments(arguments.workers, preset)
+        workers.answer(todo, plan, own, lambda made: counted.of_workers(total, total - missing, made))
+        return time.perf_counter() - start
     from recipe.mer_r1.eval.rollout import Rollout
 
-    start = time.perf_counter()
-    rollout = Rollout(arguments.model, preset, arguments.max_tokens or preset.max_response_length, form)
+    rollout = Rollout(arguments.model, preset, max_tokens, form)
     counted.begin(total, total - missing)
     for made in todo:
         made(rollout, counted.one_more)

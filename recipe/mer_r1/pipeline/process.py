@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -67,9 +67,10 @@ class Command:
     Args:
         arguments: the command line.
         log: file that its output is appended to.
+        environment: variables that it gets besides ours.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path):
+    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None):
         with log.open("ab") as file:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_SUPERVISOR), str(GRACE_SECONDS), *arguments],
@@ -78,8 +79,13 @@ class Command:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_in_child,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             )
+
+    @property
+    def pid(self) -> int:
+        """Of the supervisor, which has all processes of the command below it."""
+        return self._supervisor.pid
 
     def poll(self) -> int | None:
         """The exit status (negative: the signal that killed it) once no process of it is left; None before."""

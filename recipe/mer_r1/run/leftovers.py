@@ -36,6 +36,16 @@ def end_all() -> None:
     _end(_descendants())
 
 
+def end(pids: Iterable[int]) -> None:
+    """Kill these processes and every process below them; those that have ended are passed over."""
+    found: dict[int, psutil.Process] = {}
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            found |= {each.pid: each for each in [process, *process.children(recursive=True)]}
+    _end(found.values())
+
+
 def _descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 

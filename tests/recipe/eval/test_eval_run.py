@@ -524,6 +524,27 @@ def test_a_real_vllm_answers_in_both_modes_and_says_which_clips_failed(tiny_mode
     assert "10 of 10 answers were there already" in again.stdout
     assert (folder / "slow.jsonl").read_text() == first
 
+    both = [str(tmp_path / "both") if part == str(out) else part for part in command]
+    done = subprocess.run([*both, "--workers", "2"], text=True, capture_output=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "workers  2" in done.stdout
+    assert "1 of 2 clips failed" in done.stderr
+    for one in (folder, other):
+        shared = tmp_path / "both" / one.name
+        for mode in ("slow", "fast"):
+            assert without_cache(shared / f"{mode}.jsonl") == without_cache(one / f"{mode}.jsonl")
+        assert not [*shared.glob("worker-*")]
+        found = [json.loads((each / "scores.json").read_text()) for each in (one, shared)]
+        assert found[0]["modes"] == found[1]["modes"]
+        assert found[0]["settings"] == found[1]["settings"]
+        assert found[0]["starts"][0]["answers"] == found[1]["starts"][0]["answers"]
+    assert (tmp_path / "both" / "worker-2.log").stat().st_size
+
+
+def without_cache(path):
+    """The answers of a file; what vLLM had cached depends on what was asked before."""
+    return {key: {**line, "cached_tokens": None} for key, line in records.read(path).items()}
+
 
 @pytest.mark.seam
 def test_answers_do_not_depend_on_what_is_cached(tiny_model, micro_corpus):

@@ -232,3 +232,23 @@ def test_the_command_answers_parts_of_a_real_shard(tiny_model, micro_corpus, tmp
         evaluation.app(["--model", str(tiny_model), "--data", str(shard), "--out", str(tmp_path / "run")])
     assert ended.value.code == 2
     assert "none of its rows has a label, so there is nothing to score" in capsys.readouterr().err
+
+
+def test_model_and_shard_may_be_on_the_hub(shard, tmp_path, monkeypatch, capsys):
+    brought = {"hf://me/model": str(tmp_path / "model"), "hf://datasets/me/clips/candidates.parquet": str(shard)}
+    for name in ("local_model", "local_file"):
+        monkeypatch.setattr(predict.hub, name, lambda path, key: brought[path])
+    asked = []
+    monkeypatch.setattr(predict, "check_model_folder", lambda path, key: asked.append(path))
+    monkeypatch.setattr(predict.run, "choose_form", lambda *_: "think_answer")
+    monkeypatch.setattr(predict.launch, "prepare_environment", lambda *_: None)
+
+    def load(shards, *_):
+        asked.extend(shards)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(predict, "load_clip_sets", load)
+    model, data = brought
+    run("--model", model, "--data", data, "--out", tmp_path / "out", code=2)
+    assert asked == [str(tmp_path / "model"), shard]
+    assert "left_out.jsonl beside the shard is not brought from the hub" in capsys.readouterr().out
