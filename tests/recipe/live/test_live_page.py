@@ -129,7 +129,9 @@ def test_the_page_says_what_the_run_was_started_with(tmp_path):
     config = {"preset": preset, "experiment": {"name": "mer_r1"}, "mer_r1": {"terms": terms}}
     optim = {"actor_rollout_ref": {"actor": {"optim": {"lr": 2e-4}}}}  # the user's, over the preset's
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config | optim)))
-    (folder / "starts.jsonl").write_text('{"stage": "ppo", "git": "abc"}\n{"stage": "ppo", "git": "0123456789abcdef0123+dirty"}\n')
+    (folder / "starts.jsonl").write_text(
+        '{"stage": "ppo", "git": "abc"}\n{"stage": "ppo", "git": "0123456789abcdef0123+dirty"}\n'
+    )
     assert settings.facts(folder) == {
         "experiment": "mer_r1: recall + 0.1 (calib_pos + 0.5 calib_neg)",
         "model": "models/<sft>",
