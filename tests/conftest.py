@@ -35,6 +35,7 @@ LONGEST = (
     "test_rehearse.py",
     "test_rl_run.py",
     "test_separate_async.py",
+    "test_notebook_run.py",
     "test_mer_r1.py",
     "test_main_sft.py",
 )

@@ -80,13 +80,18 @@ def phases(runs: Mapping[str, Steps]) -> str:
         return ""
     names = list(dict.fromkeys(phase for means in rows.values() for phase in means))
     cells = [
-        [escape(phase), *(f"{means[phase]:.3g}" if phase in means else "–" for means in rows.values())]
+        [escape(phase), *(_seconds(means[phase]) if phase in means else "–" for means in rows.values())]
         for phase in names
     ]
     cells.append(["step", *(f"{sum(means.values()):.3g}" for means in rows.values())])
     note = f"Means of the last {series.LATEST} steps."
     shown = table(["phase"], list(map(escape, rows)), cells, marked={len(cells) - 1: "sum"})
     return panels.panel("Seconds of each phase", shown, note)
+
+
+def _seconds(value: float) -> str:
+    """HTML: three digits, or "< 0.001", also for 0: a phase that the run does not need."""
+    return f"{value:.3g}" if value >= 0.001 else "&lt; 0.001"
 
 
 def _metric(key: str) -> Callable[[Steps], Points]:

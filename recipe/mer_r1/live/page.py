@@ -31,6 +31,7 @@ polyline.faint { stroke-width: 1; opacity: .35; } polyline.dots { stroke-width: 
 .legend b.dots { border-radius: 50%; }
 .legend i { font-style: normal; color: var(--soft); font-variant-numeric: tabular-nums; }
 section table { font-size: .85rem; margin-top: .4rem; }
+@media (max-width: 34rem) { section table { font-size: .8rem; } section th, section td { padding-right: .45rem; } }
 .warning { color: var(--bad); } .state { font-weight: 650; }
 .running { color: var(--good); } .failed, .died { color: var(--bad); }
 .bar { height: .4rem; background: var(--line); border-radius: .2rem; margin: .4rem 0; }

@@ -21,10 +21,18 @@ def facts(run_dir: Path) -> dict[str, str]:
     found = _sft(preset) if stage == "sft" else _rl(config, preset)
     found["preset"] = f"{preset.get('name', '?')}, seed {preset.get('seed', '?')}"
     if starts:
-        found["code"] = starts[-1].get("git") or "not a checkout"
+        found["code"] = _commit(starts[-1].get("git"))
         if len(starts) > 1:
             found["code"] += f" (start {len(starts)} of this run)"
     return {name: value for name, value in found.items() if value}
+
+
+def _commit(state: str | None) -> str:
+    """The first 12 characters of the commit, with "+dirty" where files differed from it."""
+    if not state:
+        return "not a checkout"
+    commit, plus, dirty = state.partition("+")
+    return f"{commit[:12]}{plus}{dirty}"
 
 
 def _rl(config: DictConfig, preset: DictConfig) -> dict[str, str]:

@@ -21,6 +21,7 @@ def step_metrics(step, *, confidence=True, terms=TERMS, missing=0):
         "rollout_actor_log_prob_diff/max": 1e-5,
         "rollout_actor_log_prob_diff/mean": 1e-7,
         "timing_s/gen": 6.0,
+        "timing_s/old_log_prob": 4e-4,
         "timing_s/update_actor": 3.0,
         "timing_s/step": 10.0,
     }

@@ -142,7 +142,9 @@ def test_the_page_says_what_the_run_was_started_with(tmp_path):
     config = {"preset": preset, "experiment": {"name": "mer_r1"}, "mer_r1": {"terms": terms}}
     optim = {"actor_rollout_ref": {"actor": {"optim": {"lr": 2e-4}}}}  # the user's, over the preset's
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config | optim)))
-    (folder / "starts.jsonl").write_text('{"stage": "ppo", "git": "abc"}\n{"stage": "ppo", "git": "abd"}\n')
+    (folder / "starts.jsonl").write_text(
+        '{"stage": "ppo", "git": "abc"}\n{"stage": "ppo", "git": "0123456789abcdef0123+dirty"}\n'
+    )
     assert settings.facts(folder) == {
         "experiment": "mer_r1: recall + 0.1 (calib_pos + 0.5 calib_neg)",
         "model": "models/<sft>",
@@ -151,7 +153,7 @@ def test_the_page_says_what_the_run_was_started_with(tmp_path):
         "KL coefficient": "0.001",
         "a step": "24 prompts × 4 responses",
         "preset": "tiny, seed 3",
-        "code": "abd (start 2 of this run)",
+        "code": "0123456789ab+dirty (start 2 of this run)",
     }
     assert "models/<sft>" in of(folder).text
     assert settings.facts(tmp_path) == {}
@@ -297,7 +299,8 @@ def test_the_command_puts_several_runs_on_one_page_and_ends_with_the_last(tmp_pa
     colours = re.findall(r'stroke="([^"]+)"', out.read_text().split("Recall: slow, sampled", 1)[1].split("</svg>")[0])
     assert colours == ["var(--p0)", "var(--p0)", "var(--p1)", "var(--p1)"]  # steps and their mean, run by run
     assert "Recall, slow0.9000.900" in tags.text.replace(" ", "").replace("Recall,slow", "Recall, slow")
-    assert "gen6" in tags.text.replace(" ", "")
+    assert "gen66" in tags.text  # seconds of a phase, run by run
+    assert "old_log_prob< 0.001< 0.001" in tags.text
     assert call(monkeypatch, two) == 0
     assert (two / "live.html").exists()
 

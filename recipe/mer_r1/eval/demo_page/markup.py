@@ -15,6 +15,8 @@ CSS = """
   --soft: #5b6570; }
 .dark .gradio-container, .gradio-container.dark { --slow: #6cb0f5; --fast: #f0a951; --good: #5fc884;
   --bad: #ff8a80; --soft: #a3adb8; }
+/* gradio's own grey for a field's explanation is too light on white. */
+.gradio-container { --block-info-text-color: var(--soft); }
 .facts { display: grid; grid-template-columns: auto 1fr; gap: .1rem .9rem; font-size: .85rem; margin: 0; }
 .facts dt { color: var(--soft); } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .card { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
@@ -33,7 +35,7 @@ CSS = """
 .raw { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 .key { display: inline-block; width: 1rem; height: .55rem; border-radius: 2px; margin-right: .3rem; }
 .key.slow, .bar.slow { background: var(--slow); } .key.fast, .bar.fast { background: var(--fast); }
-.legend { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .2rem 0 .6rem; font-size: .85rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .2rem 0 .6rem; font-size: .85rem; }
 .category, .axis { display: grid; grid-template-columns: 8rem minmax(6rem, 1fr) 9.5rem; gap: .7rem;
   align-items: center; }
 .category { padding: .22rem 0; } .category .name { text-align: right; overflow-wrap: anywhere; }
@@ -43,6 +45,7 @@ CSS = """
 .bar { position: relative; height: .55rem; margin: .12rem 0; border-radius: 0 2px 2px 0; min-width: 1px; }
 .figures { font-size: .78rem; line-height: .8rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .figures .slow { color: var(--slow); } .figures .fast { color: var(--fast); }
+.gradio-container .log { color: var(--soft); } .axis .log { font-size: .75rem; }
 .line { position: absolute; top: -.22rem; bottom: -.22rem; border-left: 1px solid var(--border-color-primary); }
 .axis .plot { height: 1.3rem; border-top: 1px solid var(--soft); }
 .tick { position: absolute; top: 0; white-space: nowrap; transform: translateX(-50%); font-size: .75rem;
@@ -121,7 +124,7 @@ def bars(found: View) -> str:
     ticks = "".join(f'<span class="tick" style="left:{tick}%">{tick} %</span>' for tick in _TICKS)
     return (
         f'<div class="card bars"><h3>Confidence of each category on {found.wheel}, at the start of the answer</h3>'
-        f'<p class="soft">{WHEELS} {found.wheel} has the categories below; choose another wheel beside the clip.</p>'
+        f'<p class="soft">{WHEELS} {found.wheel} has the categories below; “Emotion wheel” chooses another one.</p>'
         f'<div class="legend">{legend}<span class="soft">● named by that answer</span>{true}</div>'
         + "".join(map(_bar, found.bars))
         + f'<div class="axis"><span></span><div class="plot">{ticks}</div><span></span></div>'
