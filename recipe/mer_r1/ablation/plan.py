@@ -25,7 +25,7 @@ _PLACES = ("model_path", "train_files", "val_files", "media_root")
 _MACHINE = ("prompt_cache_size", "prompt_cache_gb", "poll_seconds", "storage_units", "ray", "save_every")
 _MACHINE += ("kept_forwards", "media.cache_folder", "media.cache_gb", "media.decode_seconds")
 _MACHINE += ("sft.workers", "sft.cache_clips", "sft.cache_gb", "sft.save_every", "sft.score_every", "sft.score_clips")
-"""Keys of a preset that change no number of a record: caches, limits of time, processes, checkpoints, passes, scores."""
+"""Keys of a preset that change no number of a record: caches, time limits, processes, checkpoints, passes, scores."""
 _SFT_KEYS = ("sft", "base")
 _RL_KEYS = ("prompts_per_step", "responses_per_prompt", "steps", "epochs", "lr", "kl_coef", "micro_batch_tokens")
 _RL_KEYS += ("validate_every", "save_every", "val_clips", "agent_workers", "reward_workers", "rollout")

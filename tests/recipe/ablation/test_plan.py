@@ -164,7 +164,8 @@ def test_only_what_decides_numbers_is_a_setting(tmp_path, monkeypatch):
     preset = tmp_path / "conf" / "preset" / "tiny.yaml"
     before = plan().run("mer_r1", 1).settings_sha256
     text = preset.read_text()
-    for line in ("cache_gb: 10 ", "decode_seconds: 120.0", "workers: 1 ", "cache_clips: 4096", "poll_seconds: 0.05"):
+    same = ("cache_gb: 10 ", "decode_seconds: 120.0", "workers: 1 ", "cache_clips: 4096", "poll_seconds: 0.05")
+    for line in (*same, "score_every: 0", "score_clips: 64"):
         assert text.count(line) == 1, line
         text = text.replace(line, line.replace(": ", ": 7"))
     preset.write_text(text)
