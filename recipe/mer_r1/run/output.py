@@ -152,7 +152,8 @@ def in_short(error: Exception, log: Path, program: str) -> list[str]:
     own = type(cause).__module__.startswith(("recipe.", "verl_ext.", "data_prep."))
     lines = [f"{program}: failed. {name}: {text}" if own else f"{program}: failed. {name}: {_last_line(text)}"]
     more = logs.own_errors(log, SHOWN_CAUSES) if own else logs.relevant(log, SHOWN_LINES)
-    lines += [f"  {line}" for line in more if text not in line]
+    told = f"{name}: {text}"  # of several lines, perhaps; the log's line is then its first
+    lines += [f"  {line}" for line in more if text not in line and not told.startswith(line)]
     return [*lines, f"Complete output: {log}"]
 
 

@@ -12,6 +12,7 @@ from recipe.mer_r1.eval import clip_sets, devices, generate, predict, records, r
 from recipe.mer_r1.eval import counted as counted_module
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline.progress import Status
+from recipe.mer_r1.run import output
 
 MODES = ("slow", "fast_sampled")
 
@@ -220,6 +221,10 @@ def test_a_worker_that_dies_is_named_and_all_answers_stay(made, plan, stand_in, 
     assert f"The end of {plan.logs / 'worker-2.log'}:" in said
     assert said.endswith("\n  CUDA error: no kernel image")
     assert (answers.made, len(answers.missing())) == (10, 5)
+    log = plan.logs / "log.txt"  # as the screen tells it: once
+    log.write_text(f"$ python -m x\nrecipe.mer_r1.eval.workers.WorkerError: {said}\n")
+    shown = output.in_short(caught.value, log, "main_eval run")
+    assert shown == [f"main_eval run: failed. WorkerError: {said}", f"Complete output: {log}"]
     assert "worker-2 (GPU 1) ended with exit status 1" in capsys.readouterr().err
 
 
