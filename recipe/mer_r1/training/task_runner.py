@@ -15,8 +15,8 @@ from verl.utils.config import validate_config
 from recipe.mer_r1.run import launch, leftovers, ray_cluster, stop, trackers, watch
 from verl_ext import plugin
 
-# vLLM kills an engine that takes longer, and Ray a server; on a busy machine vLLM's own 5 s are too few.
-ENGINE_SECONDS, SHUTDOWN_SECONDS = 15, 20
+# Ray kills a server that takes longer; its engine has `watch.ENGINE_SECONDS`.
+SHUTDOWN_SECONDS = 20
 
 
 class MerTaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
@@ -100,13 +100,6 @@ def stop_rollout_servers() -> None:
         if name.startswith(watch.SERVERS):
             # It ends with the trainer that made it, and may have done so since it was listed.
             with suppress(ValueError):
-                calls.append(ray.get_actor(name).__ray_call__.remote(_shut_engine_down))
+                calls.append(ray.get_actor(name).__ray_call__.remote(watch.shut_engine_down))
     if calls:
         ray.wait(calls, num_returns=len(calls), timeout=SHUTDOWN_SECONDS)
-
-
-def _shut_engine_down(server: Any) -> None:
-    # The attribute goes: an engine that was asked to end has not died (`watch`), nor is it asked twice.
-    engine, server.engine = getattr(server, "engine", None), None
-    if engine is not None:
-        engine.shutdown(timeout=ENGINE_SECONDS)

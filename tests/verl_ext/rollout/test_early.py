@@ -71,18 +71,17 @@ def test_before_it_begins_nothing_is_there():
 @pytest.mark.seam
 def test_an_engine_that_was_asked_to_end_is_not_seen_again():
     """`task_runner` and `watch` call these on the holder; what is set on it hides what is held."""
-    from recipe.mer_r1.run.watch import _errored
-    from recipe.mer_r1.training.task_runner import _shut_engine_down
+    from recipe.mer_r1.run.watch import _errored, shut_engine_down
     from verl_ext.rollout.early import holder
 
     for server in (holder(Worker)(), begun(Worker)):  # not begun; without an engine
         assert _errored(server) is False
-        _shut_engine_down(server)
+        shut_engine_down(server)
     server = begun(Worker)
     server.has_engine(True)
     assert _errored(server) is True
-    _shut_engine_down(server)
-    _shut_engine_down(server)
+    shut_engine_down(server)
+    shut_engine_down(server)
     assert server.times_asked_to_end() == 1
     assert _errored(server) is False
 
