@@ -11,7 +11,6 @@ the precision; clips are decoded with the settings of the answers.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.eval.results import Reading
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.method.token_sets import SHARED_TOKENS
@@ -72,14 +72,8 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
 def app(arguments: Sequence[str], prog_name: str = "main_eval confidence") -> None:
     """The subcommand. Exits with 2 and a message where the input is at fault."""
     chosen = parser(prog_name).parse_args(arguments)
-    try:
+    with exits.input_faults(prog_name, ValueError, OSError, FloatingPointError):  # MediaError and others: ValueErrors
         run(chosen)
-    except (ValueError, OSError, FloatingPointError) as error:  # InputError, MediaError and the like are ValueErrors
-        print(f"{prog_name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"{prog_name}: interrupted; run the same command again to continue", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import PREFIXES, Generation, load_preset, settings
 from recipe.mer_r1.eval.submission import IncompleteError
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.answer import FORMS, split_list
 from recipe.mer_r1.method.wheel import EmotionWheels
@@ -87,7 +88,7 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval predict") -> None:
         merge(chosen) if chosen.merge else predict(chosen)
     except (ValueError, OSError) as error:
         print(f"{prog_name}: {error}", file=sys.stderr)
-        raise SystemExit(1 if isinstance(error, IncompleteError) else 2) from error
+        raise SystemExit(exits.FAILED if isinstance(error, IncompleteError) else exits.INPUT) from error
 
 
 def _shard(data: str, names: Path | None) -> Path:

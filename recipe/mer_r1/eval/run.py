@@ -29,6 +29,7 @@ from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.generate import MODES, PREFIXES, SAMPLED, Generation, load_preset, settings
 from recipe.mer_r1.eval.judge.endpoint import positive
 from recipe.mer_r1.eval.score_table import table
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.method.answer import FORMS, ONE_ANSWER, ask_for
 from recipe.mer_r1.pipeline.shown import shown
 from recipe.mer_r1.run import hub, launch, output
@@ -124,11 +125,8 @@ def modes(text: str) -> tuple[str, ...]:
 def app(arguments: Sequence[str], prog_name: str = "main_eval run") -> None:
     """The subcommand. Exits with 2 and a message where the input is at fault."""
     chosen = parser(prog_name).parse_args(arguments)
-    try:
+    with exits.input_faults(prog_name, ValueError, OSError):  # ShardError, WheelError and the like are ValueErrors
         run(chosen)
-    except (ValueError, OSError) as error:  # ShardError, WheelError and the like are ValueErrors
-        print(f"{prog_name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ from recipe.mer_r1.eval.sentiment.mapped import Mapped
 from recipe.mer_r1.eval.sentiment.meta import Mapper, Meta, ModelMapper, counts, lexicon_mapper
 from recipe.mer_r1.eval.sentiment.model import Model
 from recipe.mer_r1.eval.sentiment.prompts import WORDINGS, wording_hash
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.errors import SEVERAL_ANSWERS, InputError
 from recipe.mer_r1.files.labels import Source, read
 from recipe.mer_r1.files.provenance import git_state, versions
@@ -81,14 +82,8 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
 def app(arguments: Sequence[str], prog_name: str = "main_eval sentiment") -> None:
     """The subcommand; the exit codes are in the module's text."""
     chosen = parser(prog_name).parse_args(arguments)
-    try:
+    with exits.input_faults(prog_name, ValueError, OSError):  # InputError and the like are ValueErrors
         found = run(chosen)
-    except (ValueError, OSError) as error:  # InputError and the like are ValueErrors
-        print(f"{prog_name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"{prog_name}: interrupted; run the same command again to continue", file=sys.stderr)
-        raise SystemExit(130) from None
     for out, meta in found.items():
         print(f"{out}:", ", ".join(f"{name.removeprefix('n_')} {count}" for name, count in meta.counts.items()))
     for out, meta in found.items():
@@ -100,7 +95,7 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval sentiment") -> Non
                 file=sys.stderr,
             )
     if any(meta.failures for meta in found.values()):
-        raise SystemExit(1)
+        raise SystemExit(exits.FAILED)
 
 
 def run(arguments: argparse.Namespace) -> dict[Path, Meta]:

@@ -33,3 +33,13 @@ def plain(program: str, interrupted: str = AGAIN) -> Iterator[None]:
             raise
         print(error.code, file=sys.stderr)
         raise SystemExit(INPUT) from None
+
+
+@contextmanager
+def input_faults(program: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Inside, an error of these kinds ends with INPUT and its message in a line, without a traceback."""
+    try:
+        yield
+    except kinds as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(INPUT) from error

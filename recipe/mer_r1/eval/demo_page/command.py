@@ -12,7 +12,6 @@ import argparse
 import os
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from omegaconf import DictConfig
 
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.generate import load_preset
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.method.wheel import EmotionWheels, load_wheels
@@ -60,11 +60,8 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
 def app(arguments: Sequence[str], prog_name: str = "main_eval demo") -> None:
     """The subcommand. Exits with 2 and a message where the input is at fault."""
     chosen = parser(prog_name).parse_args(arguments)
-    try:
+    with exits.input_faults(prog_name, ValueError, OSError):  # ShardError, WheelError and the like are ValueErrors
         run(chosen)
-    except (ValueError, OSError) as error:  # ShardError, WheelError and the like are ValueErrors
-        print(f"{prog_name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ from recipe.mer_r1.eval.judge.limiter import Limiter
 from recipe.mer_r1.eval.judge.prompts import prompt_hash
 from recipe.mer_r1.eval.judge.results import Results, by_task, summarize, table
 from recipe.mer_r1.eval.judge.verdict import Verdict
+from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.provenance import git_state, versions
 
 _LIBRARIES = ("mer-r1", "openai", "pydantic", "av", "pillow")
@@ -68,14 +69,8 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval judge") -> None:
     """The subcommand; the exit codes are in the module's text."""
     chosen = parser(prog_name).parse_args(arguments)
     chosen.out = chosen.out or judge_folder(chosen.answers)
-    try:
+    with exits.input_faults(prog_name, ValueError, OSError):  # InputError, ShardError and the like are ValueErrors
         results = run(chosen)
-    except (ValueError, OSError) as error:  # InputError, ShardError and the like are ValueErrors
-        print(f"{prog_name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"{prog_name}: interrupted; run the same command again to continue", file=sys.stderr)
-        raise SystemExit(130) from None
     print(table(results))
     if failed := results.overall.n_failed:
         print(
@@ -83,7 +78,7 @@ def app(arguments: Sequence[str], prog_name: str = "main_eval judge") -> None:
             f"{chosen.out / 'verdicts.jsonl'}, and run the same command again to retry them",
             file=sys.stderr,
         )
-        raise SystemExit(1)
+        raise SystemExit(exits.FAILED)
 
 
 def run(arguments: argparse.Namespace) -> Results:
