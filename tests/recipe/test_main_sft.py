@@ -103,9 +103,9 @@ def test_a_shard_without_labels_cannot_be_scored(folder):
 
 def test_the_steps_after_which_clips_are_scored():
     config = launch.compose("sft", ["preset.sft.score_every=4"])
-    assert [step for step in range(1, 11) if scores_at(config, step, 10)] == [4, 8, 10]
+    assert [step for step in range(1, 11) if scores_at(config.preset.sft.score_every, step, 10)] == [4, 8, 10]
     config.preset.sft.score_every = 0
-    assert not any(scores_at(config, step, 10) for step in range(1, 11))
+    assert not any(scores_at(config.preset.sft.score_every, step, 10) for step in range(1, 11))
 
 
 def test_a_run_says_what_it_scores():

@@ -23,8 +23,8 @@ class Chain:
 
     out: Path
     stages: list[Stage]
-    _done: dict[str, Stamp] = field(default_factory=dict)
-    _running: dict[str, StageRun] = field(default_factory=dict)
+    _done: dict[str, Stamp] = field(default_factory=dict, init=False)
+    _running: dict[str, StageRun] = field(default_factory=dict, init=False)
 
     def stamp_path(self, stage: Stage) -> Path:
         return Places(self.out).stamp(stage)
@@ -36,7 +36,7 @@ class Chain:
         """All stages; their stamps by name.
 
         Raises:
-            StageError: at the first that fails, after a stage beside it has ended, too.
+            StageError: at the first that fails, after a stage beside it was stopped.
             KeyboardInterrupt: after the running stages and their processes have ended.
         """
         try:
@@ -52,6 +52,7 @@ class Chain:
         except BaseException:
             process.stop_all([running.command for running in self._running.values()])
             for running in self._running.values():
+                running.finish()
                 _end(running, "stopped", screen)
             raise
         return {stage.name: self._done[stage.name] for stage in self.stages}
@@ -94,7 +95,5 @@ def go_together(stages: Sequence[Stage]) -> bool:
 
 
 def _end(running: StageRun, state: str, screen: Screen) -> None:
-    if state == "stopped":
-        running.finish()
     screen.update(running.stage.name, running.status, running.stamp.seconds)
     screen.end(running.stage.name, state, running.stamp.seconds)

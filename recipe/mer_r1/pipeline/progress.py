@@ -6,10 +6,10 @@ import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from recipe.mer_r1.run import output, state, steps
+from recipe.mer_r1.run.sft_scoring import scores_at
 
 _OF_TOTAL = re.compile(rb"\bstep (\d+)/(\d+)")
 # What a log says as a command starts, and what the command is busy with from there on.
@@ -109,7 +109,7 @@ def sft(run_dir: Path, total: int | None = None, score_every: int = 0) -> Watch:
         step = max(taken)
         seconds = [data["perf/step_seconds"] for data in taken.values() if "perf/step_seconds" in data]
         of, text = total or _total_in(run_dir, log), f"loss {_mean(taken, 'train/loss'):.3f}"
-        if score_every and (step % score_every == 0 or step == of) and _SCORED not in taken[step]:
+        if scores_at(score_every, step, of) and _SCORED not in taken[step]:
             return Status(step, of, f"{text}  {SCORING}", phase=SCORING)
         return _at_step(step, of, seconds, text, _scored_f1(taken))
 
@@ -210,13 +210,15 @@ def read_steps(path: Path) -> dict[int, dict[str, float]]:
     if not path.exists():
         return {}
     written = path.stat()
-    return _read_steps(path, written.st_size, written.st_mtime_ns)
+    state = written.st_size, written.st_mtime_ns
+    if path not in _read or _read[path][0] != state:
+        _read[path] = state, {step: data for step, data in steps.read(path).items() if step > 0}
+    return _read[path][1]
 
 
-@lru_cache(maxsize=8)
-def _read_steps(path: Path, size: int, mtime_ns: int) -> dict[int, dict[str, float]]:
-    """Of a file as it is: a screen looks twice a second, and a long run's file has tens of MB and grows once a step."""
-    return {step: data for step, data in steps.read(path).items() if step > 0}
+_read: dict[Path, tuple[tuple[int, int], dict[int, dict[str, float]]]] = {}
+"""The newest reading of each file: a screen looks twice a second, and a long run's file has tens of MB and grows once a
+step. Older readings are not kept."""
 
 
 def _mean(taken: dict[int, dict[str, float]], key: str) -> float:

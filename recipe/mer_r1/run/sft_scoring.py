@@ -18,9 +18,8 @@ def scored_files(config: DictConfig) -> list[str]:
     return [files] if isinstance(files, str) else list(files)
 
 
-def scores_at(config: DictConfig, step: int, total: int) -> bool:
-    """Whether the clips are scored after a step."""
-    every = config.preset.sft.score_every
+def scores_at(every: int, step: int, total: int | None) -> bool:
+    """Whether the clips are scored after a step; `every` is `preset.sft.score_every`."""
     return every > 0 and (step % every == 0 or step == total)
 
 

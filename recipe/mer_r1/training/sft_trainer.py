@@ -76,10 +76,11 @@ class MERSFTTrainer(SFTTrainer):
     def _score(self, scores: Any, log: StepLog | None) -> None:
         """Score the clips after some steps and after the last one; no more once the run was asked to stop."""
         train_batch, step = self.training_client.train_batch, itertools.count(self.resume_global_step + 1)
+        every = self.config.preset.sft.score_every
 
         def scored(data: Any) -> Any:
             output, now = train_batch(data=data), next(step)
-            if self.stopped or not scores_at(self.config, now, self.total_training_steps):
+            if self.stopped or not scores_at(every, now, self.total_training_steps):
                 return output
             found = scores(self.engine, now)
             if log is not None:
