@@ -23,8 +23,9 @@ from rich.text import Text
 from recipe.mer_r1.ablation import record, state
 from recipe.mer_r1.ablation.plan import Plan, Run
 from recipe.mer_r1.ablation.results import Results
-from recipe.mer_r1.ablation.runner import Runner, alone, work
+from recipe.mer_r1.ablation.runner import Runner, alone
 from recipe.mer_r1.ablation.table import DEFAULT_TABLE, Table, load_table
+from recipe.mer_r1.ablation.work import work
 from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline import process
@@ -77,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--only", nargs="+", default=[], metavar="ROW", help="these rows and controls alone")
         command.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="these seeds alone")
     run.add_argument("--task", type=int, metavar="N", help="only the N-th run of `list --names`, from 0")
-    run.add_argument("--jobs", type=int, default=None, metavar="N", help="commands at a time; default: half the cores")
+    run.add_argument(
+        "--jobs", type=int, metavar="N", help="commands at a time, beside an evaluation; default: half the cores"
+    )
     run.add_argument("--redo", action="store_true", help="make again what was made with other settings")
     run.add_argument("--keep", action="store_true", help="take what was made with other settings as it is")
     listing.add_argument("--names", action="store_true", help="only ROW-SEED of each run, one per line")
@@ -130,11 +133,11 @@ def _run(arguments: argparse.Namespace) -> int:
     process.adopt_orphans()
     process.listen_to_signals()
     wanted = work(plan, todo)
+    runner = Runner(wanted, arguments.out, arguments.results, jobs, arguments.redo)
     with alone(arguments.out):
         try:
             with Screen(wanted.units, console) as screen:
-                runner = Runner(wanted, arguments.out, arguments.results, screen, jobs, arguments.redo)
-                runner.run()
+                runner.run(screen)
         except KeyboardInterrupt:
             console.print("\nStopped; all processes have ended. Run the same command again to continue.", markup=False)
             return exits.INTERRUPTED

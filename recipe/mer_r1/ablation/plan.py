@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from recipe.mer_r1.ablation import settings
 from recipe.mer_r1.ablation.table import SFT, Table
-from recipe.mer_r1.method.experiments import load_experiment
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stage import Stage
-from recipe.mer_r1.run.launch import CONF
 
 CORPUS = "mer_micro"
 """Folder that `main_eval run` makes for MER-Micro's clips."""
-_PLACES = ("model_path", "train_files", "val_files", "media_root")
-"""Keys of a preset that say where things are."""
-_MACHINE = ("prompt_cache_size", "prompt_cache_gb", "poll_seconds", "storage_units", "ray", "save_every")
-_MACHINE += ("kept_forwards", "media.cache_folder", "media.cache_gb", "media.decode_seconds")
-_MACHINE += ("sft.workers", "sft.cache_clips", "sft.cache_gb", "sft.save_every", "sft.score_every", "sft.score_clips")
-"""Keys of a preset that change no number of a record: caches, time limits, processes, checkpoints, passes, scores."""
-_SFT_KEYS = ("sft", "base")
-_RL_KEYS = ("prompts_per_step", "responses_per_prompt", "steps", "epochs", "lr", "kl_coef", "micro_batch_tokens")
-_RL_KEYS += ("validate_every", "save_every", "val_clips", "agent_workers", "reward_workers", "rollout")
 
 
 @dataclass(frozen=True)
@@ -63,12 +49,7 @@ class Run:
     @cached_property
     def settings_sha256(self) -> str:
         """Fingerprint of the settings."""
-        return fingerprint(self.settings)
-
-
-def fingerprint(settings: Any) -> str:
-    """Of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        return settings.fingerprint(self.settings)
 
 
 class Plan:
@@ -76,9 +57,7 @@ class Plan:
 
     def __init__(self, table: Table, out: Path):
         self.table, self.out = table, out
-        preset = OmegaConf.to_container(OmegaConf.load(CONF / "preset" / f"{table.preset}.yaml"), resolve=False)
-        self._sft_preset = _without(preset, (*_PLACES, *_MACHINE, *_RL_KEYS))
-        self._rl_preset = _without(preset, (*_PLACES, *_MACHINE, *_SFT_KEYS))
+        self._sft_preset, self._rl_preset = settings.of_sft(table.preset), settings.of_rl(table.preset)
 
     # ---------------------------------------------------------------- what is shared
 
@@ -94,7 +73,7 @@ class Plan:
             ("-m", "data_prep", "micro", *_options(out=folder, **options)),
             folder=folder,
             result=folder / "shards" / "test.parquet",
-            settings=fingerprint(options),
+            settings=settings.fingerprint(options),
             watch=progress.clips(folder, total) if total else progress.nothing,
         )
 
@@ -132,7 +111,7 @@ class Plan:
             folder=folder,
             result=folder / "model" / "config.json",
             after=after,
-            settings=fingerprint([self._sft_preset, _stage(stage)]),
+            settings=settings.fingerprint([self._sft_preset, settings.of_stage(stage)]),
             watch=progress.sft(folder),
         )
 
@@ -177,10 +156,10 @@ class Plan:
             *("-m", "recipe.mer_r1.main_ppo", f"preset={self.table.preset}", f"experiment={row.experiment}"),
             *(f"run_dir={folder / 'rl'}", f"preset.seed={seed}", f"preset.model_path={sft.sft_model}"),
             *(f"preset.train_files={shards / 'rl.parquet'}", f"preset.val_files={shards / 'test.parquet'}"),
-            # The start was evaluated already.
-            *("trainer.val_before_train=false", *overrides),
+            # The start was evaluated already, and the trained model is evaluated next.
+            *("trainer.val_before_train=false", "preset.validate_every=-1", *overrides),
         )
-        experiment = _without(OmegaConf.to_container(load_experiment(row.experiment), resolve=False), ("paper",))
+        experiment = settings.of_experiment(row.experiment)
         rl = Stage(
             f"rl-{name}-{seed}",
             f"rl {name} {seed}",
@@ -188,7 +167,7 @@ class Plan:
             folder=folder / "rl",
             result=folder / "rl" / "model" / "config.json",
             after=(sft.stages[0].name,),
-            settings=fingerprint([experiment, self._rl_preset]),
+            settings=settings.fingerprint([experiment, self._rl_preset]),
             watch=progress.rl(folder / "rl", _steps(overrides, self._rl_preset["steps"])),
         )
         evaluation = self._evaluation(f"{name}-{seed}", folder, folder / "rl", start.corpus, rl.name)
@@ -228,7 +207,7 @@ class Plan:
             "seed": seed,
             "preset": self._sft_preset,
             "base": base.model_dump() | {"corpus": self._corpus_settings(base.corpus)},
-            "stages": {stage: _stage(stage) for stage in (base.stage, SFT) if base.stage},
+            "stages": {stage: settings.of_stage(stage) for stage in (base.stage, SFT) if base.stage},
             "base_overrides": self.table.common.base if base.stage else [],
             "corpus": self._corpus_settings(start.corpus),
             "overrides": [*self.table.common.sft, *start.overrides],
@@ -260,8 +239,9 @@ class Plan:
             folder=out,
             result=out / CORPUS / "scores.json",
             after=(after,),
-            settings=fingerprint([self._rl_preset["media"], self._rl_preset["rollout"]]),
+            settings=settings.fingerprint([self._rl_preset["media"], self._rl_preset["rollout"]]),
             watch=progress.answers_to(out / CORPUS, shard, chosen.answers),
+            light=True,
         )
         read = out / CORPUS / "fast.confidence.jsonl"
         confidence = Stage(
@@ -271,27 +251,9 @@ class Plan:
             folder=read,
             result=read,
             after=(answers.name,),
+            light=True,
         )
         return [answers, confidence]
-
-
-def _stage(name: str | None) -> Any:
-    """What conf/stage/NAME.yaml changes of the preset; None without a stage."""
-    if name is None:
-        return None
-    return _without(
-        OmegaConf.to_container(OmegaConf.load(CONF / "stage" / f"{name}.yaml"), resolve=False), ("run_dir",)
-    )
-
-
-def _without(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    """Without the keys: NAME, or NODE.NAME one level below. Places are left out at every level."""
-
-    def below(node: str) -> tuple[str, ...]:
-        return (*_PLACES, *(key.removeprefix(f"{node}.") for key in keys if key.startswith(f"{node}.")))
-
-    kept = {key: value for key, value in values.items() if key not in keys}
-    return {key: _without(value, below(key)) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def _steps(overrides: list[str], default: int) -> int:

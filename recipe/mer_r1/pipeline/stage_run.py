@@ -94,13 +94,20 @@ class StageRun:
             file.write(f"$ {stamp.command}\n")
         self._peak = 0
         self._first_step_seconds: float | None = None
+        self._before = stamp.seconds
+        self._end: float | None = None
         self._start = time.monotonic()
         self.command = process.Command([sys.executable, *stage.command], self.log)
 
     @property
     def seconds(self) -> float:
         """Of all attempts."""
-        return self.stamp.seconds + time.monotonic() - self._start
+        return self._before + self._attempt
+
+    @property
+    def _attempt(self) -> float:
+        """Seconds of this one."""
+        return (self._end or time.monotonic()) - self._start
 
     def look(self) -> Status:
         """Time, memory, progress, the first training step."""
@@ -113,8 +120,8 @@ class StageRun:
         """The stamp after this attempt, written; for a command that has ended."""
         self.look()
         finished = self.command.poll() == 0 and self.stage.result.exists()
-        seconds = time.monotonic() - self._start
-        self.stamp = self.stamp.after(seconds, self._peak / 1e9, self._first_step_seconds, finished)
+        self._end = time.monotonic()
+        self.stamp = self.stamp.after(self._attempt, self._peak / 1e9, self._first_step_seconds, finished)
         stamps.write(self._stamp_path, self.stamp)
         return self.stamp
 

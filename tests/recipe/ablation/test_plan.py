@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from recipe.mer_r1.ablation import plan as plan_module
+from recipe.mer_r1.ablation import settings
 from recipe.mer_r1.ablation.__main__ import main, with_starts
 from recipe.mer_r1.ablation.plan import Plan
-from recipe.mer_r1.ablation.runner import work
 from recipe.mer_r1.ablation.table import load_table
+from recipe.mer_r1.ablation.work import work
 from recipe.mer_r1.run.launch import CONF, compose
 
 OUT = Path("out")
@@ -45,7 +45,7 @@ def test_the_stages_of_a_run():
     assert found["rl-mer_r1-2"] == (
         "-m recipe.mer_r1.main_ppo preset=tiny experiment=mer_r1 run_dir=out/runs/mer_r1-2/rl preset.seed=2 "
         f"preset.model_path=out/starts/default-2/sft/model preset.train_files={shards}/rl.parquet "
-        f"preset.val_files={shards}/test.parquet trainer.val_before_train=false"
+        f"preset.val_files={shards}/test.parquet trainer.val_before_train=false preset.validate_every=-1"
     )
     assert "--mode slow,fast,slow_sampled,fast_sampled --samples 4" in found["eval-mer_r1-2"]
 
@@ -91,6 +91,7 @@ def test_the_command_of_rl_composes(name):
     assert config.experiment.lambda_cali == (1 if name == "mer_r1_cali1" else 0.1)
     assert config.actor_rollout_ref.model.path == f"out/starts/{made.start}-3/sft/model"
     assert not config.trainer.val_before_train
+    assert config.trainer.test_freq == -1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_settings_that_decide_a_result_change_its_fingerprint(change, stale):
 def test_what_a_stage_changes_of_the_preset_counts(monkeypatch, tmp_path):
     before = plan().start("default", 1).settings_sha256, plan().base("default", 1)[1].settings
     assert plan().start("default", 1).settings["stages"]["base"]["preset"]["sft"]["fast_fraction"] == 1.0
-    monkeypatch.setattr("recipe.mer_r1.ablation.plan._stage", lambda name: {"preset": {"sft": {"lr": 1.0}}})
+    monkeypatch.setattr("recipe.mer_r1.ablation.settings.of_stage", lambda name: {"preset": {"sft": {"lr": 1.0}}})
     after = plan().start("default", 1).settings_sha256, plan().base("default", 1)[1].settings
     assert before[0] != after[0]
     assert before[1] != after[1]
@@ -134,6 +135,7 @@ def test_each_start_is_evaluated_before_the_first_run_that_needs_it():
     ]
     names = [stage.name for stage in work(made, runs).stages]
     assert len(set(names)) == len(names)
+    assert [stage.light for stage in runs[1].stages] == [False, True, True]
     assert names.index("base-default-1") < names.index("eval-sft-1") < names.index("rl-baseline-1")
 
 
@@ -159,7 +161,7 @@ def test_wrong_input_ends_with_2(capsys, tmp_path):
 
 def test_only_what_decides_numbers_is_a_setting(tmp_path, monkeypatch):
     """A cache or a number of processes may differ between machines; a learning rate may not."""
-    monkeypatch.setattr(plan_module, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(settings, "CONF", tmp_path / "conf")
     shutil.copytree(CONF, tmp_path / "conf")
     preset = tmp_path / "conf" / "preset" / "tiny.yaml"
     before = plan().run("mer_r1", 1).settings_sha256

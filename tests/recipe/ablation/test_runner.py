@@ -15,7 +15,8 @@ from rich.console import Console
 
 from recipe.mer_r1.ablation import record
 from recipe.mer_r1.ablation.plan import Run
-from recipe.mer_r1.ablation.runner import Runner, Work, alone
+from recipe.mer_r1.ablation.runner import Runner, alone
+from recipe.mer_r1.ablation.work import Work
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage import Stage
@@ -75,8 +76,8 @@ def make(out, runs, shared="", jobs=2, redo=False):
         work.owner |= {one.name: run for one in run.stages}
     text = io.StringIO()
     with Screen(work.units, Console(file=text, width=200)) as screen:
-        runner = Runner(work, out, out / "results", screen, jobs, redo)
-        runner.run()
+        runner = Runner(work, out, out / "results", jobs, redo)
+        runner.run(screen)
     return runner, text.getvalue()
 
 
@@ -168,6 +169,15 @@ def test_answers_that_cannot_be_read_fail_the_run(tmp_path):
     runner, _ = make(tmp_path, [run_of(tmp_path, "one-1", answers=half)])
     assert "cut off" in runner.failed["one-1"]
     assert read(tmp_path, "one-1").state == "failed"
+
+
+def test_an_evaluation_that_fails_fails_the_run_though_what_follows_is_optional(tmp_path):
+    runner, _ = make(tmp_path, [run_of(tmp_path, "one-1", answers="raise SystemExit('no engine')")])
+    assert runner.finished == []
+    assert list(runner.failed) == ["one-1"]
+    found = read(tmp_path, "one-1")
+    assert (found.state, found.log[-1]) == ("failed", "no engine")
+    assert "eval-one-1: failed with exit status 1" in found.reason
 
 
 def test_results_of_other_settings_are_not_removed_unasked(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from recipe.mer_r1.pipeline import stamps
-from recipe.mer_r1.pipeline.chain import Chain, go_together
+from recipe.mer_r1.pipeline.chain import Chain
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage import Stage
 from recipe.mer_r1.pipeline.stage_run import StageError
@@ -155,42 +155,6 @@ def test_the_commands_shown_can_be_typed(demo):
     shown = next(line for line in text.splitlines() if line.startswith("b  $ "))
     assert shlex.split(shown.removeprefix("b  $ "))[:2] == ["python", "-c"]
     assert sys.executable not in text
-
-
-# Writes when it began, and ends once the file of another stage is there or a second has passed.
-MEET = """
-import pathlib, sys, time
-mine, other = map(pathlib.Path, sys.argv[1:])
-mine.parent.mkdir(exist_ok=True)
-mine.write_text("")
-end = time.monotonic() + 1
-while not other.exists() and time.monotonic() < end: time.sleep(0.01)
-mine.with_name("met").write_text(str(other.exists()))
-"""
-
-
-def chain(out, *stages):
-    """Stages that read nothing of each other and would meet, by name and whether they are light; (stamps, screen)."""
-    names = [name for name, _ in stages]
-    others = dict(zip(names, reversed(names), strict=True))
-    made = [
-        Stage(name, name, ("-c", MEET, str(out / name / "out"), str(out / others[name] / "out")), out / name,
-              out / name / "met", light=light)
-        for name, light in stages
-    ]  # fmt: skip
-    text = io.StringIO()
-    with Screen({name: name for name in names}, Console(file=text)) as screen:
-        done = Chain(out, made).run(screen)
-    return done, text.getvalue()
-
-
-@pytest.mark.parametrize(("lights", "met"), [((True, False), True), ((False, True), True), ((False, False), False)])
-def test_a_light_stage_runs_beside_another_and_no_two_heavy_ones(tmp_path, lights, met):
-    done, _ = chain(tmp_path, *zip("ab", lights, strict=True))
-    assert list(done) == ["a", "b"]
-    assert (tmp_path / "a" / "met").read_text() == str(met)
-    light, heavy = Stage("l", "l", (), tmp_path, tmp_path, light=True), Stage("h", "h", (), tmp_path, tmp_path)
-    assert [go_together(some) for some in ([heavy], [light, light], [light, light, light])] == [True, True, False]
 
 
 def test_a_failure_ends_the_stage_beside_it_which_can_go_on(tmp_path):
