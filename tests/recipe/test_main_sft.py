@@ -173,16 +173,13 @@ def test_a_validation_is_one_line_with_the_mean_over_its_batches(tmp_path, capsy
     class Worker:
         losses = iter([1.0, 2.0, 0.5, 0.7])
 
-        def train_batch(self, data):
-            return output(loss=3.0, grad_norm=1.0, lr=1e-3)
-
         def infer_batch(self, data):
             return output(loss=next(self.losses))
 
     log, worker = StepLog(tmp_path / "metrics.jsonl", step=0, total=8), Worker()
-    log.attach(worker, validation_batches=2)
+    log.validations(worker, batches=2)
     for _ in range(2):
-        worker.train_batch(data=None)
+        log.write({"loss": 3.0, "grad_norm": 1.0, "lr": 1e-3}, 0.1)
         worker.infer_batch(None)
         worker.infer_batch(None)
     found = [(line["step"], line["data"]) for line in steps(tmp_path)]

@@ -49,11 +49,12 @@ def test_any_change_of_what_is_watched_changes_the_digest(tree):
     assert len(seen) == 1 + len(changes)
 
 
-def test_byte_code_and_the_record_itself_do_not_count(tree):
+def test_byte_code_the_record_itself_and_the_table_of_the_ablation_do_not_count(tree):
     before = gpu_pins.digest(tree)
     (tree / "verl_ext" / "__pycache__").mkdir()
     (tree / "verl_ext" / "__pycache__" / "x.pyc").write_bytes(b"1")
     (tree / gpu_pins.RECORD).write_text("0")
+    (tree / "conf" / "ablation.yaml").write_text("seeds: [7]\n")
     assert gpu_pins.digest(tree) == before
     assert gpu_pins.passed(tree) == "0"
 

@@ -123,7 +123,8 @@ class Table(_Part):
         def rank(run: tuple[str, int]) -> tuple[int, int, int]:
             name, seed = run
             group = 2 if name in self.controls else int(len(self.seeds_of(name)) == 1 < len(self.seeds))
-            return group, self.seeds.index(seed) if seed in self.seeds else len(self.seeds), order.index(name)
+            place = self.seeds.index(seed) if seed in self.seeds else len(self.seeds) + abs(seed)
+            return group, place, order.index(name)
 
         found = [(name, seed) for name in order for seed in self.seeds_of(name)]
         kept = [run for run in found if (not only or run[0] in only) and (not seeds or run[1] in seeds)]

@@ -36,6 +36,13 @@ class MERSFTTrainer(SFTTrainer):
     whatever the batch size or number of ranks, and after a resume.
     """
 
+    scores_of: Callable[[Any], Any] | None = None
+    """From the model's processor to what scores the model in training (`recipe.mer_r1.eval.sft_scores.ClipScores`)."""
+    stopped: bool = False
+    """Whether the run was asked to stop before its last step (:mod:`recipe.mer_r1.run.stop`)."""
+    _log: StepLog | None = None  # on the first rank
+    _scores: Any = None
+
     def _build_dataset(self) -> None:
         """As verl; the validation set (`data.val_files`) is each of its rows once, the same examples every time."""
         super()._build_dataset()
@@ -47,11 +54,6 @@ class MERSFTTrainer(SFTTrainer):
         super()._build_dataloader()
         self.train_sampler.shuffle = False
 
-    scores_of: Callable[[Any], Any] | None = None
-    """From the model's processor to what scores the model in training (`recipe.mer_r1.eval.sft_scores.ClipScores`)."""
-    stopped: bool = False
-    """Whether the run was asked to stop before its last step (:mod:`recipe.mer_r1.run.stop`)."""
-
     def _build_ckpt_handler(self) -> None:
         super()._build_ckpt_handler()
         self.ckpt_handler = WholeCheckpoints(self.ckpt_handler)
@@ -60,46 +62,41 @@ class MERSFTTrainer(SFTTrainer):
         """verl's loop; a run that had already taken all its steps trains no further."""
         if self.resume_global_step >= self.total_training_steps or self._stop_after(self.resume_global_step):
             return
-        log = None
         if self.rank == 0:
-            log = StepLog(
-                Path(self.config.run_dir) / "metrics.jsonl", self.resume_global_step, self.total_training_steps
-            )
-            log.attach(self.training_client, 0 if self.val_dataloader is None else len(self.val_dataloader))
-        self._heed_stop()
+            file = Path(self.config.run_dir) / "metrics.jsonl"
+            self._log = StepLog(file, self.resume_global_step, self.total_training_steps)
+            self._log.validations(self.training_client, 0 if self.val_dataloader is None else len(self.val_dataloader))
         if self.scores_of is not None:
-            self._score(self.scores_of(self.model_config.processor), log)
+            self._scores = self.scores_of(self.model_config.processor)
+        self._after_each_step()
         # verl collects garbage before each checkpoint. Modules and the model are not garbage: do not look at them.
         gc.freeze()
         super().fit()
 
-    def _score(self, scores: Any, log: StepLog | None) -> None:
-        """Score the clips after some steps and after the last one; no more once the run was asked to stop."""
-        train_batch, step = self.training_client.train_batch, itertools.count(self.resume_global_step + 1)
-        every = self.config.preset.sft.score_every
+    def _after_each_step(self) -> None:
+        """Log the step, look for the stop file, score the clips: verl's loop has no hook after a step."""
+        train_batch, count = self.training_client.train_batch, itertools.count(self.resume_global_step + 1)
 
-        def scored(data: Any) -> Any:
-            output, now = train_batch(data=data), next(step)
-            if self.stopped or not scores_at(every, now, self.total_training_steps):
-                return output
-            found = scores(self.engine, now)
-            if log is not None:
-                log.write_scores(found.metrics, found.text, found.warning)
-                tu.get(output, "metrics").update(found.metrics)  # verl hands them to the trackers
+        def stepped(data: Any) -> Any:
+            start = time.perf_counter()
+            output, step = train_batch(data=data), next(count)
+            if self._log is not None:
+                self._log.write(tu.get(output, "metrics"), time.perf_counter() - start)
+            self._stop_after(step)
+            if self._scores is not None and not self.stopped:
+                self._score(step, output)
             return output
 
-        self.training_client.train_batch = scored
+        self.training_client.train_batch = stepped
 
-    def _heed_stop(self) -> None:
-        """Look for the stop file after every step."""
-        train_batch, step = self.training_client.train_batch, itertools.count(self.resume_global_step + 1)
-
-        def heeding(data: Any) -> Any:
-            output = train_batch(data=data)
-            self._stop_after(next(step))
-            return output
-
-        self.training_client.train_batch = heeding
+    def _score(self, step: int, output: Any) -> None:
+        """Score the clips after some steps and after the last one."""
+        if not scores_at(self.config.preset.sft.score_every, step, self.total_training_steps):
+            return
+        found = self._scores(self.engine, step)
+        if self._log is not None:
+            self._log.write_scores(found.metrics, found.text, found.warning)
+            tu.get(output, "metrics").update(found.metrics)  # verl hands them to the trackers
 
     def _stop_after(self, step: int) -> bool:
         """Make `step` the last one if the first rank finds the stop file; verl's loop saves it and ends."""
@@ -138,25 +135,19 @@ class StepLog:
         self.watch = learning.Watch(steps.read(path))
         self._losses: list[float] = []
 
-    def attach(self, worker: Any, validation_batches: int = 0) -> None:
-        """Log every `worker.train_batch`, and the mean loss of every `validation_batches` of `worker.infer_batch`."""
-        train_batch, infer_batch = worker.train_batch, worker.infer_batch
-
-        def logged(data: Any) -> Any:
-            start = time.perf_counter()
-            output = train_batch(data=data)
-            self.write(tu.get(output, "metrics"), time.perf_counter() - start)
-            return output
+    def validations(self, worker: Any, batches: int) -> None:
+        """Log the mean loss of every `batches` calls of `worker.infer_batch`: those of a validation."""
+        infer_batch = worker.infer_batch
 
         def validated(data: Any) -> Any:
             output = infer_batch(data)
             self._losses.append(tu.get(output, "metrics")["loss"])  # the mean over all ranks
-            if len(self._losses) == validation_batches:
-                self.write_validation(sum(self._losses) / validation_batches)
+            if len(self._losses) == batches:
+                self.write_validation(sum(self._losses) / batches)
                 self._losses = []
             return output
 
-        worker.train_batch, worker.infer_batch = logged, validated
+        worker.infer_batch = validated
 
     def write_validation(self, loss: float) -> None:
         """Append the loss of a validation after the last step; print it."""

@@ -12,8 +12,8 @@ PAPER_ROWS = ["baseline", "rd", "rd_ad", "mer_r1", "a1", "a2", "b1", "b2", "vide
 def test_the_table_of_the_paper():
     table = load_table()
     assert list(table.rows) == PAPER_ROWS
-    assert {name for name in table.rows if table.seeds_of(name) == [1, 2, 3]} >= {
-        *("baseline", "rd_ad", "mer_r1", "b1", "b2")
+    assert {name for name in table.everything if {1, 2, 3} <= set(table.seeds_of(name))} == {
+        *("baseline", "rd_ad", "mer_r1", "b1", "b2", "mer_r1_shuffled", "mer_r1_cali1")
     }
     assert all(name == row.experiment for name, row in table.rows.items())
     assert table.controls["mer_r1_shuffled"].overrides == ["mer_r1.confidence.shuffle=true"]
@@ -33,6 +33,16 @@ def test_rows_with_several_seeds_come_first_seed_by_seed_then_the_others_then_co
     assert runs == [
         *(("baseline", 2), ("mer_r1", 2), ("baseline", 1), ("mer_r1", 1)),
         *(("rd", 1), ("mer_r1_shuffled", 1)),
+    ]
+
+
+def test_seeds_of_some_rows_alone_come_seed_by_seed_too():
+    changes = ["seeds=[1]", "rows.baseline.seeds=[1,5,4]", "rows.mer_r1.seeds=[4,1,5]"]
+    assert load_table(changes=changes).runs(only=["mer_r1", "baseline", "rd"]) == [
+        (name, seed)
+        for seed in (1, 4, 5)
+        for name in ("baseline", "rd", "mer_r1")
+        if (name, seed) not in {("rd", 4), ("rd", 5)}
     ]
 
 
