@@ -27,7 +27,8 @@ def test_the_table_of_the_paper():
 
 
 def test_rows_with_several_seeds_come_first_seed_by_seed_then_the_others_then_controls():
-    runs = load_table(changes=["seeds=[2,1]", "rows.baseline.seeds=[1,2]", "rows.rd.seeds=[1]"]).runs(
+    seeds = ["seeds=[2,1]", "rows.baseline.seeds=[1,2]", "rows.mer_r1.seeds=null", "rows.rd.seeds=[1]"]
+    runs = load_table(changes=[*seeds, "controls.mer_r1_shuffled.seeds=[1]"]).runs(
         only=["mer_r1_shuffled", "rd", "mer_r1", "baseline"]
     )
     assert runs == [
