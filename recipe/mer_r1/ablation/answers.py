@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from recipe.mer_r1.ablation.results import Results
 from recipe.mer_r1.ablation.statistics import clips_that_decide, seeds_that_decide
+from recipe.mer_r1.ablation.table import Table
 from recipe.mer_r1.method.bootstrap import Interval, interval
 
 YES, NO, UNDECIDED, NOT_RUN = "yes", "no", "undecided", "not run"
 SLOW, GREEDY = "slow_sampled", "slow"
 _MOST_CLIPS = 20_000
+_SHUFFLE = "mer_r1.confidence.shuffle=true"
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,7 @@ def _falls_behind(results: Results) -> Answer:
 def _lambda_cali(results: Results) -> Answer:
     """Against λ = 0, which is rd_ad."""
     question = "What does λ_cali do?"
-    rows = {"mer_r1": "0.1"} | {
-        name: name.removeprefix("mer_r1_cali") for name in results.table.controls if name.startswith("mer_r1_cali")
-    }
+    rows = _values_of(results.table, "experiment.lambda_cali") | {"mer_r1": "0.1"}
     found = {value: results.difference(row, "rd_ad", SLOW) for row, value in rows.items()}
     there = {value: one for value, one in found.items() if one is not None}
     if not there:
@@ -178,20 +178,40 @@ def _lambda_cali(results: Results) -> Answer:
     return Answer(question, decided, f"{start} sampled slow F1. {text}. Not run: {_names(found, there)}.")
 
 
+def _values_of(table: Table, key: str) -> dict[str, str]:
+    """The controls that are MER-R1 with this one override, and its value."""
+    found = {name: row.overrides for name, row in table.controls.items() if row.experiment == "mer_r1"}
+    return {
+        name: only[0].partition("=")[2]
+        for name, only in found.items()
+        if [one.partition("=")[0] for one in only] == [key]
+    }
+
+
 def _names(found: dict[str, object], there: dict[str, object]) -> str:
     return ", ".join(value for value in found if value not in there) or "none"
 
 
 def _content(results: Results) -> Answer:
-    verdicts, text = _pairs(results, [("mer_r1", "mer_r1_shuffled")])
+    """Each row beside the control that differs by the shuffle alone."""
     question = "Does the content of Δ matter, or only its noise?"
+    controls = {name: row for name, row in results.table.controls.items() if _SHUFFLE in row.overrides}
+    pairs = [
+        (name, shuffled)
+        for shuffled, control in controls.items()
+        for name, row in results.table.everything.items()
+        if row.model_copy(update={"overrides": [*row.overrides, _SHUFFLE], "seeds": control.seeds}) == control
+    ]
+    verdicts, text = _pairs(results, pairs)
+    decided = {one for one in verdicts if one in (YES, NO)}
+    found = decided.pop() if len(decided) == 1 else UNDECIDED if UNDECIDED in verdicts or decided else NOT_RUN
     meaning = {
         YES: "Δ of the right response is better than Δ of another response of the group",
         NO: "Δ of the right response is worse than Δ of another response of the group",
         UNDECIDED: "MER-R1 cannot be told from MER-R1 with Δ shuffled inside each group",
-        NOT_RUN: "The control is not run yet",
-    }[verdicts[0]]
-    return Answer(question, verdicts[0], f"{meaning}. Sampled slow F1: {text}.")
+        NOT_RUN: "The controls are not run yet",
+    }[found]
+    return Answer(question, found, f"{meaning}. Sampled slow F1: {text}.")
 
 
 def _proposition_1(results: Results) -> Answer:

@@ -27,6 +27,9 @@ F1 is clip F1 on this page: recall (R), precision (P) and F1 are means over the 
 score is the mean over the wheels on which its labels map. EW F of the official scorer is
 [another number](../report.md#ew-f-and-clip-f1); `main_eval compare` prints it for two of these models. Beside F1 is
 half the width of its 95 % interval. cats: categories of an answer on a wheel.
+
+SFT models of different seeds differ much. So rows with other seeds cannot be compared here: use the paired differences
+below.
 """
 _GREEDY = """\
 One answer per clip, the most probable one. paper: F1 of slow thinking on OV-MERD+ in percent (Tables 3 to 5). **That is
@@ -59,6 +62,7 @@ an interval then leaves out 0.
   from it. Rows with 1 seed: {alone}.
 - How many seeds would decide: the smallest number with which the interval would leave out 0, if the difference, its
   spread over seeds and the clips' error stay as seen. A row with one seed takes the typical spread of the other rows.
+- conf/ablation.yaml says which seeds were added after others had been seen. Such intervals are a little too narrow.
 - Each answer has its own 95 % interval. With nine questions, one wrong yes or no is to be expected in about two pages.
 """
 

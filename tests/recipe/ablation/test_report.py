@@ -109,7 +109,18 @@ def test_lambda_and_the_shuffled_control(tmp_path):
     assert "Not run: 0.3." in found.text
     content = answer(tmp_path, "content of Δ")
     assert content.verdict == YES
-    assert "+0.050" in content.text
+    assert "mer_r1 − mer_r1_shuffled +0.050" in content.text
+    assert "mer_r1_cali1 − mer_r1_cali1_shuffled: not run" in content.text
+
+
+@pytest.mark.parametrize(("shuffled", "verdict"), [(0.60, YES), (0.80, NO), (0.70, UNDECIDED)])
+def test_the_shuffled_control_at_a_larger_lambda_decides_too(tmp_path, shuffled, verdict):
+    records = [*rows("mer_r1_cali1", 0.70), *rows("mer_r1_cali1_shuffled", shuffled)]
+    assert answer(tmp_path / "one", "content of Δ", *records).verdict == verdict
+    alike = [*rows("mer_r1", 1.4 - shuffled), *rows("mer_r1_shuffled", 0.70)]
+    assert answer(tmp_path / "two", "content of Δ", *records, *alike).verdict == verdict
+    against = [*rows("mer_r1", shuffled), *rows("mer_r1_shuffled", 0.70)]
+    assert answer(tmp_path / "three", "content of Δ", *records, *against).verdict == UNDECIDED
 
 
 def test_tau_and_r_neg_from_the_curves(tmp_path):

@@ -13,13 +13,14 @@ def test_the_table_of_the_paper():
     table = load_table()
     assert list(table.rows) == PAPER_ROWS
     assert {name for name in table.everything if {1, 2, 3} <= set(table.seeds_of(name))} == {
-        *("baseline", "rd_ad", "mer_r1", "b1", "b2", "mer_r1_shuffled", "mer_r1_cali1")
+        *("baseline", "rd_ad", "mer_r1", "b1", "b2", "mer_r1_cali1", "mer_r1_cali1_shuffled")
     }
     assert all(name == row.experiment for name, row in table.rows.items())
     assert table.controls["mer_r1_shuffled"].overrides == ["mer_r1.confidence.shuffle=true"]
     assert [row.overrides for name, row in table.controls.items() if "cali" in name] == [
         ["experiment.lambda_cali=0.3"],
         ["experiment.lambda_cali=1"],
+        ["experiment.lambda_cali=1", "mer_r1.confidence.shuffle=true"],
     ]
     assert table.corpora[table.starts["perfect"].corpus].reasons == "perfect"
     assert table.starts[table.rows["videoauto_r1"].start].overrides == ["data.form=answer_think_answer"]
