@@ -1,4 +1,4 @@
-"""The paper's questions, each answered in a sentence by what the records show. An interval decides; noise does not.
+"""The paper's questions, each answered in a sentence by what the records show, with the differences that decide.
 
 Sampled answers decide. RL samples and trains these, and four answers per clip have less noise than one. The same
 difference of greedy answers is given beside each.
@@ -10,33 +10,33 @@ import math
 import statistics as stats
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+from recipe.mer_r1.ablation.claims import NO, NOT_RUN, UNDECIDED, YES, Claim, between, claim, figure, verdict
 from recipe.mer_r1.ablation.results import Results
-from recipe.mer_r1.ablation.statistics import clips_that_decide, seeds_that_decide
 from recipe.mer_r1.ablation.table import Table
 from recipe.mer_r1.method.bootstrap import Interval, interval
 
-YES, NO, UNDECIDED, NOT_RUN = "yes", "no", "undecided", "not run"
-SLOW, GREEDY = "slow_sampled", "slow"
-_MOST_CLIPS = 20_000
 _SHUFFLE = "mer_r1.confidence.shuffle=true"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, its verdict and the sentence with the figures."""
+    """A question, its verdict, a sentence, and the claims that decide, if there are several."""
 
     question: str
     verdict: str
     text: str
+    claims: tuple[Claim, ...] = ()
 
 
 def answers(results: Results) -> list[Answer]:
     """All of them, in the order of the paper's argument."""
     return [
         _slow_loses(results),
-        _slow_wins(results, "baseline", "Does the baseline cure it?"),
-        _slow_wins(results, "mer_r1", "Does MER-R1 turn it round?"),
+        _slow_wins(results, "baseline", "After RL with the baseline, are slow answers better than fast ones?"),
+        _slow_wins(results, "mer_r1", "After MER-R1, are slow answers better than fast ones?"),
+        _ahead(results),
         _order(results),
         _falls_behind(results),
         _lambda_cali(results),
@@ -46,84 +46,54 @@ def answers(results: Results) -> list[Answer]:
     ]
 
 
-def verdict(found: Interval | None, expected: int = 1) -> str:
-    """Of a claim that a difference is above 0 (`expected` 1) or below 0 (−1)."""
-    if found is None:
-        return NOT_RUN
-    return {expected: YES, -expected: NO, 0: UNDECIDED}[found.sign]
+def _slow_minus_fast(results: Results, row: str, expected: int = 1) -> Claim:
+    return claim(results, "slow − fast", results.gap(row, sampled=True), results.gap(row), expected)
 
 
-def figure(found: Interval) -> str:
-    """`+0.021 [−0.004, +0.046], 3 seeds`."""
-    seeds = f"{found.seeds} seeds" if found.seeds > 1 else "1 seed, clips alone"
-    return f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}], {seeds}"
-
-
-def signed(value: float) -> str:
-    """Three decimals, with a sign."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def what_would_decide(found: Interval, seed_sd: float | None) -> str:
-    """For an undecided difference: how many seeds, or clips, by the spread that was seen."""
-    seeds = seeds_that_decide(found, seed_sd)
-    if seeds is not None:
-        seeds = max(seeds, found.seeds + 1)
-        return f"about {seeds} seeds would decide it, if the difference and its spread over seeds stay as seen"
-    if found.seed_sd is None and seed_sd is None:
-        return "one seed cannot decide it, and no other row tells how much seeds differ"
-    clips = clips_that_decide(found)
-    if clips is None or clips > _MOST_CLIPS:
-        return "a difference this small cannot be decided here"
-    if clips > found.clips:
-        return f"no number of seeds would decide it on these {found.clips} clips: it needs over {clips} clips"
-    return "over 200 seeds would be needed to decide it"
-
-
-def _claim(results: Results, found: Interval | None, mode: str, expected: int = 1) -> tuple[str, str]:
-    """Verdict and figure of one claim, with what would decide it."""
-    decided = verdict(found, expected)
-    if found is None:
-        return decided, "no run"
-    text = figure(found)
-    if decided == UNDECIDED:
-        text += f"; {what_would_decide(found, results.seed_sd(mode))}"
-    return decided, text
-
-
-def _greedy(found: Interval | None) -> str:
-    return f"; greedy {figure(found)}" if found else ""
+def _rest(one: Claim) -> str:
+    """What would decide the claim, and the greedy answers."""
+    return (f"; {one.decides}" if one.decides else "") + (f"; greedy {figure(one.greedy)}" if one.greedy else "")
 
 
 def _slow_loses(results: Results) -> Answer:
     question = "Does slow thinking lose to fast after SFT?"
-    found = results.gap("sft", sampled=True)
-    decided, text = _claim(results, found, SLOW, expected=-1)
-    if found is None:
-        return Answer(question, decided, "The SFT models are not evaluated yet.")
+    one = _slow_minus_fast(results, "sft", expected=-1)
+    if one.found is None:
+        return Answer(question, NOT_RUN, "The SFT models are not evaluated yet.")
     recall, precision = (results.gap("sft", sampled=True, score=score) for score in ("recall", "precision"))
-    of_scores = f"recall {figure(recall)}; precision {figure(precision)}" if recall and precision else ""
+    of_scores = f"; recall {figure(recall)}; precision {figure(precision)}" if recall and precision else ""
     start = {
         YES: "Sampled slow answers of the SFT models have a lower F1 than fast ones",
         NO: "Sampled slow answers of the SFT models have a higher F1 than fast ones",
         UNDECIDED: "Sampled slow and fast answers of the SFT models cannot be told apart by F1",
-    }[decided]
-    return Answer(question, decided, f"{start}: slow − fast {text} ({of_scores}{_greedy(results.gap('sft'))}).")
+    }[one.verdict]
+    return Answer(question, one.verdict, f"{start}: {one.text}{of_scores}{_rest(one)}.")
 
 
 def _slow_wins(results: Results, row: str, question: str) -> Answer:
-    found = results.gap(row, sampled=True)
-    decided, text = _claim(results, found, SLOW)
-    if found is None:
-        return Answer(question, decided, f"{row} is not run yet.")
+    one = _slow_minus_fast(results, row)
+    if one.found is None:
+        return Answer(question, NOT_RUN, f"{row} is not run yet.")
     start = {
         YES: f"After {row}, sampled slow answers have a higher F1 than fast ones",
         NO: f"After {row}, sampled slow answers still have a lower F1 than fast ones",
         UNDECIDED: f"After {row}, sampled slow and fast answers cannot be told apart by F1",
-    }[decided]
+    }[one.verdict]
     before = results.gap("sft", sampled=True)
     change = f"; before RL {figure(before)}" if before else ""
-    return Answer(question, decided, f"{start}: slow − fast {text}{change}{_greedy(results.gap(row))}.")
+    return Answer(question, one.verdict, f"{start}: {one.text}{change}{_rest(one)}.")
+
+
+def _ahead(results: Results) -> Answer:
+    question = "Is MER-R1 ahead of the baseline?"
+    one = between(results, "mer_r1", "baseline")
+    start = {
+        YES: "Sampled slow answers have a higher F1 after MER-R1 than after the baseline",
+        NO: "Sampled slow answers have a lower F1 after MER-R1 than after the baseline",
+        UNDECIDED: "Sampled slow answers after MER-R1 and after the baseline cannot be told apart by F1",
+        NOT_RUN: "They have not run on the same seed yet",
+    }[one.verdict]
+    return Answer(question, one.verdict, f"{start}: {one.text}{_rest(one)}.")
 
 
 def _together(verdicts: Sequence[str]) -> str:
@@ -134,75 +104,69 @@ def _together(verdicts: Sequence[str]) -> str:
     return YES
 
 
-def _pairs(results: Results, pairs: Sequence[tuple[str, str]], expected: int = 1) -> tuple[list[str], str]:
-    """Verdicts and text of sampled slow F1 of pairs of rows."""
-    verdicts, texts = [], []
-    for row, other in pairs:
-        found = results.difference(row, other, SLOW)
-        decided, text = _claim(results, found, SLOW, expected)
-        verdicts.append(decided)
-        if found is None:
-            texts.append(f"{row} − {other}: not run")
-            continue
-        texts.append(f"{row} − {other} {text} ({decided}{_greedy(results.difference(row, other, GREEDY))})")
-    return verdicts, ". ".join(texts)
-
-
 def _order(results: Results) -> Answer:
-    verdicts, text = _pairs(results, [("mer_r1", "rd_ad"), ("rd_ad", "rd"), ("rd", "baseline"), ("mer_r1", "baseline")])
-    return Answer(
-        "Is Ex3 (mer_r1) > Ex2 (rd_ad) > Ex1 (rd) > baseline?", _together(verdicts[:3]), f"Sampled slow F1: {text}."
-    )
+    ladder = ["mer_r1", "rd_ad", "rd", "baseline"]
+    claims = tuple(between(results, row, other) for row, other in pairwise(ladder))
+    found = _together([one.verdict for one in claims])
+    start = {
+        YES: "Each is ahead of the next",
+        NO: "At least one is behind the next",
+        UNDECIDED: "At least one pair cannot be told apart",
+        NOT_RUN: "At least one pair is not run yet",
+    }[found]
+    question = "Is Ex3 (mer_r1) > Ex2 (rd_ad) > Ex1 (rd) > baseline?"
+    return Answer(question, found, f"{start} by F1 of sampled slow answers.", claims)
 
 
 def _falls_behind(results: Results) -> Answer:
-    verdicts, text = _pairs(results, [("b1", "mer_r1"), ("b2", "mer_r1")], expected=-1)
-    question = "Do B1 and B2 fall behind MER-R1?"
-    return Answer(question, _together(verdicts), f"Sampled slow F1: {text}.")
+    claims = tuple(between(results, row, "mer_r1", expected=-1) for row in ("b1", "b2"))
+    found = _together([one.verdict for one in claims])
+    start = {
+        YES: "Both are behind",
+        NO: "At least one is ahead",
+        UNDECIDED: "At least one cannot be told from MER-R1",
+        NOT_RUN: "At least one is not run yet",
+    }[found]
+    return Answer("Do B1 and B2 fall behind MER-R1?", found, f"{start} by F1 of sampled slow answers.", claims)
 
 
 def _lambda_cali(results: Results) -> Answer:
     """Against λ = 0, which is rd_ad."""
-    question = "What does λ_cali do?"
-    rows = _values_of(results.table, "experiment.lambda_cali") | {"mer_r1": "0.1"}
-    found = {value: results.difference(row, "rd_ad", SLOW) for row, value in rows.items()}
-    there = {value: one for value, one in found.items() if one is not None}
-    if not there:
-        return Answer(question, NOT_RUN, "No pair of values is run yet.")
-    effects = [value for value, one in there.items() if one.sign]
-    decided = "it changes F1" if effects else UNDECIDED
-    start = (
-        f"Against λ = 0 (rd_ad), λ = {', '.join(effects)} changes" if effects else "No value can be told from λ = 0 in"
+    rows = {"mer_r1": "0.1"} | _values_of(results.table, "experiment.lambda_cali")
+    values = sorted(rows.items(), key=lambda row: float(row[1]))
+    claims = tuple(between(results, row, "rd_ad", name=f"λ = {value} ({row}) − λ = 0 (rd_ad)") for row, value in values)
+    known = [one for one in claims if one.found]
+    effects = [value for (_, value), one in zip(values, claims, strict=True) if one.found and one.found.sign]
+    found = NOT_RUN if not known else "it changes F1" if effects else UNDECIDED
+    text = (
+        f"Against λ = 0, λ = {', '.join(effects)} changes F1 of sampled slow answers."
+        if effects
+        else "No value can be told from λ = 0 by F1 of sampled slow answers."
+        if known
+        else "No pair of values is run yet."
     )
-    text = "; ".join(f"λ = {value}: {figure(one)}" for value, one in there.items())
-    return Answer(question, decided, f"{start} sampled slow F1. {text}. Not run: {_names(found, there)}.")
+    return Answer("What does λ_cali do?", found, text, claims)
 
 
 def _values_of(table: Table, key: str) -> dict[str, str]:
     """The controls that are MER-R1 with this one override, and its value."""
-    found = {name: row.overrides for name, row in table.controls.items() if row.experiment == "mer_r1"}
-    return {
-        name: only[0].partition("=")[2]
-        for name, only in found.items()
-        if [one.partition("=")[0] for one in only] == [key]
-    }
-
-
-def _names(found: dict[str, object], there: dict[str, object]) -> str:
-    return ", ".join(value for value in found if value not in there) or "none"
+    found = {}
+    for name, row in table.controls.items():
+        if row.experiment == "mer_r1" and [one.partition("=")[0] for one in row.overrides] == [key]:
+            found[name] = row.overrides[0].partition("=")[2]
+    return found
 
 
 def _content(results: Results) -> Answer:
     """Each row beside the control that differs by the shuffle alone."""
-    question = "Does the content of Δ matter, or only its noise?"
     controls = {name: row for name, row in results.table.controls.items() if _SHUFFLE in row.overrides}
-    pairs = [
-        (name, shuffled)
+    claims = tuple(
+        between(results, name, shuffled)
         for shuffled, control in controls.items()
         for name, row in results.table.everything.items()
         if row.model_copy(update={"overrides": [*row.overrides, _SHUFFLE], "seeds": control.seeds}) == control
-    ]
-    verdicts, text = _pairs(results, pairs)
+    )
+    verdicts = [one.verdict for one in claims]
     decided = {one for one in verdicts if one in (YES, NO)}
     found = decided.pop() if len(decided) == 1 else UNDECIDED if UNDECIDED in verdicts or decided else NOT_RUN
     meaning = {
@@ -211,7 +175,8 @@ def _content(results: Results) -> Answer:
         UNDECIDED: "MER-R1 cannot be told from MER-R1 with Δ shuffled inside each group",
         NOT_RUN: "The controls are not run yet",
     }[found]
-    return Answer(question, found, f"{meaning}. Sampled slow F1: {text}.")
+    question = "Does the content of Δ matter, or only its noise?"
+    return Answer(question, found, f"{meaning}, by F1 of sampled slow answers.", claims)
 
 
 def _proposition_1(results: Results) -> Answer:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from recipe.mer_r1.ablation.answers import answers
+from recipe.mer_r1.ablation.answers import Answer, answers
 from recipe.mer_r1.ablation.results import Results, is_start
-from recipe.mer_r1.ablation.tables import difference_table, other_table, score_table, training_table
+from recipe.mer_r1.ablation.tables import claim_table, difference_table, other_table, score_table, training_table
 
 _HEAD = """\
 {finished} of {asked} runs of [conf/ablation.yaml](../../conf/ablation.yaml) are done, {failed} failed, {missing} are
@@ -84,8 +84,7 @@ def page(results: Results, picture: str, curves: str) -> str:
         "",
         *_markdown([["question", "answer"], *([one.question, f"**{one.verdict}**"] for one in found)]),
         "",
-        *(f"- **{one.question}** {one.verdict[:1].upper()}{one.verdict[1:]}. {one.text}" for one in found),
-        "",
+        *(line for one in found for line in _answer(one)),
         *_section(
             "Scores of sampled answers",
             score_table(results, ("slow_sampled", "fast_sampled")),
@@ -103,6 +102,12 @@ def page(results: Results, picture: str, curves: str) -> str:
         _METHOD.format(alone=", ".join(row for row in results.rows if len(results.records(row)) == 1) or "none"),
     ]
     return "\n".join(parts)
+
+
+def _answer(one: Answer) -> Iterator[str]:
+    yield from (f"**{one.question}** {one.verdict[:1].upper()}{one.verdict[1:]}. {one.text}", "")
+    if one.claims:
+        yield from (*_markdown(claim_table(one.claims)), "")
 
 
 def _head(results: Results) -> str:

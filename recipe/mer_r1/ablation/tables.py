@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from recipe.mer_r1.ablation.answers import signed
+from recipe.mer_r1.ablation.claims import Claim, figure, signed
 from recipe.mer_r1.ablation.record import Record
 from recipe.mer_r1.ablation.results import Results, is_start
 from recipe.mer_r1.method.bootstrap import Interval
@@ -77,6 +77,15 @@ def difference_table(results: Results, other: str) -> list[list[str]]:
             continue
         mark = "" if is_start(row) or results.same_start(row, other) else " †"
         rows.append([f"{row}{mark}", str(seeds), *(_interval(one) for one in found)])
+    return rows
+
+
+def claim_table(claims: Sequence[Claim]) -> list[list[str]]:
+    """The differences that decide a question, with what would decide those that do not."""
+    rows = [["F1 of sampled slow answers", "difference", "verdict", "what would decide", "greedy"]]
+    for one in claims:
+        shown = [figure(found) if found else NONE for found in (one.found, one.greedy)]
+        rows.append([one.name, shown[0], one.verdict, one.decides or NONE, shown[1]])
     return rows
 
 

@@ -5,7 +5,8 @@ from record_cases import MODES, failed, made, write
 
 from recipe.mer_r1.ablation import picture
 from recipe.mer_r1.ablation.__main__ import main
-from recipe.mer_r1.ablation.answers import NO, NOT_RUN, UNDECIDED, YES, answers, verdict, what_would_decide
+from recipe.mer_r1.ablation.answers import answers
+from recipe.mer_r1.ablation.claims import NO, NOT_RUN, UNDECIDED, YES, verdict, what_would_decide
 from recipe.mer_r1.ablation.page import page
 from recipe.mer_r1.ablation.results import Results
 from recipe.mer_r1.ablation.table import load_table
@@ -55,25 +56,28 @@ def test_sampled_answers_decide_and_greedy_ones_are_beside(tmp_path):
     ahead = [*rows("mer_r1", 0.85, greedy=0.7), *rows("mer_r1_shuffled", 0.8, greedy=0.8)]
     content = answer(tmp_path / "b", "content of Δ", *ahead)
     assert content.verdict == YES
-    assert "(yes; greedy −0.100 [" in content.text
+    claims = {one.name: one for one in content.claims}
+    assert round(claims["mer_r1 − mer_r1_shuffled"].greedy.value, 6) == -0.1
 
 
 def test_one_seed_decides_nothing_however_large_the_difference(tmp_path):
-    one = answer(tmp_path / "a", "baseline cure", *rows("baseline", 0.9, seeds=1))
+    one = answer(tmp_path / "a", "with the baseline", *rows("baseline", 0.9, seeds=1))
     assert one.verdict == UNDECIDED
     assert "+0.099 [+0.099, +0.099], 1 seed, clips alone" in one.text
     assert "one seed cannot decide it, and no other row tells how much seeds differ" in one.text
     with_others = [*rows("baseline", 0.9, seeds=1), *rows("rd", 0.8), *rows("rd_ad", 0.8)]
-    assert "no other row tells" in answer(tmp_path / "b", "baseline cure", *with_others).text  # no pair with 2 seeds
+    assert (
+        "no other row tells" in answer(tmp_path / "b", "with the baseline", *with_others).text
+    )  # no pair with 2 seeds
 
 
-def test_the_cure_and_the_turn(tmp_path):
+def test_slow_against_fast_after_rl(tmp_path):
     records = [*rows("sft", 0.75), *rows("baseline", 0.75), *rows("mer_r1", 0.85)]
-    cure = answer(tmp_path, "baseline cure", *records)
+    cure = answer(tmp_path, "with the baseline", *records)
     assert cure.verdict == NO
     assert "After baseline, sampled slow answers still have a lower F1 than fast ones" in cure.text
     assert "before RL −0.050" in cure.text
-    assert answer(tmp_path, "turn it round").verdict == YES
+    assert answer(tmp_path, "After MER-R1").verdict == YES
 
 
 def test_the_order_holds_only_where_every_step_of_it_does(tmp_path):
@@ -83,14 +87,19 @@ def test_the_order_holds_only_where_every_step_of_it_does(tmp_path):
     swapped = [one for row, slow in {**ladder, "rd_ad": 0.9}.items() for one in rows(row, slow)]
     found = answer(tmp_path / "b", "Ex3", *swapped)
     assert found.verdict == NO
-    assert "mer_r1 − rd_ad −0.050" in found.text
-    assert "(no; greedy −0.050 [" in found.text
+    assert "mer_r1 − rd_ad −0.050" in found.claims[0].text
+    assert [one.verdict for one in found.claims] == [NO, YES, YES]
+    assert round(found.claims[0].greedy.value, 6) == -0.05
     short = [one for row, slow in ladder.items() for one in rows(row, slow, seeds=1 if row == "rd" else 3)]
     assert answer(tmp_path / "c", "Ex3", *short).verdict == UNDECIDED
     half = answer(tmp_path / "d", "Ex3", *rows("baseline", 0.7), *rows("mer_r1", 0.8))
     assert half.verdict == NOT_RUN
-    assert "mer_r1 − rd_ad: not run. rd_ad − rd: not run" in half.text
-    assert "mer_r1 − baseline +0.100" in half.text
+    assert [one.text for one in half.claims] == [
+        *("mer_r1 − rd_ad: not run", "rd_ad − rd: not run", "rd − baseline: not run")
+    ]
+    ahead = answer(tmp_path / "d", "ahead of the baseline")
+    assert ahead.verdict == YES
+    assert "mer_r1 − baseline +0.100 [" in ahead.text
 
 
 def test_b1_and_b2_behind(tmp_path):
@@ -105,12 +114,16 @@ def test_lambda_and_the_shuffled_control(tmp_path):
     found = answer(tmp_path, "λ_cali", *records)
     assert found.verdict == "it changes F1"
     assert "λ = 1 changes" in found.text
-    assert "λ = 0.1: +0.000" in found.text
-    assert "Not run: 0.3." in found.text
+    assert [one.text.partition(" [")[0] for one in found.claims] == [
+        "λ = 0.1 (mer_r1) − λ = 0 (rd_ad) +0.000",
+        "λ = 0.3 (mer_r1_cali0.3) − λ = 0 (rd_ad): not run",
+        "λ = 1 (mer_r1_cali1) − λ = 0 (rd_ad) −0.100",
+    ]
     content = answer(tmp_path, "content of Δ")
     assert content.verdict == YES
-    assert "mer_r1 − mer_r1_shuffled +0.050" in content.text
-    assert "mer_r1_cali1 − mer_r1_cali1_shuffled: not run" in content.text
+    assert [one.text.partition(" [")[0] for one in content.claims] == [
+        *("mer_r1 − mer_r1_shuffled +0.050", "mer_r1_cali1 − mer_r1_cali1_shuffled: not run")
+    ]
 
 
 @pytest.mark.parametrize(("shuffled", "verdict"), [(0.60, YES), (0.80, NO), (0.70, UNDECIDED)])
