@@ -11,7 +11,6 @@ logs are written to --out, one JSON for each run to --results.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from rich.text import Text
 from recipe.mer_r1.ablation import record, state
 from recipe.mer_r1.ablation.plan import Plan, Run
 from recipe.mer_r1.ablation.results import Results
-from recipe.mer_r1.ablation.runner import Runner, alone
+from recipe.mer_r1.ablation.runner import Runner
 from recipe.mer_r1.ablation.table import DEFAULT_TABLE, Table, load_table
 from recipe.mer_r1.ablation.work import work
 from recipe.mer_r1.files import exits
@@ -79,10 +78,14 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="these seeds alone")
     run.add_argument("--task", type=int, metavar="N", help="only the N-th run of `list --names`, from 0")
     run.add_argument(
-        "--jobs", type=int, metavar="N", help="commands at a time, beside an evaluation; default: half the cores"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="commands at a time, and so many evaluations beside them; default: half the cores; on GPUs 1",
     )
-    run.add_argument("--redo", action="store_true", help="make again what was made with other settings")
-    run.add_argument("--keep", action="store_true", help="take what was made with other settings as it is")
+    other = run.add_mutually_exclusive_group()
+    other.add_argument("--redo", action="store_true", help="make again what was made with other settings")
+    other.add_argument("--keep", action="store_true", help="take what was made with other settings as it is")
     listing.add_argument("--names", action="store_true", help="only ROW-SEED of each run, one per line")
     listing.add_argument(
         "--rows", action="store_true", help="only the rows, one per line: name, start, overrides of main_ppo"
@@ -96,12 +99,16 @@ def chosen_runs(table: Table, only: Sequence[str], seeds: Sequence[int]) -> list
     Raises:
         InputError: the table has none, or no such row.
     """
+    _check_rows(table, only)
+    found = table.runs(only, seeds)
+    if lost := sorted(set(seeds) - {seed for _, seed in found}):
+        raise InputError(f"--seeds {' '.join(map(str, lost))}: no row is run on it")
+    return found
+
+
+def _check_rows(table: Table, only: Sequence[str]) -> None:
     if unknown := [name for name in only if name not in table.everything]:
         raise InputError(f"--only {' '.join(unknown)}: use rows of the table: {', '.join(table.everything)}")
-    found = table.runs(only, seeds)
-    if not found:
-        raise InputError(f"--seeds {' '.join(map(str, seeds))}: no row is run on these seeds")
-    return found
 
 
 def with_starts(plan: Plan, runs: Sequence[tuple[str, int]]) -> list[Run]:
@@ -127,20 +134,19 @@ def _run(arguments: argparse.Namespace) -> int:
     if not todo:
         console.print(f"All runs are done: {arguments.results}", markup=False, highlight=False)
         return 0
-    jobs = max(1, (os.cpu_count() or 1) // 2) if arguments.jobs is None else arguments.jobs
+    jobs = plan.jobs if arguments.jobs is None else arguments.jobs
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: must be at least 1")
     process.adopt_orphans()
     process.listen_to_signals()
     wanted = work(plan, todo)
     runner = Runner(wanted, arguments.out, arguments.results, jobs, arguments.redo)
-    with alone(arguments.out):
-        try:
-            with Screen(wanted.units, console) as screen:
-                runner.run(screen)
-        except KeyboardInterrupt:
-            console.print("\nStopped; all processes have ended. Run the same command again to continue.", markup=False)
-            return exits.INTERRUPTED
+    try:
+        with Screen(wanted.units, console) as screen:
+            runner.run(screen)
+    except KeyboardInterrupt:
+        console.print("\nStopped; all processes have ended. Run the same command again to continue.", markup=False)
+        return exits.INTERRUPTED
     for name, reason in runner.failed.items():
         console.print(f"{name} failed: {reason}", style="bold red", markup=False, highlight=False)
     console.print(f"{len(runner.finished)} records written to {arguments.results}", markup=False, highlight=False)
@@ -168,6 +174,7 @@ def _missing(runs: Sequence[Run], arguments: argparse.Namespace) -> list[Run]:
 def _list(arguments: argparse.Namespace) -> int:
     table = load_table(arguments.table, arguments.set)
     if arguments.rows:
+        _check_rows(table, arguments.only)
         for name, row in table.everything.items():
             if not arguments.only or name in arguments.only:
                 print(" ".join([name, row.start, f"experiment={row.experiment}", *row.overrides]))

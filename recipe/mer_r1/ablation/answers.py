@@ -150,9 +150,10 @@ def _lambda_cali(results: Results) -> Answer:
 
 def _values_of(table: Table, key: str) -> dict[str, str]:
     """The controls that are MER-R1 with this one override, and its value."""
-    found = {}
+    found, reference = {}, table.rows.get("mer_r1")
     for name, row in table.controls.items():
-        if row.experiment == "mer_r1" and [one.partition("=")[0] for one in row.overrides] == [key]:
+        same = reference and (row.experiment, row.start) == (reference.experiment, reference.start)
+        if same and [one.partition("=")[0] for one in row.overrides] == [key]:
             found[name] = row.overrides[0].partition("=")[2]
     return found
 
@@ -164,7 +165,9 @@ def _content(results: Results) -> Answer:
         between(results, name, shuffled)
         for shuffled, control in controls.items()
         for name, row in results.table.everything.items()
-        if row.model_copy(update={"overrides": [*row.overrides, _SHUFFLE], "seeds": control.seeds}) == control
+        if (row.experiment, row.start, {*row.overrides, _SHUFFLE})
+        == (control.experiment, control.start, set(control.overrides))
+        and name != shuffled
     )
     verdicts = [one.verdict for one in claims]
     decided = {one for one in verdicts if one in (YES, NO)}

@@ -32,7 +32,6 @@ from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.pipeline.progress import read_steps
 from recipe.mer_r1.run.record import read_starts
 
-MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 CURVES = (
     *(f"reward/{name}" for name in ("f1", "recall", "precision", "format", "num_words")),
     *(f"reward/{name}" for name in ("thought_tokens", "thought_empty")),
@@ -58,9 +57,7 @@ def finished(run: Run, seconds: float, notes: Sequence[str] = ()) -> Record:
     Raises:
         InputError: an answer file is missing or holds half a line.
     """
-    lines = {mode: _lines(path) for mode in MODES if (path := run.answers / f"{mode}.jsonl").is_file()}
-    if not lines:
-        raise InputError(f"{run.answers}: no answers in this folder")
+    lines = {mode: _lines(run.answers / f"{mode}.jsonl") for mode in run.modes}
     found, names = {}, [clip[0]["name"] for clip in by_clip(next(iter(lines.values())))]
     forms: dict[str, dict[str, list[float | None]]] = {}
     for mode, those in lines.items():
@@ -104,6 +101,8 @@ def _record(run: Run, **fields: Any) -> Record:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"{path}: missing; `main_eval run` writes it")
     *texts, rest = path.read_bytes().split(b"\n")
     if rest:
         raise InputError(f"{path}, line {len(texts) + 1}: cut off")

@@ -136,6 +136,8 @@ def _differences(results: Results, other: str) -> list[str]:
 def _missing(results: Results) -> Iterator[str]:
     records = [record for row in results.rows for record in results.records(row)]
     lines = [f"- **{record.row}-{record.seed} failed**: {record.reason}" for record in results.failed]
+    for row, keys in results.mixed.items():
+        lines.append(f"- **The seeds of {row} were made with different settings**: {'; '.join(keys)}")
     lines += [f"- Not run: {', '.join(results.missing)}"] if results.missing else []
     lines += [f"- {record.row}-{record.seed}: {note}" for record in records for note in record.notes]
     if lines:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from recipe.mer_r1.ablation import settings
 from recipe.mer_r1.ablation.table import SFT, Table
+from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stage import Stage
 
@@ -30,6 +34,7 @@ class Run:
         stages: in order.
         optional: names of stages whose failure leaves numbers out, and does not fail the run.
         sft_model: the SFT model, of a start its own.
+        modes: in which the test clips are answered.
         trained, answers: folders of the training run and of `main_eval run`'s answers.
     """
 
@@ -42,6 +47,7 @@ class Run:
     settings: dict[str, Any]
     stages: tuple[Stage, ...]
     optional: tuple[str, ...]
+    modes: tuple[str, ...]
     sft_model: Path
     trained: Path
     answers: Path
@@ -58,6 +64,12 @@ class Plan:
     def __init__(self, table: Table, out: Path):
         self.table, self.out = table, out
         self._sft_preset, self._rl_preset = settings.of_sft(table.preset), settings.of_rl(table.preset)
+        self._on_cpu = self._rl_preset["device"] == "cpu"
+
+    @property
+    def jobs(self) -> int:
+        """Commands at a time: one for two cores. A command takes all GPUs that it finds."""
+        return max(1, (os.cpu_count() or 1) // 2) if self._on_cpu else 1
 
     # ---------------------------------------------------------------- what is shared
 
@@ -139,7 +151,8 @@ class Plan:
             overrides=tuple(overrides),
             settings=self._start_settings(name, seed),
             stages=(sft, *evaluation),
-            optional=(evaluation[-1].name,),
+            optional=tuple(stage.name for stage in evaluation[1:]),
+            modes=tuple(self.table.evaluation.modes),
             sft_model=folder / "sft" / "model",
             trained=folder / "sft",
             answers=folder / "eval" / CORPUS,
@@ -185,7 +198,8 @@ class Plan:
                 "start": self._start_settings(row.start, seed),
             },
             stages=(rl, *evaluation),
-            optional=(evaluation[-1].name,),
+            optional=tuple(stage.name for stage in evaluation[1:]),
+            modes=tuple(self.table.evaluation.modes),
             sft_model=sft.sft_model,
             trained=folder / "rl",
             answers=folder / "eval" / CORPUS,
@@ -211,7 +225,7 @@ class Plan:
             "base_overrides": self.table.common.base if base.stage else [],
             "corpus": self._corpus_settings(start.corpus),
             "overrides": [*self.table.common.sft, *start.overrides],
-            "evaluation": self.table.evaluation.model_dump(),
+            "evaluation": self.table.evaluation.model_dump() | {"rollout": self._rl_preset["rollout"]},
         }
 
     def _corpus_settings(self, name: str) -> dict[str, Any]:
@@ -221,7 +235,7 @@ class Plan:
         return self.out / "corpora" / name
 
     def _evaluation(self, name: str, folder: Path, trained: Path, corpus: str, after: str) -> list[Stage]:
-        """Answers to the test clips, then the confidences of the greedy ones."""
+        """Answers to the test clips, then the confidences of the greedy ones, if there are any."""
         chosen, out = self.table.evaluation, folder / "eval"
         shard = self._corpus(corpus) / "shards" / "test.parquet"
         options = _options(
@@ -241,9 +255,12 @@ class Plan:
             after=(after,),
             settings=settings.fingerprint([self._rl_preset["media"], self._rl_preset["rollout"]]),
             watch=progress.answers_to(out / CORPUS, shard, chosen.answers),
-            light=True,
+            light=self._on_cpu,
         )
-        read = out / CORPUS / "fast.confidence.jsonl"
+        greedy = [form for form in FORMS if form in chosen.modes]
+        if not greedy:
+            return [answers]
+        read = confidence_path(out / CORPUS / f"{greedy[-1]}.jsonl")
         confidence = Stage(
             f"confidence-{name}",
             f"confidence {name}",
@@ -251,15 +268,16 @@ class Plan:
             folder=read,
             result=read,
             after=(answers.name,),
-            light=True,
+            light=self._on_cpu,
         )
         return [answers, confidence]
 
 
-def _steps(overrides: list[str], default: int) -> int:
-    """Steps that the run takes; the last override counts."""
-    given = [int(value) for key, _, value in (one.partition("=") for one in overrides) if key == "preset.steps"]
-    return given[-1] if given else default
+def _steps(overrides: list[str], default: int | None) -> int | None:
+    """Steps that the run takes; the last override counts. None: not known before the run (`preset.epochs`)."""
+    given = [one.lstrip("+").partition("=") for one in overrides]
+    values = [OmegaConf.from_dotlist([f"steps={value}"]).steps for key, _, value in given if key == "preset.steps"]
+    return values[-1] if values else default
 
 
 def _options(**options: object) -> Iterator[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics as stats
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.ablation.record import FINISHED, Record, read_all
+from recipe.mer_r1.ablation.state import differing
 from recipe.mer_r1.ablation.table import SFT, Table
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.method.bootstrap import Interval, interval
@@ -35,13 +36,15 @@ class Results:
         """All records of a folder.
 
         Raises:
-            InputError: one is no record, or two of them are not of the same test clips.
+            InputError: one is no record, two of them are of the same run, or not of the same test clips.
         """
         finished: dict[str, dict[int, Record]] = {}
         failed = []
         for record in read_all(folder):
             if record.state == FINISHED and record.clips and record.metrics:
-                finished.setdefault(record.row, {})[record.seed] = record
+                if record.seed in finished.setdefault(record.row, {}):
+                    raise InputError(f"{folder}: two files are of {record.row} on seed {record.seed}; move one away")
+                finished[record.row][record.seed] = record
             else:
                 failed.append(record)
         everything = [record for seeds in finished.values() for record in seeds.values()]
@@ -52,6 +55,16 @@ class Results:
         known = {(record.row, record.seed) for record in [*everything, *failed]}
         missing = [f"{row}-{seed}" for row, seed in table.runs() if (row, seed) not in known]
         return cls(table, finished, failed, missing)
+
+    @property
+    def mixed(self) -> dict[str, list[str]]:
+        """Rows whose seeds were made with different settings, and keys that differ, with both values."""
+        found = {}
+        for row in self.rows:
+            first, *others = (_without_seed(record.settings) for record in self.records(row))
+            if keys := [key for other in others for key in differing(first, other)]:
+                found[row] = list(dict.fromkeys(keys))
+        return found
 
     @property
     def rows(self) -> list[str]:
@@ -116,6 +129,12 @@ def is_start(row: str) -> bool:
 def start_of(record: Record) -> Any:
     """The SFT model that a record is of, or starts from: what decided it, and its weights."""
     return record.settings.get("start", record.settings), record.start_sha256
+
+
+def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run or a start; the seed of its corpus stays."""
+    start = {key: value for key, value in settings.get("start", settings).items() if key != "seed"}
+    return {**settings, "start": start} if "start" in settings else start
 
 
 def _values(record: Record, mode: str, score: str) -> Values | None:

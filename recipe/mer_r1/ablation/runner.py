@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,23 +9,11 @@ from recipe.mer_r1.ablation import collect, record
 from recipe.mer_r1.ablation.outlook import kind_of, seconds_left
 from recipe.mer_r1.ablation.plan import Run
 from recipe.mer_r1.ablation.work import Work
-from recipe.mer_r1.files.alone import alone as only_process
-from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline.progress import Status
 from recipe.mer_r1.pipeline.schedule import Schedule
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage import Stage
 from recipe.mer_r1.pipeline.stage_run import StageError
-
-
-def alone(out: Path) -> AbstractContextManager[None]:
-    """While inside, no other process makes runs in the folder.
-
-    Raises:
-        InputError: another process does.
-    """
-    refusal = f"{out}: another `ablation run` writes to this folder; wait for it, or choose another --out"
-    return only_process(out / ".lock", InputError(refusal))
 
 
 class Runner(Schedule):
@@ -36,7 +23,7 @@ class Runner(Schedule):
         work: what is wanted.
         out: folder of all runs.
         results: folder of the records.
-        jobs: commands at a time, beside an evaluation.
+        jobs: commands at a time, and so many evaluations beside them.
         redo: whether stages that were made with other settings are made again.
 
     Attributes:
@@ -80,14 +67,14 @@ class Runner(Schedule):
         if run and began and stage.name in run.optional:
             self._record_if_over(run, screen)
             return
-        if run and began and run.name in self._work.runs:
+        if run and began:
             record.write(self._results, run.name, collect.failed(run, str(error), error.lines))
         self._say_failed(stage, error, screen, seconds)
 
     def _record_if_over(self, run: Run, screen: Screen) -> None:
         """Write the record of a run whose last stage has ended."""
         over = all(one.name in self.done or one.name in self.errors for one in run.stages)
-        if run.name not in self._work.runs or not over:
+        if not over:
             return
         errors = [self.errors[name] for name in run.optional if name in self.errors]
         notes = [" ".join([str(error), *error.lines[-1:]]) for error in errors]

@@ -16,6 +16,10 @@ from recipe.mer_r1.method.experiments import names as experiment_names
 from recipe.mer_r1.run.launch import CONF
 
 DEFAULT_TABLE = CONF / "ablation.yaml"
+_SFT_KEYS = ("preset", "run_dir", "stage", "preset.seed", "preset.sft.model_path", "preset.sft.train_files")
+_RL_KEYS = ("experiment", "preset", "run_dir", "preset.seed", "preset.model_path", "preset.train_files")
+_RL_KEYS += ("preset.val_files", "preset.validate_every", "trainer.val_before_train")
+"""What the ablation sets itself."""
 SFT = "sft"
 """Row of the records of a start; those of another start than "default" are called sft_START."""
 Mode = Literal["slow", "fast", "slow_sampled", "fast_sampled"]
@@ -178,9 +182,24 @@ def _faults(table: Table) -> Iterator[str]:
         seeds = table.seeds_of(name)
         if not seeds or len(set(seeds)) < len(seeds):
             yield f"{where}.seeds: {seeds} must be different numbers, at least one"
-        for override in row.overrides:
-            if override.split("=")[0] in ("experiment", "run_dir", "preset", "preset.seed"):
-                yield f"{where}.overrides: {override} is set by the ablation"
+        yield from _reserved(f"{where}.overrides", row.overrides, _RL_KEYS)
+    yield from _reserved("common.rl", table.common.rl, _RL_KEYS)
+    for where, overrides in _supervised(table):
+        yield from _reserved(where, overrides, _SFT_KEYS)
+
+
+def _supervised(table: Table) -> Iterator[tuple[str, list[str]]]:
+    """The overrides of `main_sft`, with the key that has them."""
+    yield from (("common.base", table.common.base), ("common.sft", table.common.sft))
+    for part, models in (("bases", table.bases), ("starts", table.starts)):
+        yield from ((f"{part}.{name}.overrides", model.overrides) for name, model in models.items())
+
+
+def _reserved(where: str, overrides: Sequence[str], keys: Sequence[str]) -> Iterator[str]:
+    """Overrides of what the ablation sets itself. Another seed or model would break the pairs without a trace."""
+    for override in overrides:
+        if override.lstrip("+~").partition("=")[0] in keys:
+            yield f"{where}: {override} is set by the ablation"
 
 
 def _missing(where: str, name: str, known: Sequence[str] | Mapping[str, object], place: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""One process at a time in a folder, or at a piece of work."""
 
 from __future__ import annotations
 
@@ -6,19 +6,33 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+
+def take(lock: Path) -> TextIO | None:
+    """The open file that holds the lock until it is closed, or its process has ended; None: another process has it.
+
+    The folder of the lock file is made where it is missing.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = lock.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 @contextmanager
 def alone(lock: Path, refusal: Exception) -> Iterator[None]:
-    """While inside, no other process is inside with the same lock file; its folder is made where it is missing.
+    """While inside, no other process is inside with the same lock file.
 
     Raises:
         refusal: another process is.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise refusal from None
+    file = take(lock)
+    if file is None:
+        raise refusal
+    with file:
         yield

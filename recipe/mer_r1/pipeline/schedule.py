@@ -1,6 +1,7 @@
 """Runs stages as they become ready: skips what is done, goes on with what was interrupted, keeps the stamps.
 
-A light stage (an evaluation) runs beside the others: a run of RL leaves a core idle for most of its time.
+A light stage (an evaluation) runs beside the others: a run of RL leaves a core idle for most of its time. Several
+processes may work in one folder: each stage is made by one of them, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipe.mer_r1.files.alone import take
 from recipe.mer_r1.pipeline import process, stamps
 from recipe.mer_r1.pipeline.progress import Status
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage import Stage
-from recipe.mer_r1.pipeline.stage_run import Places, StageError, StageRun, begin
+from recipe.mer_r1.pipeline.stage_run import Places, StageError, StageRun, begin, kept
 from recipe.mer_r1.pipeline.stamps import Stamp
 
 
@@ -24,7 +26,7 @@ class Schedule(ABC):
     Args:
         out: folder of the stamps and logs.
         stages: in the order in which they are wanted, each behind the stages that it reads.
-        jobs: stages at a time, beside a light one.
+        jobs: stages at a time, and so many light ones beside them.
         replace: whether results that were made with other settings are made again; otherwise such a stage fails.
 
     Attributes:
@@ -37,6 +39,7 @@ class Schedule(ABC):
         self.done: dict[str, Stamp] = {}
         self.errors: dict[str, StageError] = {}
         self._running: dict[str, StageRun] = {}
+        self._elsewhere: set[str] = set()
         self._jobs, self._replace = jobs, replace
 
     def run(self, screen: Screen) -> dict[str, Stamp]:
@@ -47,7 +50,7 @@ class Schedule(ABC):
         try:
             while True:
                 self._start_ready(screen)
-                if not self._running:
+                if not self._running and not self._elsewhere:
                     return {stage.name: self.done[stage.name] for stage in self.stages if stage.name in self.done}
                 for running in self._running.values():
                     running.look()
@@ -92,33 +95,46 @@ class Schedule(ABC):
     # ---------------------------------------------------------------- the loop
 
     def _start_ready(self, screen: Screen) -> None:
+        elsewhere, self._elsewhere = self._elsewhere, set()
         for stage in self.stages:
             if stage.name in self.done or stage.name in self._running or stage.name in self.errors:
                 continue
             if lost := [before for before in stage.after if before in self.errors]:
                 reason = f"it needs {lost[0]}, which failed"
                 self._fail(stage, StageError(reason, [], self.places.log(stage)), screen)
-            elif all(before in self.done for before in stage.after) and self._room(stage):
-                self._begin(stage, screen)
+            elif all(before in self.done for before in stage.after):
+                self._begin(stage, screen, told=stage.name in elsewhere)
 
     def _room(self, stage: Stage) -> bool:
-        running = [one.stage for one in self._running.values()]
-        return len(running) <= self._jobs and (stage.light or sum(not one.light for one in running) < self._jobs)
+        return sum(one.stage.light == stage.light for one in self._running.values()) < self._jobs
 
-    def _begin(self, stage: Stage, screen: Screen) -> None:
-        """Start a stage; one that is done already takes no time."""
+    def _begin(self, stage: Stage, screen: Screen, told: bool) -> None:
+        """Start a stage if it is to be made, there is room, and no other process makes it."""
         settings = [stage.settings] if stage.settings else []
         key = stamps.key_of([*stage.command, *settings], [self.done[name] for name in stage.after], stage.conf)
-        try:
-            stamp = begin(stage, key, self.places, self._replace)
-        except StageError as error:
-            self._fail(stage, error, screen)
-            return
-        if stamp.finished:
+        if stamp := kept(stage, key, self.places):
             self.done[stage.name] = stamp
             self.on_end(stage, screen, kept=True)
             return
-        running = StageRun(stage, stamp, self.places)
+        if not self._room(stage):
+            return
+        lock = take(self.places.lock(stage))
+        if lock is None:
+            self._elsewhere.add(stage.name)
+            if not told:
+                screen.console.print(f"{stage.name}: another process makes it; waiting", markup=False, highlight=False)
+            return
+        if kept(stage, key, self.places):  # another process ended it just now; the next look takes it
+            lock.close()
+            self._elsewhere.add(stage.name)
+            return
+        try:
+            stamp = begin(stage, key, self.places, self._replace)
+        except StageError as error:
+            lock.close()
+            self._fail(stage, error, screen)
+            return
+        running = StageRun(stage, stamp, self.places, lock)
         self._running[stage.name] = running
         screen.begin(self.line(stage), stamp.command, running.resumed)
 

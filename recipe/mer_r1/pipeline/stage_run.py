@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from recipe.mer_r1.pipeline import process, stamps
 from recipe.mer_r1.pipeline.progress import Status
@@ -31,7 +34,7 @@ class StageError(Exception):
 
 @dataclass(frozen=True)
 class Places:
-    """Where stamps and logs are kept: below the folder of all results."""
+    """Where stamps, logs and locks are kept: below the folder of all results."""
 
     out: Path
 
@@ -41,9 +44,20 @@ class Places:
     def log(self, stage: Stage) -> Path:
         return self.out / "logs" / f"{stage.name}.log"
 
+    def lock(self, stage: Stage) -> Path:
+        return self.out / "locks" / f"{stage.name}.lock"
+
+
+def kept(stage: Stage, key: str, places: Places) -> Stamp | None:
+    """The stamp of a stage that is finished, with this key and a result; None for any other one."""
+    stamp = stamps.read(places.stamp(stage))
+    return stamp if stamp and stamp.finished and stamp.key == key and stage.result.exists() else None
+
 
 def begin(stage: Stage, key: str, places: Places, replace: bool = True) -> Stamp:
-    """The stamp to go on from: finished, interrupted, or new; a new one starts with an empty folder.
+    """The stamp to go on from, of an attempt with the same key; or a new one, with an empty folder.
+
+    A finished stage whose result is gone goes on too: its command makes what is missing.
 
     Args:
         key: what decides the result (:func:`.stamps.key_of`).
@@ -53,9 +67,8 @@ def begin(stage: Stage, key: str, places: Places, replace: bool = True) -> Stamp
         StageError: the folder exists and has no stamp, or has one of another key and `replace` is false.
     """
     previous = stamps.read(places.stamp(stage))
-    lost = previous is not None and previous.finished and not stage.result.exists()
-    if previous is not None and previous.key == key and not lost:
-        return previous
+    if previous is not None and previous.key == key and (stage.folder.exists() or not previous.finished):
+        return dataclasses.replace(previous, finished=False)
     if stage.folder.exists():
         if previous is None:
             raise StageError(
@@ -63,7 +76,7 @@ def begin(stage: Stage, key: str, places: Places, replace: bool = True) -> Stamp
                 [],
                 places.log(stage),
             )
-        if not replace and previous.key != key:
+        if not replace:
             raise StageError(
                 f"{stage.folder} was made with other settings: add --redo to make it again, or choose another --out.",
                 [],
@@ -77,14 +90,20 @@ def begin(stage: Stage, key: str, places: Places, replace: bool = True) -> Stamp
 class StageRun:
     """A stage that runs. Started on construction; call `look` about once a second, and at the end `finish`.
 
+    Args:
+        stamp: to go on from (:func:`begin`).
+        lock: keeps other processes from the stage; `finish` closes it.
+
     Attributes:
         resumed: whether it goes on with what an earlier attempt left.
         status: as of the last look.
     """
 
-    def __init__(self, stage: Stage, stamp: Stamp, places: Places):
+    def __init__(self, stage: Stage, stamp: Stamp, places: Places, lock: TextIO):
         self.stage, self.stamp = stage, stamp
-        self.resumed = stamps.read(places.stamp(stage)) == stamp and stage.folder.exists()
+        self._lock = lock
+        previous = stamps.read(places.stamp(stage))
+        self.resumed = previous is not None and previous.run == stamp.run and stage.folder.exists()
         self.status = Status()
         self.log = places.log(stage)
         self._stamp_path = places.stamp(stage)
@@ -112,7 +131,8 @@ class StageRun:
     def look(self) -> Status:
         """Time, memory, progress, the first training step."""
         self._peak = max(self._peak, self.command.resident_bytes())
-        self.status = self.stage.watch(self.log)
+        with suppress(OSError):  # the command runs, even if a folder cannot be read for a moment
+            self.status = self.stage.watch(self.log)
         self._note_first_step()
         return self.status
 
@@ -123,6 +143,7 @@ class StageRun:
         self._end = time.monotonic()
         self.stamp = self.stamp.after(self._attempt, self._peak / 1e9, self._first_step_seconds, finished)
         stamps.write(self._stamp_path, self.stamp)
+        self._lock.close()
         return self.stamp
 
     def failure(self) -> StageError:

@@ -47,8 +47,8 @@ class Stamp:
 
 def key_of(command: Sequence[str], inputs: Iterable[Stamp], files: Iterable[Path]) -> str:
     """What decides a stage's result: its command, the runs it builds on, the contents of configuration files."""
-    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    material = json.dumps([list(command), [stamp.run for stamp in inputs], contents], sort_keys=True)
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    material = json.dumps([list(command), [stamp.run for stamp in inputs], contents])
     return hashlib.sha256(material.encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """A record by value: clips with samples, undefined clips, confidences, retained hits, curves; and its file."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -21,7 +22,7 @@ def run_in(folder, experiment="mer_r1"):
     (folder / "rl").mkdir(exist_ok=True)
     return Run(
         "mer_r1-2", "mer_r1", 2, experiment, "default", ("a=1",), {"row": {"x": 1}}, (), (),
-        folder / "sft", folder / "rl", folder / "eval",
+        ("slow", "fast", "slow_sampled"), folder / "sft", folder / "rl", folder / "eval",
     )  # fmt: skip
 
 
@@ -79,7 +80,9 @@ def test_the_error_of_f1_is_over_clips(tmp_path):
     run = run_in(tmp_path)
     (run.answers / "fast.jsonl").write_text("".join(line(index, f1) for index, f1 in enumerate((0.0, 1.0, 1.0, 0.0))))
     (run.trained / "metrics.jsonl").write_text("")
-    found = collect.finished(run, 1).metrics
+    with pytest.raises(InputError, match=r"slow\.jsonl: missing"):
+        collect.finished(run, 1)
+    found = collect.finished(replace(run, modes=("fast",)), 1).metrics
     assert found.forms["fast"].f1_stderr == pytest.approx(0.288675)  # √(1/3) / √4
     assert found.retained_hit is None
     assert found.confidence == {}

@@ -26,7 +26,9 @@ def test_what_is_left_takes_as_long_as_such_stages_took():
     assert seconds_left(wanted, done, {}, (), 1) == 200.0  # evaluations run beside
     assert seconds_left(wanted, done, {}, (), 2) == 100.0
     assert seconds_left(wanted, done, {}, ("rl-3",), 2) == 100.0  # one left: no use of two jobs
-    assert seconds_left(wanted, done | {"rl-2": took(50.0), "rl-3": took(60.0)}, {}, (), 1) == 0.0
+    assert seconds_left(wanted, done | {"rl-2": took(50.0), "rl-3": took(60.0)}, {}, (), 1) == 0.0  # no evaluation seen
+    ended = done | {"rl-2": took(50.0), "rl-3": took(60.0), "eval-1": took(30.0)}
+    assert seconds_left(wanted, ended, {}, (), 1) == 30.0  # eval-2 alone
 
 
 def test_a_running_stage_counts_by_its_own_speed():

@@ -81,6 +81,38 @@ def test_without_a_base_stage_sft_starts_from_the_untrained_model():
     assert "--samples" not in found["eval-baseline-1"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ("", 32),
+        ("preset.steps=4", 4),
+        ("preset.steps=4,++preset.steps=6", 6),
+        ("preset.steps=null,preset.epochs=2", None),
+    ],
+)
+def test_steps_that_the_screen_counts_to(monkeypatch, overrides, steps):
+    monkeypatch.setattr("recipe.mer_r1.pipeline.progress.rl", lambda folder, total: total)
+    assert plan(f"common.rl=[{overrides}]").run("baseline", 1).stages[0].watch == steps
+
+
+@pytest.mark.parametrize(
+    ("modes", "read"),
+    [("slow,fast,slow_sampled", "fast"), ("slow,slow_sampled", "slow"), ("fast_sampled", None)],
+)
+def test_confidences_are_those_of_the_greedy_modes(modes, read):
+    run = plan(f"evaluation.modes=[{modes}]").run("baseline", 1)
+    assert run.modes == tuple(modes.split(","))
+    results = [stage.result.name for stage in run.stages[2:]]
+    assert results == ([f"{read}.confidence.jsonl"] if read else [])
+    assert run.optional == (("confidence-baseline-1",) if read else ())
+
+
+def test_on_gpus_one_command_runs_at_a_time_and_no_evaluation_beside_it():
+    made = plan("preset=omni7b")
+    assert made.jobs == 1
+    assert not any(stage.light for stage in made.run("baseline", 1).stages)
+
+
 @pytest.mark.parametrize("name", ["mer_r1_shuffled", "mer_r1_cali1", "videoauto_r1"])
 def test_the_command_of_rl_composes(name):
     made = plan("common.rl=[preset.steps=4]").run(name, 3)
@@ -154,7 +186,11 @@ def test_wrong_input_ends_with_2(capsys, tmp_path):
     assert "--jobs 0: must be at least 1" in capsys.readouterr().err
     assert main(["run", "--only", "mer_r7"]) == 2
     assert "--only mer_r7: use rows of the table: baseline, rd" in capsys.readouterr().err
-    assert main(["run", "--seeds", "9"]) == 2
+    assert main(["run", "--seeds", "1", "9"]) == 2
+    assert "--seeds 9: no row is run on it" in capsys.readouterr().err
+    assert main(["list", "--rows", "--only", "mer_r7"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--redo", "--keep"])
     assert main(["run", "--only", "rd", "--task", "1", "--out", str(tmp_path)]) == 2
     assert "--task 1: the runs are 0 to 0" in capsys.readouterr().err
 
@@ -172,5 +208,8 @@ def test_only_what_decides_numbers_is_a_setting(tmp_path, monkeypatch):
         text = text.replace(line, line.replace(": ", ": 7"))
     preset.write_text(text)
     assert plan().run("mer_r1", 1).settings_sha256 == before
+    start = plan().start("default", 1).settings_sha256
+    preset.write_text(text.replace("  dtype: float32", "  dtype: bfloat16"))  # of vLLM, which answers the test clips
+    assert plan().start("default", 1).settings_sha256 != start
     preset.write_text(text.replace("  lr: 1.5e-3", "  lr: 1.6e-3"))  # of SFT, from which the run starts
     assert plan().run("mer_r1", 1).settings_sha256 != before

@@ -8,6 +8,7 @@ from recipe.mer_r1.ablation.__main__ import main
 from recipe.mer_r1.ablation.answers import answers
 from recipe.mer_r1.ablation.claims import NO, NOT_RUN, UNDECIDED, YES, verdict, what_would_decide
 from recipe.mer_r1.ablation.page import page
+from recipe.mer_r1.ablation.record import write as record_of
 from recipe.mer_r1.ablation.results import Results
 from recipe.mer_r1.ablation.table import load_table
 from recipe.mer_r1.ablation.tables import difference_table, other_table, score_table, training_table
@@ -216,6 +217,25 @@ def test_the_page_shows_what_is_missing_and_failed(tmp_path):
     assert "another task" in text
     assert "baseline and another row have not run on the same seed" in text
     assert "Rows with 1 seed: b2." in text
+
+
+def test_seeds_that_were_made_with_different_settings_are_named(tmp_path):
+    def seed(number, **settings):
+        found = {"preset": {"lr": 1e-4} | settings, "start": {"seed": number, "corpus": {"seed": 1}}}
+        return made("mer_r1", number, 0.8).model_copy(update={"settings": found})
+
+    alike = results(tmp_path / "a", seed(1), seed(2), *rows("baseline", 0.7))
+    assert alike.mixed == {}
+    mixed = results(tmp_path / "b", seed(1), seed(2), seed(3, lr=1e-5))
+    assert mixed.mixed == {"mer_r1": ["preset.lr: 0.0001 there, 1e-05 here"]}
+    line = "- **The seeds of mer_r1 were made with different settings**: preset.lr: 0.0001 there, 1e-05 here"
+    assert line in page(mixed, "x.png", "y.png")
+
+
+def test_two_records_of_a_run_are_refused(tmp_path):
+    record_of(tmp_path, "copy", made("mer_r1", 1, 0.8))
+    with pytest.raises(InputError, match="two files are of mer_r1 on seed 1"):
+        results(tmp_path, made("mer_r1", 1, 0.7))
 
 
 def test_records_of_other_clips_are_refused(tmp_path):

@@ -15,9 +15,8 @@ from rich.console import Console
 
 from recipe.mer_r1.ablation import record
 from recipe.mer_r1.ablation.plan import Run
-from recipe.mer_r1.ablation.runner import Runner, alone
+from recipe.mer_r1.ablation.runner import Runner
 from recipe.mer_r1.ablation.work import Work
-from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage import Stage
 
@@ -65,7 +64,7 @@ def run_of(out, name, after=("shared",), rl="", answers=ANSWERS, confidence=""):
     row, _, seed = name.partition("-")
     return Run(
         name, row, int(seed), "baseline", "default", ("a=1",), {"row": row}, stages, (stages[-1].name,),
-        out / "sft", out / f"rl-{name}", out / f"eval-{name}",
+        ("slow", "fast"), out / "sft", out / f"rl-{name}", out / f"eval-{name}",
     )  # fmt: skip
 
 
@@ -188,11 +187,6 @@ def test_results_of_other_settings_are_not_removed_unasked(tmp_path):
     assert (tmp_path / "rl-one-1" / "result").exists()
     runner, _ = make(tmp_path, [changed], redo=True)
     assert runner.finished == ["one-1"]
-
-
-def test_one_runner_a_folder(tmp_path):
-    with alone(tmp_path), pytest.raises(InputError, match="another `ablation run`"), alone(tmp_path):
-        pass
 
 
 def test_ctrl_c_ends_all_commands_and_the_same_command_goes_on(tmp_path):

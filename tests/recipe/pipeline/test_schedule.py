@@ -1,14 +1,20 @@
 """Which stages run at the same time, and what a failure does to the others."""
 
 import io
+import threading
+import time
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from recipe.mer_r1.files.alone import take
+from recipe.mer_r1.pipeline import stamps
 from recipe.mer_r1.pipeline.schedule import Schedule
 from recipe.mer_r1.pipeline.screen import Screen
 from recipe.mer_r1.pipeline.stage import Stage
+from recipe.mer_r1.pipeline.stage_run import Places
+from recipe.mer_r1.pipeline.stamps import Stamp
 
 # Appends its name to a list, waits for WAIT seconds, and appends it again.
 CODE = """
@@ -71,12 +77,12 @@ def most_at_a_time(out, stages):
         ((True, False), 1, (1, 2)),
         ((False, True), 1, (1, 2)),
         ((False, False), 1, (1, 1)),
-        ((True, True, True), 1, (0, 2)),
-        ((False, False, False, True, True), 2, (2, 3)),
+        ((True, True, True), 1, (0, 1)),
+        ((False, False, False, True, True, True), 2, (2, 4)),
     ],
 )
-def test_as_many_stages_run_at_a_time_as_were_asked_for_and_a_light_one_beside_them(tmp_path, lights, jobs, most):
-    stages = [stage(tmp_path, name, light=light, wait=1) for name, light in zip("abcde", lights, strict=False)]
+def test_so_many_stages_run_at_a_time_and_so_many_light_ones_beside_them(tmp_path, lights, jobs, most):
+    stages = [stage(tmp_path, name, light=light, wait=1) for name, light in zip("abcdef", lights, strict=False)]
     _, done = run(tmp_path, stages, jobs=jobs)
     assert list(done) == [one.name for one in stages]
     assert most_at_a_time(tmp_path, stages) == most
@@ -97,6 +103,44 @@ def test_what_needs_a_failed_stage_is_not_run_and_the_others_are(tmp_path):
         "c": "it needs b, which failed",
         "d": "done",
     }
+
+
+def test_what_another_process_makes_is_waited_for(tmp_path):
+    """The other one holds the lock, ends the stage, and lets go of the lock."""
+    one = stage(tmp_path, "a")
+    lock = take(Places(tmp_path).lock(one))
+
+    def other():
+        time.sleep(0.3)
+        one.result.mkdir()
+        stamp = Stamp(stamps.key_of(one.command, [], ()), "python", finished=True, seconds=7.0)
+        stamps.write(Places(tmp_path).stamp(one), stamp)
+        lock.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    text = io.StringIO()
+    schedule = Noted(tmp_path, [one, stage(tmp_path, "b", after=("a",))])
+    with Screen({"a": "a", "b": "b"}, Console(file=text)) as screen:
+        done = schedule.run(screen)
+    thread.join()
+    assert schedule.told == [("a", "kept"), ("b", "done")]
+    assert done["a"].seconds == 7.0
+    assert text.getvalue().count("a: another process makes it; waiting") == 1
+
+
+def test_a_finished_stage_without_its_result_goes_on_in_its_folder(tmp_path):
+    """Its command makes what is missing: the checkpoints of days are not removed for a model that was moved away."""
+    made = "pathlib.Path(result).mkdir(exist_ok=True); (pathlib.Path(result) / 'model').touch()"
+    code = CODE.replace("pathlib.Path(result).mkdir()", made)
+    one = replace(stage(tmp_path, "a", code=code), result=tmp_path / "a" / "model")
+    first = run(tmp_path, [one])[1]["a"]
+    (tmp_path / "a" / "model").rename(tmp_path / "a" / "moved")
+    again, done = run(tmp_path, [one], replace=False)
+    assert again.told == [("a", "done")]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["model", "moved"]
+    assert done["a"].run == first.run
+    assert done["a"].seconds > first.seconds
 
 
 def test_settings_decide_whether_a_stage_is_kept(tmp_path):
