@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import TextIO
 def take(lock: Path) -> TextIO | None:
     """The open file that holds the lock until it is closed, or its process has ended; None: another process has it.
 
-    The folder of the lock file is made where it is missing.
+    The folder of the lock file is made where it is missing. Some network file systems have no locks: there, nobody is
+    kept out, and a warning says so.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     file = lock.open("w")
@@ -21,6 +24,10 @@ def take(lock: Path) -> TextIO | None:
     except BlockingIOError:
         file.close()
         return None
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        warnings.warn(f"{lock}: this file system has no locks; run one command at a time here", stacklevel=2)
     return file
 
 
