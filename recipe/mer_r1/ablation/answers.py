@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from recipe.mer_r1.ablation.claims import NO, NOT_RUN, UNDECIDED, YES, Claim, between, claim, figure, verdict
+from recipe.mer_r1.ablation.claims import NO, NOT_RUN, SLOW, UNDECIDED, YES, Claim, between, claim, figure, verdict
+from recipe.mer_r1.ablation.record import WELL_FORMED
 from recipe.mer_r1.ablation.results import Results
 from recipe.mer_r1.ablation.table import Table
 from recipe.mer_r1.method.bootstrap import Interval, interval
@@ -93,7 +94,9 @@ def _ahead(results: Results) -> Answer:
         UNDECIDED: "Sampled slow answers after MER-R1 and after the baseline cannot be told apart by F1",
         NOT_RUN: "They have not run on the same seed yet",
     }[one.verdict]
-    return Answer(question, one.verdict, f"{start}: {one.text}{_rest(one)}.")
+    words = results.difference("mer_r1", "baseline", SLOW, WELL_FORMED)
+    formed = f" Well-formed answers alone: {figure(words)}." if words else ""
+    return Answer(question, one.verdict, f"{start}: {one.text}{_rest(one)}.{formed}")
 
 
 def _together(verdicts: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from recipe.mer_r1.ablation.record import (
     FAILED,
     FINISHED,
     SCORES,
+    WELL_FORMED,
     Clips,
     Confidence,
     FormMetrics,
@@ -25,6 +26,7 @@ from recipe.mer_r1.ablation.record import (
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.records import by_clip
+from recipe.mer_r1.eval.well_formed import well_formed_f1
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.retained import retained_hit_rate
@@ -66,6 +68,7 @@ def finished(run: Run, seconds: float, notes: Sequence[str] = ()) -> Record:
             raise InputError(f"{run.answers / f'{mode}.jsonl'}: has other clips than {next(iter(lines))}.jsonl")
         found[mode] = form_metrics(clips)
         forms[mode] = {score: [_score(clip, score) for clip in clips] for score in SCORES}
+        forms[mode][WELL_FORMED] = [_digits(well_formed_f1(clip)) for clip in clips]
     metrics = Metrics(forms=found, confidence=_confidences(run.answers), retained_hit=_retained(lines))
     return _record(
         run,
@@ -114,7 +117,11 @@ def _mean(clip: Sequence[dict[str, Any]], key: str) -> float:
 
 
 def _score(clip: Sequence[dict[str, Any]], score: str) -> float | None:
-    return round(_mean(clip, score), _DIGITS) if clip[0]["wheels"] else None
+    return _digits(_mean(clip, score)) if clip[0]["wheels"] else None
+
+
+def _digits(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
 
 
 def form_metrics(clips: Sequence[Sequence[dict[str, Any]]]) -> FormMetrics:

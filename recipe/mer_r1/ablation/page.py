@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from recipe.mer_r1.ablation.answers import Answer, answers
 from recipe.mer_r1.ablation.results import Results, is_start
-from recipe.mer_r1.ablation.tables import claim_table, difference_table, other_table, score_table, training_table
+from recipe.mer_r1.ablation.tables import (
+    claim_table,
+    difference_table,
+    form_table,
+    other_table,
+    score_table,
+    training_table,
+)
 
 _HEAD = """\
 {finished} of {asked} runs of [conf/ablation.yaml](../../conf/ablation.yaml) are done, {failed} failed, {missing} are
@@ -34,6 +41,11 @@ below.
 _GREEDY = """\
 One answer per clip, the most probable one. paper: F1 of slow thinking on OV-MERD+ in percent (Tables 3 to 5). **That is
 another task, and a model of 7B**; only the order of the rows can be compared.
+"""
+_FORM = """\
+A malformed answer can hold the right words: the reward reads the first closed answer after the last thought. So a row
+can be ahead in F1 for three reasons: more of its answers keep the form, its malformed answers have better words, or its
+well-formed answers have better words. This table shows the last. A clip without a well-formed answer is left out.
 """
 _DIFFERENCES = """\
 Paired by seed and clip, with 95 % intervals. ✱: more than one seed, and 0 is outside. With 1 seed only clips are
@@ -91,6 +103,7 @@ def page(results: Results, picture: str, curves: str) -> str:
             _SAMPLED.format(samples=_samples(results)),
         ),
         *_section("Scores of greedy answers", score_table(results, ("slow", "fast"), paper=True), _GREEDY),
+        *_section("Form and words of sampled slow answers", form_table(results), _FORM),
         *(line for other in ("baseline", "rd_ad") for line in _differences(results, other)),
         *_section("Confidence, form and time", other_table(results), _OTHERS),
         *_section("During training", training_table(results), _TRAINING),

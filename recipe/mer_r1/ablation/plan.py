@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from recipe.mer_r1.ablation import settings
 from recipe.mer_r1.ablation.table import SFT, Table
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path
+from recipe.mer_r1.method.answer import ONE_ANSWER
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stage import Stage
 
@@ -141,7 +142,8 @@ class Plan:
         chosen = [f"stage={stage}"] if stage else []
         command = self._sft(folder / "sft", seed, model.result.parent, shard, [*chosen, *overrides])
         sft = self._training(f"sft-{name}-{seed}", stage, command, folder / "sft", model.name, f"corpus-{start.corpus}")
-        evaluation = self._evaluation(f"{row}-{seed}", folder, folder / "sft", start.corpus, sft.name)
+        form = _last(overrides, "data.form", ONE_ANSWER)
+        evaluation = self._evaluation(f"{row}-{seed}", folder, folder / "sft", start.corpus, sft.name, form)
         return Run(
             name=f"{row}-{seed}",
             row=row,
@@ -181,9 +183,12 @@ class Plan:
             result=folder / "rl" / "model" / "config.json",
             after=(sft.stages[0].name,),
             settings=settings.fingerprint([experiment, self._rl_preset]),
-            watch=progress.rl(folder / "rl", _steps(overrides, self._rl_preset["steps"])),
+            # None: not known before the run (`preset.epochs`).
+            watch=progress.rl(folder / "rl", _last(overrides, "preset.steps", self._rl_preset["steps"])),
         )
-        evaluation = self._evaluation(f"{name}-{seed}", folder, folder / "rl", start.corpus, rl.name)
+        evaluation = self._evaluation(
+            f"{name}-{seed}", folder, folder / "rl", start.corpus, rl.name, experiment["form"]
+        )
         return Run(
             name=f"{name}-{seed}",
             row=name,
@@ -234,8 +239,8 @@ class Plan:
     def _corpus(self, name: str) -> Path:
         return self.out / "corpora" / name
 
-    def _evaluation(self, name: str, folder: Path, trained: Path, corpus: str, after: str) -> list[Stage]:
-        """Answers to the test clips, then the confidences of the greedy ones, if there are any."""
+    def _evaluation(self, name: str, folder: Path, trained: Path, corpus: str, after: str, form: str) -> list[Stage]:
+        """Answers to the test clips, then the confidences of the greedy ones; answers before a thought have none."""
         chosen, out = self.table.evaluation, folder / "eval"
         shard = self._corpus(corpus) / "shards" / "test.parquet"
         options = _options(
@@ -258,7 +263,7 @@ class Plan:
             light=self._on_cpu,
         )
         greedy = [form for form in FORMS if form in chosen.modes]
-        if not greedy:
+        if not greedy or form != ONE_ANSWER:
             return [answers]
         read = confidence_path(out / CORPUS / f"{greedy[-1]}.jsonl")
         confidence = Stage(
@@ -273,10 +278,10 @@ class Plan:
         return [answers, confidence]
 
 
-def _steps(overrides: list[str], default: int | None) -> int | None:
-    """Steps that the run takes; the last override counts. None: not known before the run (`preset.epochs`)."""
+def _last(overrides: list[str], key: str, default: Any) -> Any:
+    """The value of a key in overrides, of which the last counts."""
     given = [one.lstrip("+").partition("=") for one in overrides]
-    values = [OmegaConf.from_dotlist([f"steps={value}"]).steps for key, _, value in given if key == "preset.steps"]
+    values = [OmegaConf.from_dotlist([f"value={value}"]).value for name, _, value in given if name == key]
     return values[-1] if values else default
 
 

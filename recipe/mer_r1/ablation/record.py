@@ -14,7 +14,8 @@ from recipe.mer_r1.files.whole import write_whole
 VERSION = 1
 FINISHED, FAILED = "finished", "failed"
 SCORES = ("f1", "recall", "precision")
-"""That are kept clip by clip."""
+WELL_FORMED = "f1_well_formed"
+"""That are kept clip by clip; the second is F1 of the well-formed answers alone."""
 
 
 class _Part(BaseModel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from recipe.mer_r1.ablation.claims import Claim, figure, signed
-from recipe.mer_r1.ablation.record import Record
+from recipe.mer_r1.ablation.claims import SLOW, Claim, figure, signed
+from recipe.mer_r1.ablation.record import WELL_FORMED, Record
 from recipe.mer_r1.ablation.results import Results, is_start
 from recipe.mer_r1.method.bootstrap import Interval
 from recipe.mer_r1.method.experiments import load_experiment
@@ -77,6 +77,19 @@ def difference_table(results: Results, other: str) -> list[list[str]]:
             continue
         mark = "" if is_start(row) or results.same_start(row, other) else " †"
         rows.append([f"{row}{mark}", str(seeds), *(_interval(one) for one in found)])
+    return rows
+
+
+def form_table(results: Results) -> list[list[str]]:
+    """Rows with the share of well-formed sampled slow answers, their F1, and its difference to the baseline."""
+    rows = [["row", "seeds", "format", "F1 of well-formed answers", "difference to baseline", "F1 of all answers"]]
+    for row in results.rows:
+        found = results.mean(row, SLOW, WELL_FORMED)
+        if found is None:
+            continue
+        cells = [row, str(found.seeds), _number(results.number(row, _of_form(SLOW, "format")), 3), _with_width(found)]
+        there = None if row == "baseline" else results.difference(row, "baseline", SLOW, WELL_FORMED)
+        rows.append([*cells, _interval(there), _with_width(results.mean(row, SLOW))])
     return rows
 
 

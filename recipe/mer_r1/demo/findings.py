@@ -21,6 +21,7 @@ def findings(summary: Mapping[str, Any]) -> list[str]:
         _paradox(summary),
         *(_after(summary, row, title) for row, title in _ROWS.items()),
         _format(summary),
+        _words(summary),
     ]
 
 
@@ -77,6 +78,15 @@ def _format(summary: Mapping[str, Any]) -> str:
     return (
         f"The form of sampled slow answers {verdict} (at least {FORMAT_WANTED}): baseline {values['baseline']:.2f}, "
         f"MER-R1 {values['mer_r1']:.2f}."
+    )
+
+
+def _words(summary: Mapping[str, Any]) -> str:
+    """What is left of the differences where the form is right."""
+    found = {pair: points(Difference(**values)) for pair, values in summary["well_formed"].items()}
+    return (
+        f"Of well-formed sampled slow answers alone, clip F1 changes by {found['baseline - sft']} with the baseline, "
+        f"by {found['mer_r1 - sft']} with MER-R1; MER-R1 − baseline {found['mer_r1 - baseline']}."
     )
 
 

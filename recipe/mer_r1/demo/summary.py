@@ -17,6 +17,7 @@ from recipe.mer_r1.demo.findings import findings
 from recipe.mer_r1.demo.stages import MODELS, ROWS
 from recipe.mer_r1.eval.compare.differences import compare
 from recipe.mer_r1.eval.compare.sides import pairs, read_side
+from recipe.mer_r1.eval.well_formed import difference
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.pipeline import progress
@@ -26,6 +27,7 @@ from recipe.mer_r1.run import steps
 SCORES = ("f1", "recall", "precision", "format")
 MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 NAMES = {"sft": "SFT", "baseline": "baseline", "mer_r1": "MER-R1"}
+_PAIRS = (*((row, "sft") for row in ROWS), ("mer_r1", "baseline"))
 _LIBRARIES = ("mer-r1", "verl", "vllm", "torch", "transformers", "ray", "TransferQueue", "numpy")
 _VALIDATION = "val-aux/mer_micro/{mode}/{score}/mean@1"
 
@@ -34,9 +36,10 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     """The summary of a finished demo in `out`.
 
     `models` has the means of the answers by model and mode, `differences` the paired differences (`mer_r1 - baseline`
-    and so on) by mode and score, `runs` the steps of each RL run. `seconds.setup` is what `make setup` took, null where
-    it has left no note; `seconds.rl_startup` runs from the start of the baseline's command to its first training step;
-    `seconds.total` is the sum of all stages, of which two may have run at the same time.
+    and so on) by mode and score, `well_formed` those of the clip F1 of well-formed sampled slow answers alone, `runs`
+    the steps of each RL run. `seconds.setup` is what `make setup` took, null where it has left no note;
+    `seconds.rl_startup` runs from the start of the baseline's command to its first training step; `seconds.total` is
+    the sum of all stages, of which two may have run at the same time.
 
     Raises:
         ValueError: an evaluation is of an earlier version, or two are not of the same clips.
@@ -51,6 +54,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     summary = {
         "models": {model: {mode: found["modes"][mode] for mode in MODES} for model, found in scores.items()},
         "differences": _differences(out),
+        "well_formed": {f"{first} - {second}": _well_formed(out, first, second) for first, second in _PAIRS},
         "runs": {row: _run(out / row) for row in ROWS},
         "seconds": _seconds(out, stamps),
         "peak_rss_gb": max(stamp.peak_rss_gb for stamp in stamps.values()),
@@ -77,9 +81,8 @@ def _differences(out: Path) -> dict[str, dict[str, Any]]:
         here, there = (replace(sides[model], mode=mode) for model, mode in zip((first, second), modes, strict=True))
         return compare(pairs(here, there)[modes], wheels).whole.model_dump()["scores"]
 
-    between = (*((row, "sft") for row in ROWS), ("mer_r1", "baseline"))
     result = {
-        f"{first} - {second}": {mode: found(first, second, (mode, mode)) for mode in MODES} for first, second in between
+        f"{first} - {second}": {mode: found(first, second, (mode, mode)) for mode in MODES} for first, second in _PAIRS
     }
     for model in MODELS:
         result[f"{model}: fast - slow"] = {
@@ -87,6 +90,12 @@ def _differences(out: Path) -> dict[str, dict[str, Any]]:
             for kind, ending in (("greedy", ""), ("sampled", "_sampled"))
         }
     return result
+
+
+def _well_formed(out: Path, first: str, second: str) -> dict[str, Any]:
+    """Clip F1 of well-formed sampled slow answers, first − second."""
+    texts = ((_answers(out, model) / "slow_sampled.jsonl").read_text() for model in (first, second))
+    return difference(*([json.loads(line) for line in text.splitlines()] for text in texts)).model_dump()
 
 
 def _run(folder: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import TextIO
 def take(lock: Path) -> TextIO | None:
     """The open file that holds the lock until it is closed, or its process has ended; None: another process has it.
 
-    The folder of the lock file is made where it is missing. Some network file systems have no locks: there, no process is
-    kept out, and a warning says so.
+    The folder of the lock file is made where it is missing. Some network file systems have no locks: there, no process
+    is kept out, and a warning says so.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     file = lock.open("w")

@@ -24,6 +24,7 @@ def made(row, seed, f1, noise=0.0, clips=CLIPS, start="the start", curves=None, 
         values = mean + spread - spread.mean()
         shifts = {"f1": 0.0, "recall": 0.1, "precision": -0.05}
         forms[mode] = {score: (values + shift).tolist() for score, shift in shifts.items()}
+        forms[mode]["f1_well_formed"] = (values + 0.02).tolist()
         metrics[mode] = FormMetrics(
             n=clips, samples=4 if "sampled" in mode else 1, f1=mean, recall=mean + 0.1, precision=mean - 0.05,
             f1_stderr=0.01, categories=1.4, words=1.9, format=0.98, tokens=30, n_failed=0,

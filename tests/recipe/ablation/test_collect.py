@@ -61,7 +61,8 @@ def test_a_record_by_value(run):
     assert found.metrics.confidence["slow"].model_dump() == {"truth": -1.5, "margin": 2.0, "n": 2}
     assert found.metrics.retained_hit == 1.0
     assert found.clips.names == ["clip0", "clip1"]
-    assert found.clips.forms["slow_sampled"] == {"f1": [0.5, None], "recall": [0.5, None], "precision": [0.25, None]}
+    scores = {"f1": [0.5, None], "recall": [0.5, None], "precision": [0.25, None], "f1_well_formed": [0.5, None]}
+    assert found.clips.forms["slow_sampled"] == scores
     assert (found.training.steps, found.training.seconds_per_step, found.training.seconds) == (3, 3.0, 12.3)
     assert found.training.curves == {"reward/f1": [0.1235, 0.5, None]}
 

@@ -107,6 +107,14 @@ def test_confidences_are_those_of_the_greedy_modes(modes, read):
     assert run.optional == (("confidence-baseline-1",) if read else ())
 
 
+def test_answers_before_a_thought_have_no_confidences():
+    """Eq. 8 is about answers behind a thought."""
+    made = plan()
+    assert [stage.name for stage in made.run("videoauto_r1", 1).stages] == ["rl-videoauto_r1-1", "eval-videoauto_r1-1"]
+    names = [stage.name.partition("-")[0] for stage in made.start("answer_think_answer", 1).stages]
+    assert names == ["sft", "eval"]
+
+
 def test_on_gpus_one_command_runs_at_a_time_and_no_evaluation_beside_it():
     made = plan("preset=omni7b")
     assert made.jobs == 1

@@ -11,7 +11,7 @@ from recipe.mer_r1.ablation.page import page
 from recipe.mer_r1.ablation.record import write as record_of
 from recipe.mer_r1.ablation.results import Results
 from recipe.mer_r1.ablation.table import load_table
-from recipe.mer_r1.ablation.tables import difference_table, other_table, score_table, training_table
+from recipe.mer_r1.ablation.tables import difference_table, form_table, other_table, score_table, training_table
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.method.bootstrap import Interval, interval
 
@@ -217,6 +217,18 @@ def test_the_page_shows_what_is_missing_and_failed(tmp_path):
     assert "another task" in text
     assert "baseline and another row have not run on the same seed" in text
     assert "Rows with 1 seed: b2." in text
+
+
+def test_the_words_of_well_formed_answers_stand_beside_all_answers(tmp_path):
+    found = results(tmp_path, *rows("baseline", 0.8), *rows("mer_r1", 0.85))
+    header, baseline, mer_r1 = form_table(found)
+    cells = dict(zip(header, mer_r1, strict=True))
+    assert (cells["format"], cells["seeds"]) == ("0.980", "3")
+    assert cells["F1 of well-formed answers"].startswith("0.770 ±")
+    assert cells["F1 of all answers"].startswith("0.750 ±")
+    assert cells["difference to baseline"].startswith("+0.050 [")
+    assert dict(zip(header, baseline, strict=True))["difference to baseline"] == "–"
+    assert "Well-formed answers alone: +0.050 [" in answer(tmp_path, "ahead of the baseline").text
 
 
 def test_seeds_that_were_made_with_different_settings_are_named(tmp_path):

@@ -13,7 +13,7 @@ def test_the_table_of_the_paper():
     table = load_table()
     assert list(table.rows) == PAPER_ROWS
     assert {name for name in table.everything if {1, 2, 3} <= set(table.seeds_of(name))} == {
-        *("baseline", "rd_ad", "mer_r1", "b1", "b2", "mer_r1_cali1", "mer_r1_cali1_shuffled")
+        *("baseline", "rd_ad", "mer_r1", "b1", "b2", "mer_r1_fmt1")
     }
     assert all(name == row.experiment for name, row in table.rows.items())
     assert table.controls["mer_r1_shuffled"].overrides == ["mer_r1.confidence.shuffle=true"]

@@ -36,6 +36,8 @@ def answers(share, samples=1):
             words = ["happy"] if clip < round(share * CLIPS) else ["sad"]
             line = {"index": clip, "sample": sample, "name": f"test_{clip:05d}", "data_source": "mer_micro"}
             line |= {"prompt_sha256": "p", "labels": ["happy"], "response": "", "words": words}
+            right = float(words == ["happy"])
+            line |= {"wheels": 5, "f1": right, "recall": right, "precision": right, "format": 1.0}
             lines.append(json.dumps(line | {"tokens": 3, "finished": True}) + "\n")
     return "".join(lines)
 
