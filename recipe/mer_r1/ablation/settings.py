@@ -18,9 +18,9 @@ _MACHINE = ("prompt_cache_size", "prompt_cache_gb", "poll_seconds", "storage_uni
 _MACHINE += ("kept_forwards", "media.cache_folder", "media.cache_gb", "media.decode_seconds")
 _MACHINE += ("sft.workers", "sft.cache_clips", "sft.cache_gb", "sft.save_every", "sft.score_every", "sft.score_clips")
 """Keys of a preset that change no number of a record: caches, time limits, processes, checkpoints, passes, scores."""
-_SFT = ("sft", "base")
+_SFT = ("sft",)
 _RL = ("prompts_per_step", "responses_per_prompt", "steps", "epochs", "lr", "kl_coef", "micro_batch_tokens")
-_RL += ("validate_every", "save_every", "val_clips", "agent_workers", "reward_workers", "rollout")
+_RL += ("validate_every", "val_clips", "agent_workers", "reward_workers", "rollout")
 
 
 def fingerprint(settings: Any) -> str:
