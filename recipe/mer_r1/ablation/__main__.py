@@ -200,13 +200,14 @@ def _report(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.results}: no record of a finished run; make some with `ablation run`")
     figure = arguments.out.with_suffix(".png")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    curves = figure.with_stem(f"{figure.stem}_curves")
-    picture.draw(results, figure)
+    whole, curves = (figure.with_stem(f"{figure.stem}_{name}") for name in ("all", "curves"))
+    picture.draw(results, picture.main_rows(results), figure)
+    picture.draw(results, results.rows, whole)
     picture.draw_curves(results, curves)
-    arguments.out.write_text(page.page(results, figure.name, curves.name), encoding="utf-8")
+    arguments.out.write_text(page.page(results, figure.name, whole.name, curves.name), encoding="utf-8")
     for one in answers(results):
         print(f"{one.question} {one.verdict}")
-    print(f"{arguments.out}, {figure}, {curves}")
+    print(f"{arguments.out}, {figure}, {whole}, {curves}")
     return 0
 
 

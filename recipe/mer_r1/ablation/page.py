@@ -79,18 +79,19 @@ an interval then leaves out 0.
 """
 
 
-def page(results: Results, picture: str, curves: str) -> str:
-    """The whole page.
+def page(results: Results, picture: str, whole: str, curves: str) -> str:
+    """The complete page.
 
     Args:
-        picture, curves: the figures' file names, beside the page.
+        picture, whole, curves: file names of the figures beside the page: of the rows with several seeds, of all rows,
+            and of the training.
     """
     found = answers(results)
     parts = [
         "# The ablation on MER-Micro",
         "",
         _head(results),
-        f"![F1 of sampled slow and fast answers of each row, and the difference to the baseline]({picture})",
+        f"![F1 of sampled answers of the rows with several seeds, and the difference to the baseline]({picture})",
         "",
         "## Answers",
         "",
@@ -102,6 +103,8 @@ def page(results: Results, picture: str, curves: str) -> str:
             score_table(results, ("slow_sampled", "fast_sampled")),
             _SAMPLED.format(samples=_samples(results)),
         ),
+        f"![F1 of sampled answers of all rows, and the difference to the baseline]({whole})",
+        "",
         *_section("Scores of greedy answers", score_table(results, ("slow", "fast"), paper=True), _GREEDY),
         *_section("Form and words of sampled slow answers", form_table(results), _FORM),
         *(line for other in ("baseline", "rd_ad") for line in _differences(results, other)),

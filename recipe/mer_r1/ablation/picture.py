@@ -10,15 +10,19 @@ import matplotlib
 matplotlib.use("Agg")  # no display needed
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
+from recipe.mer_r1.ablation.record import WELL_FORMED
 from recipe.mer_r1.ablation.results import Results, Values, is_start
 from recipe.mer_r1.method.bootstrap import Interval
 from recipe.mer_r1.pages.figure_style import STYLE
 from recipe.mer_r1.run.steps import trend
 
 # Okabe and Ito's colours, which stay apart for most colour-blind readers.
-_COLOURS = {"slow": "#0072b2", "fast": "#e69f00"}
-_SHIFT = {"slow": 0.17, "fast": -0.17}
+# Of each series: colour, shape, shift from the row's line, fill, label.
+_SLOW = ("#0072b2", "o", 0.22, True, "slow thinking")
+_FORMED = ("#009e73", "D", 0.0, True, "slow thinking, well-formed answers alone")
+_FAST = ("#e69f00", "s", -0.22, False, "fast thinking")
 _CURVES = {
     "reward/f1": "F1 of sampled slow answers",
     "reward/recall": "Recall",
@@ -32,18 +36,26 @@ _BASELINE = "baseline"
 _TYPE = {"font.size": 17, "axes.titlesize": 19, "axes.labelsize": 16, "legend.fontsize": 17}
 
 
-def draw(results: Results, path: Path) -> None:
-    """Write the figure; rows from top to bottom as in the tables."""
-    rows = results.rows
+def main_rows(results: Results) -> list[str]:
+    """Those that were run on several seeds; all of them where there is none."""
+    return [row for row in results.rows if len(results.records(row)) > 1] or results.rows
+
+
+def draw(results: Results, rows: Sequence[str], path: Path) -> None:
+    """Write the figure of some rows; from top to bottom as in the tables."""
     with plt.rc_context(STYLE | _TYPE):
-        height = 2.6 + 0.62 * max(3, len(rows))
+        height = 2.9 + 0.72 * max(3, len(rows))
         figure, (left, right) = plt.subplots(1, 2, figsize=(14, height), layout="constrained", sharey=True)
         places = {row: len(rows) - index for index, row in enumerate(rows)}
-        for form in ("slow", "fast"):
-            mode = f"{form}_sampled"
-            _points(left, places, {row: results.mean(row, mode) for row in rows}, form)
-            differences = {row: results.difference(row, _BASELINE, mode) for row in rows if row != _BASELINE}
-            _points(right, places, differences, form)
+        others = [row for row in rows if row != _BASELINE]
+        for series, mode, score in (
+            (_SLOW, "slow_sampled", "f1"),
+            (_FORMED, "slow_sampled", WELL_FORMED),
+            (_FAST, "fast_sampled", "f1"),
+        ):
+            _points(left, places, {row: results.mean(row, mode, score) for row in rows}, series)
+            differences = {row: results.difference(row, _BASELINE, mode, score) for row in others}
+            _points(right, places, differences, series)
         labels = [f"{_name(row)}  ({len(results.records(row))})" for row in rows]
         left.set_yticks([places[row] for row in rows], labels)
         left.set_ylim(0.3, len(rows) + 0.7)
@@ -53,6 +65,7 @@ def draw(results: Results, path: Path) -> None:
         for axes in (left, right):
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         handles, names = left.get_legend_handles_labels()
         if handles:
             figure.legend(handles, names, loc="outside upper center", ncols=3)
@@ -65,28 +78,33 @@ def draw(results: Results, path: Path) -> None:
         plt.close(figure)
 
 
-def _points(axes: Axes, places: dict[str, int], found: dict[str, Interval | None], form: str) -> None:
-    """A point with its interval for each row; filled for slow, hollow for fast."""
-    label: str | None = f"{form} thinking"
+def _points(
+    axes: Axes,
+    places: dict[str, int],
+    found: dict[str, Interval | None],
+    series: tuple[str, str, float, bool, str],
+) -> None:
+    """A point with its interval for each row."""
+    colour, shape, shift, filled, label = series
     for row, one in found.items():
         if one is None:
             continue
         errors = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
         axes.errorbar(
             one.value,
-            places[row] + _SHIFT[form],
+            places[row] + shift,
             xerr=errors,
-            fmt="o" if form == "slow" else "s",
-            markersize=10,
-            markerfacecolor=_COLOURS[form] if form == "slow" else "white",
-            color=_COLOURS[form],
+            fmt=shape,
+            markersize=9,
+            markerfacecolor=colour if filled else "white",
+            color=colour,
             linewidth=3,
             markeredgewidth=2.5,
             capsize=0,
             alpha=1.0 if one.seeds > 1 else 0.45,
             label=label,
         )
-        label = None
+        label = ""
 
 
 def draw_curves(results: Results, path: Path) -> None:

@@ -206,7 +206,7 @@ def test_the_page_shows_what_is_missing_and_failed(tmp_path):
     table = load_table(changes=["rows.baseline.seeds=[1,2]"])
     records = [*rows("mer_r1", 0.8), failed("baseline", 1, "rl baseline 1: killed by signal 9")]
     noted = made("b2", 1, 0.7, notes=["confidence b2 1: failed with exit status 2."])
-    text = page(Results.load(write(tmp_path, *records, noted), table), "x.png", "y.png")
+    text = page(Results.load(write(tmp_path, *records, noted), table), "x.png", "y.png", "z.png")
     asked = len(table.runs())
     assert f"4 of {asked} runs" in text
     assert f"1 failed, {asked - 5} are\nmissing" in text
@@ -241,7 +241,7 @@ def test_seeds_that_were_made_with_different_settings_are_named(tmp_path):
     mixed = results(tmp_path / "b", seed(1), seed(2), seed(3, lr=1e-5))
     assert mixed.mixed == {"mer_r1": ["preset.lr: 0.0001 there, 1e-05 here"]}
     line = "- **The seeds of mer_r1 were made with different settings**: preset.lr: 0.0001 there, 1e-05 here"
-    assert line in page(mixed, "x.png", "y.png")
+    assert line in page(mixed, "x.png", "y.png", "z.png")
 
 
 def test_two_records_of_a_run_are_refused(tmp_path):
@@ -261,7 +261,7 @@ def test_the_command_writes_page_and_figure_from_the_records_alone(tmp_path, cap
     assert main(["report", "--results", str(folder), "--out", str(out)]) == 0
     assert "Does slow thinking lose to fast after SFT? yes" in capsys.readouterr().out
     assert "![F1" in out.read_text()
-    assert (out.parent / "ablation.png").stat().st_size > 10_000
+    assert all((out.parent / f"ablation{name}.png").stat().st_size > 10_000 for name in ("", "_all"))
     assert (out.parent / "ablation_curves.png").stat().st_size > 10_000
     assert main(["report", "--results", str(tmp_path / "none"), "--out", str(out)]) == 2
 
@@ -270,10 +270,14 @@ def test_the_figure_draws_a_point_and_its_interval_for_each_row(tmp_path, monkey
     drawn = []
     monkeypatch.setattr(picture.Axes, "errorbar", lambda self, x, y, **style: drawn.append((x, y, style)))
     monkeypatch.setattr(picture.Axes, "get_legend_handles_labels", lambda self: ([], []))
-    picture.draw(results(tmp_path, *rows("baseline", 0.7), *rows("mer_r1", 0.75, seeds=1)), tmp_path / "x.png")
+    found = results(tmp_path, *rows("baseline", 0.7), *rows("mer_r1", 0.75, seeds=1))
+    assert picture.main_rows(found) == ["baseline"]
+    picture.draw(found, found.rows, tmp_path / "x.png")
     slow = [(round(x, 3), y > 1.5, style["alpha"]) for x, y, style in drawn if style["fmt"] == "o"]
     assert slow == [(0.6, True, 1.0), (0.649, False, 0.45), (0.05, False, 0.45)]
-    assert len(drawn) == 6
+    formed = [(round(x, 3), y > 1.5) for x, y, style in drawn if style["fmt"] == "D"]
+    assert formed == [(0.62, True), (0.669, False), (0.05, False)]
+    assert len(drawn) == 9
     assert len(MODES) == 4
 
 
