@@ -1,4 +1,4 @@
-# Two commands are enough: `make demo` (the main job, small, end to end) and `make test`. Both set the environment up.
+# The targets by task: docs/commands.md. Each makes what it needs: `make demo` sets the environment up first.
 
 VENV   ?= .venv
 PY      = $(VENV)/bin/python

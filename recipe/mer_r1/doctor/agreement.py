@@ -25,12 +25,12 @@ EXACT = "float32"
 # Nats. In float32 the largest difference that may be. It is also the least limit in low precision.
 LIMIT = 1e-4
 # In low precision: vLLM's distance from float32 as a multiple of transformers' own. Measured in bfloat16 on a CPU
-# (docs/footguns.md), mean: .9 to 1.0 where all is right, 2.4 and more with another clip, 2.2 and more with weights 1 %
+# (docs/agreement.md), mean: .9 to 1.0 where all is right, 2.4 and more with another clip, 2.2 and more with weights 1 %
 # off, 3.2 and more without M-RoPE; max: .9 to 1.5 where all is right.
 MEAN_LIMIT, MAX_LIMIT = 1.5, 3.0
 SECONDS = 600
 LAST_LINES = 3
-LOOK = "do not train with this model: see docs/footguns.md (numbers) and run tests/verl_ext/rollout/test_parity.py"
+LOOK = "do not train with this model: see docs/agreement.md and run tests/verl_ext/rollout/test_parity.py"
 
 
 def check_agreement(subject: Subject, seconds: float = SECONDS) -> Outcome:

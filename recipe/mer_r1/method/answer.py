@@ -1,7 +1,7 @@
 """Text of a turn: the prompt, the slow and the fast form of a response, and how a response is read back.
 
 A slow response thinks first, `<think>REASON</think><answer>word, word</answer>`; a fast one answers the same prompt
-with the thought emptied, `<think></think><answer>word, word</answer>` (paper, section 3.1 and Eq. 8). The rival
+with the thought emptied, `<think></think><answer>word, word</answer>` (paper, section 3.1 and Eq. 8). The compared method
 VideoAuto-R1 answers twice, `<answer>first</answer><think>REASON</think><answer>final</answer>`. Pure Python.
 """
 
