@@ -1,8 +1,8 @@
 """Text of a turn: the prompt, the slow and the fast form of a response, and how a response is read back.
 
 A slow response thinks first, `<think>REASON</think><answer>word, word</answer>`; a fast one answers the same prompt
-with the thought emptied, `<think></think><answer>word, word</answer>` (paper, section 3.1 and Eq. 8). The compared method
-VideoAuto-R1 answers twice, `<answer>first</answer><think>REASON</think><answer>final</answer>`. Pure Python.
+with the thought emptied, `<think></think><answer>word, word</answer>` (paper, section 3.1 and Eq. 8). VideoAuto-R1, a
+compared method, answers twice, `<answer>first</answer><think>REASON</think><answer>final</answer>`. Pure Python.
 """
 
 from __future__ import annotations
