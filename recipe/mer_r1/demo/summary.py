@@ -17,6 +17,7 @@ from recipe.mer_r1.demo.findings import findings
 from recipe.mer_r1.demo.stages import MODELS, ROWS
 from recipe.mer_r1.eval.compare.differences import compare
 from recipe.mer_r1.eval.compare.sides import pairs, read_side
+from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.pipeline import progress
@@ -39,11 +40,11 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     `seconds.total` is the sum of all stages, of which two may have run at the same time.
 
     Raises:
-        ValueError: an evaluation is of an earlier version, or two are not of the same clips.
+        InputError: an evaluation is of an earlier version, or two are not of the same clips.
     """
     scores = {model: json.loads((_answers(out, model) / "scores.json").read_text()) for model in MODELS}
     if old := [model for model, found in scores.items() if any("ew_f" not in found["modes"][mode] for mode in MODES)]:
-        raise ValueError(
+        raise InputError(
             f"{_answers(out, old[0])}/scores.json: an earlier version wrote it, without EW F. Remove "
             f"{', '.join(f'{out}/eval_{model}' for model in old)}, then repeat the command: it answers the clips again"
         )
@@ -52,7 +53,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         "models": {model: {mode: found["modes"][mode] for mode in MODES} for model, found in scores.items()},
         "differences": _differences(out),
         "runs": {row: _run(out / row) for row in ROWS},
-        "seconds": _seconds(out, stamps),
+        "seconds": _seconds(stamps),
         "peak_rss_gb": max(stamp.peak_rss_gb for stamp in stamps.values()),
         "stage_seconds": {name: stamp.seconds for name, stamp in stamps.items()},
         "corpus": {key: corpus[key] for key in ("generator", "voice", "rows")},
@@ -100,7 +101,7 @@ def _run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _seconds(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, float | None]:
+def _seconds(stamps: Mapping[str, Stamp]) -> dict[str, float | None]:
     return {
         "setup": setup_seconds(),
         "data": stamps["data"].seconds,
