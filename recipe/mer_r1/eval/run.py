@@ -82,12 +82,12 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         help="form of a response; default: as the model was trained by its lineage, think_answer if that is unknown",
     )
     result.add_argument(
-        "--temperature", type=float, default=0.0, help="temperature of slow and fast; 0 (default) is greedy"
+        "--temperature", type=temperature, default=0.0, help="of slow and fast, 0 to 2; 0 (default) is greedy"
     )
     result.add_argument(
-        "--max-tokens", type=int, help="limit of a response; default: max_response_length of the preset"
+        "--max-tokens", type=positive, help="limit of a response; default: max_response_length of the preset"
     )
-    result.add_argument("--limit", type=int, help="answer only the first N clips of each shard")
+    result.add_argument("--limit", type=positive, help="answer only the first N clips of each shard")
     add_workers(result)
     result.add_argument("--retry-failed", action="store_true", help="answer failed clips again")
     result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
@@ -111,6 +111,14 @@ def add_workers(result: argparse.ArgumentParser) -> None:
         help="processes that share the clips, each with the model on GPUs of its own (default 1); an interrupted run "
         "may continue with another N",
     )
+
+
+def temperature(text: str) -> float:
+    """A temperature that vLLM takes, as the type of an argument."""
+    found = float(text)
+    if not 0 <= found <= 2:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 (greedy) to 2")
+    return found
 
 
 def modes(text: str) -> tuple[str, ...]:
