@@ -130,8 +130,9 @@ def predict(arguments: argparse.Namespace) -> None:
             print(f"making {made.forget_failures()} failed answers again")
         print(f"candidates {rows.start + 1:,} to {rows.stop:,} of {len(names):,}, {arguments.mode}: {folder}")
         run.generate_missing(arguments, preset, form, [made], logs=folder)
+        if count > 1:
+            _say_failed(made)
     if count > 1:
-        _say_failed(made)
         print(_next_step(arguments.out, count))
     else:
         _finish(arguments, [folder], names, wanted)

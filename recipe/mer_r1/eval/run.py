@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,10 @@ def run(arguments: argparse.Namespace) -> None:
         counted = Counted()
         with shown(screen, "answers", "answers", counted.status):
             answered = answer(arguments, preset, form, counted)
-    for name, made, scores in answered:
+    for name, failures, scores in answered:
         print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
-        say_failed(made)
+        for failure in failures:
+            print(failure, file=sys.stderr)
 
 
 def check_workers(arguments: argparse.Namespace, preset: Any) -> None:
@@ -185,8 +186,8 @@ def heading(arguments: argparse.Namespace, form: str) -> list[str]:
 
 def answer(
     arguments: argparse.Namespace, preset: Any, form: str, counted: Counted
-) -> list[tuple[str, Generation, dict[str, dict[str, Any]]]]:
-    """Check the clips, make what is missing, write the scores; each shard's folder name, answers and means."""
+) -> list[tuple[str, list[str], dict[str, dict[str, Any]]]]:
+    """Check the clips, make what is missing, write the scores; each shard's folder name, failures and means."""
     from recipe.mer_r1.method.wheel import load_wheels
 
     wheels = load_wheels(arguments.wheels)
@@ -206,7 +207,7 @@ def answer(
         if arguments.retry_failed:
             output.say(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")
         seconds = generate_missing(arguments, preset, form, [made for _, made, _ in todo], counted)
-        return [(name, made, made.write_scores(chosen, seconds)) for name, made, chosen in todo]
+        return [(name, [*failures_of(made)], made.write_scores(chosen, seconds)) for name, made, chosen in todo]
 
 
 def choose_form(model: str, given: str | None) -> str:
@@ -287,13 +288,13 @@ def generate_missing(
     return time.perf_counter() - start
 
 
-def say_failed(made: Generation) -> None:
+def failures_of(made: Generation) -> Iterator[str]:
+    """A sentence for each mode that has failed clips. For the process that has the folder: the files are read."""
     for mode, lines in made.lines():
         failed = [line for line in lines if "failed" in line]
         if failed:
             first, (count, total) = failed[0], (len({line["index"] for line in found}) for found in (failed, lines))
-            print(
+            yield (
                 f"{mode}: {count} of {total} clips failed and count as wrong. The first is "
-                f"{first['name']!r}: {first['failed']}. Fix them, then run again with --retry-failed.",
-                file=sys.stderr,
+                f"{first['name']!r}: {first['failed']}. Fix them, then run again with --retry-failed."
             )

@@ -220,11 +220,26 @@ def test_what_made_the_answers_is_not_who_looked_at_them_last(rollout, made, tmp
 
 def test_one_process_at_a_time_writes_into_a_folder(tmp_path):
     folder = tmp_path / "new"
-    in_use = pytest.raises(records.InUseError, match="another `main_eval run`")
+    in_use = pytest.raises(records.InUseError, match="another `main_eval` command")
     with records.alone(folder), in_use, records.alone(folder):
         pass
     with records.alone(folder):
         pass
+
+
+def test_answers_are_read_by_the_process_that_has_the_folder(
+    held, tiny_model, micro_corpus, tmp_path, monkeypatch, capsys
+):
+    """Reading removes a line that is cut off, which another process may be writing."""
+    from recipe.mer_r1.eval import rollout
+
+    shard = micro_corpus / "shards" / "test.parquet"
+    stand_in = Answering()
+    stand_in.failing = {clip_sets.load_clip_sets([shard], None, False, 1)[0].rows[0]["extra_info"]["name"]}
+    monkeypatch.setattr(rollout, "Rollout", lambda *_: stand_in)
+    run.app(["--model", str(tiny_model), "--data", str(shard), "--out", str(tmp_path), "--limit", "2"])
+    assert "slow: 1 of 2 clips failed and count as wrong. The first is 'test_" in capsys.readouterr().err
+    assert {path.name for path in held} == {"slow.jsonl", "fast.jsonl"}
 
 
 @pytest.mark.seam

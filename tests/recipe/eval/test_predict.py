@@ -218,7 +218,7 @@ def test_options_that_vllm_would_refuse_are_refused_before_a_model_is_loaded(opt
 
 
 @pytest.mark.seam
-def test_the_command_answers_parts_of_a_real_shard(tiny_model, micro_corpus, tmp_path, monkeypatch, capsys):
+def test_the_command_answers_parts_of_a_real_shard(held, tiny_model, micro_corpus, tmp_path, monkeypatch, capsys):
     """All but vLLM: rows without labels are legal here, and nowhere else."""
     from recipe.mer_r1.eval import rollout
     from recipe.mer_r1.eval import run as evaluation
@@ -235,6 +235,7 @@ def test_the_command_answers_parts_of_a_real_shard(tiny_model, micro_corpus, tmp
     run(*common, "--part", "2/2")
     run(*common, "--part", "2/2")
     assert len(started) == 2, "what is complete loads no model"
+    assert held, "every reading of answers was checked"
     run("--merge", "--out", out)
     names = [entry["extra_info"]["name"] for entry in rows]
     assert np.load(out / "mine-openset.npz")["filenames"].tolist() == names
