@@ -22,6 +22,7 @@ from recipe.mer_r1.ablation.record import (
     Record,
     Training,
 )
+from recipe.mer_r1.eval.answer_modes import MODES
 from recipe.mer_r1.eval.confidence_files import FORMS, confidence_path
 from recipe.mer_r1.eval.fingerprints import weights_sha256
 from recipe.mer_r1.eval.records import by_clip
@@ -32,7 +33,6 @@ from recipe.mer_r1.method.wheel import load_wheels
 from recipe.mer_r1.pipeline.progress import read_steps
 from recipe.mer_r1.run.record import read_starts
 
-MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 CURVES = (
     *(f"reward/{name}" for name in ("f1", "recall", "precision", "format", "num_words")),
     *(f"reward/{name}" for name in ("thought_tokens", "thought_empty")),

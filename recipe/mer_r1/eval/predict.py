@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval import records, run, submission
+from recipe.mer_r1.eval.answer_modes import PREFIXES
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
-from recipe.mer_r1.eval.generate import PREFIXES, Generation, load_preset, settings
+from recipe.mer_r1.eval.generate import Generation, load_preset, settings
 from recipe.mer_r1.eval.judge.endpoint import positive
 from recipe.mer_r1.eval.submission import IncompleteError
 from recipe.mer_r1.files import exits

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from recipe.mer_r1.eval.answers import MODES, result_folders
+from recipe.mer_r1.eval.answer_modes import MODES
+from recipe.mer_r1.eval.answers import result_folders
 from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.figures import dumbbell, pictures
 from recipe.mer_r1.eval.figures.panels import Picture

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval import devices, records, workers
+from recipe.mer_r1.eval.answer_modes import MODES, PREFIXES, SAMPLED
 from recipe.mer_r1.eval.clip_sets import ClipSet, check_shards, folder_names, load_clip_sets
 from recipe.mer_r1.eval.counted import Counted
 from recipe.mer_r1.eval.fingerprints import weights_sha256
-from recipe.mer_r1.eval.generate import MODES, PREFIXES, SAMPLED, Generation, load_preset, settings
+from recipe.mer_r1.eval.generate import Generation, load_preset, settings
 from recipe.mer_r1.eval.judge.endpoint import positive
 from recipe.mer_r1.eval.score_table import table
 from recipe.mer_r1.files import exits

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.mer_r1.eval.answers import MODES, Answers, read_answers, result_folders
+from recipe.mer_r1.eval.answer_modes import MODES
+from recipe.mer_r1.eval.answers import Answers, read_answers, result_folders
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.results import FolderResults, why_not_comparable
 from recipe.mer_r1.files.errors import InputError
