@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,7 @@ from data_prep.drops import LEFT_OUT, Drops
 from data_prep.options import Options
 from data_prep.places import Root
 from data_prep.reader import Reader
-from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.files.provenance import file_sha256, git_state, versions
 from recipe.mer_r1.files.whole import write_whole
 
 MANIFEST = "manifest.json"
@@ -74,9 +73,9 @@ def manifest(
         "without": list(options.without),
         "embedded": options.embed,
         "media_root": None if options.embed else str(root.folder.absolute()),
-        "inputs_sha256": {_named(path, root): _sha256(path) for path in inputs},
-        "quarantine_sha256": _sha256(options.quarantine) if options.quarantine else None,
-        "held_out_sha256": {str(path): _sha256(path) for path in options.held_out},
+        "inputs_sha256": {_named(path, root): file_sha256(path) for path in inputs},
+        "quarantine_sha256": file_sha256(options.quarantine) if options.quarantine else None,
+        "held_out_sha256": {str(path): file_sha256(path) for path in options.held_out},
         "wheels": options.wheels.identity,
         "git": git_state(),
         "versions": versions("mer-r1", "pyarrow"),
@@ -96,11 +95,6 @@ def notes(reader: Reader, manifest: dict[str, Any]) -> list[str]:
 def _named(path: Path, root: Root) -> str:
     """A file relative to the corpus's folder, where it lies in it."""
     return str(path.relative_to(root.folder) if path.is_relative_to(root.folder) else path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(out: Path, reader: Reader, manifest: dict[str, Any], tally: Tally) -> None:

@@ -22,7 +22,10 @@ EXPECTED = (QUARANTINED, UNMAPPED)
 
 
 class Drops:
-    """Writes OUT/left_out.jsonl as it goes; keeps counts, and the first faults that nobody expected."""
+    """Writes OUT/left_out.jsonl, which appears at the end; keeps counts, and the first faults that nobody expected.
+
+    After an error the file of an earlier build stays: it lists what the shards beside it do not have.
+    """
 
     def __init__(self, out: Path) -> None:
         self._path = out / LEFT_OUT
@@ -52,7 +55,10 @@ class Drops:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
-        os.replace(self._part, self._path)
+        if kind is None:
+            os.replace(self._part, self._path)
+        else:
+            self._part.unlink(missing_ok=True)
 
 
 def quarantined(path: Path, corpus: str, settled: Collection[str] = ()) -> dict[tuple[str, str], str]:

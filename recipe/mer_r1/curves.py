@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recipe.mer_r1.files import exits
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.named import folders_by_name
 from recipe.mer_r1.live import series
 from recipe.mer_r1.run import steps
 
@@ -27,14 +29,17 @@ MARGINS = {"confidence/margin_slow/mean": "slow", "confidence/margin_fast/mean":
 COLOURS = ("#444444", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 WINDOW = 10
 
-Run = Mapping[str, Sequence[float]]
-SFTRun = Mapping[str, Sequence[tuple[int, float]]]
-"""(step, value) by curve: ``slow/f1``, ``fast/f1`` …, ``loss`` and ``val/loss``."""
+Points = Sequence[tuple[int, float]]
+"""(step, value) of a curve; a step without the value is left out."""
+Run = Mapping[str, Points]
+"""By metric: those of CURVES and MARGINS."""
+SFTRun = Mapping[str, Points]
+"""By curve: ``slow/f1``, ``fast/f1`` …, ``loss`` and ``val/loss``."""
 _LOSSES = {"loss": "train/loss", "val/loss": "val/loss"}
 
 
-def read_run(folder: Path) -> dict[str, list[float]]:
-    """The curves of a run by metric, one value a step.
+def read_run(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves of a run by metric. The margin is undefined at some steps, and its curve has no point there.
 
     Raises:
         SystemExit: no metrics, or no training step in them.
@@ -42,13 +47,14 @@ def read_run(folder: Path) -> dict[str, list[float]]:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         raise SystemExit(f"{path} is missing; give the run_dir of a main_ppo run.")
-    taken = [data for data in steps.read(path).values() if "reward/f1" in data]
-    if not taken:
+    found = steps.read(path)
+    run = {name: series.curve(found, name) for name in (*CURVES, *MARGINS)}
+    if not run["reward/f1"]:
         raise SystemExit(
             f"{path} has no training step of RL yet. An SFT run can be drawn when it has scored answers "
             "(preset.sft.score_every)."
         )
-    return {name: [data[name] for data in taken if name in data] for name in (*CURVES, *MARGINS)}
+    return run
 
 
 def read_sft_run(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -81,7 +87,7 @@ def table(runs: Mapping[str, Run]) -> str:
     for name, run in runs.items():
         cells = []
         for metric in CURVES:
-            (first, first_error), (last, last_error) = ends(run[metric])
+            (first, first_error), (last, last_error) = ends(_columns(run[metric])[1])
             cells.append(f"{first:.3f} ± {first_error:.3f} → {last:.3f} ± {last_error:.3f}")
         lines.append(f"| {name} | {len(run['reward/f1'])} | {' | '.join(cells)} |")
     return "\n".join([*lines, f"\nMeans over the first and the last {WINDOW} steps, ± standard error."])
@@ -129,7 +135,7 @@ def draw_sft(runs: Mapping[str, SFTRun], path: Path) -> None:
         plt.close(figure)
 
 
-def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+def _columns(points: Points) -> tuple[list[int], list[float]]:
     return [number for number, _ in points], [value for _, value in points]
 
 
@@ -144,15 +150,14 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
         figure, axes = plt.subplots(1, 4, figsize=(16, 4.2), layout="constrained")
         for colour, (name, run) in zip(COLOURS, runs.items(), strict=False):
             for axis, metric in zip(axes, CURVES, strict=False):
-                numbers = range(1, len(run[metric]) + 1)
-                axis.plot(numbers, run[metric], color=colour, linewidth=0.7, alpha=0.25)
-                axis.plot(numbers, steps.trend(run[metric]), color=colour, linewidth=2.2, label=name, marker=_dot(run))
+                numbers, values = _columns(run[metric])
+                axis.plot(numbers, values, color=colour, linewidth=0.7, alpha=0.25)
+                axis.plot(numbers, steps.trend(values), color=colour, linewidth=2.2, label=name, marker=_dot(run))
             for metric, mode in MARGINS.items():
                 if run[metric]:
                     style = "-" if mode == "slow" else "--"
-                    values = steps.trend(run[metric])
-                    numbers = range(1, len(values) + 1)
-                    axes[3].plot(numbers, values, style, color=colour, linewidth=2.2, marker=_dot(run))
+                    numbers, values = _columns(run[metric])
+                    axes[3].plot(numbers, steps.trend(values), style, color=colour, linewidth=2.2, marker=_dot(run))
         for axis, title in zip(axes, [*CURVES.values(), "Confidence margin (Eq. 2), nats"], strict=True):
             axis.set(title=title, xlabel="RL step")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -182,10 +187,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if len(arguments.runs) > len(COLOURS):
         parser.error(f"a figure can show at most {len(COLOURS)} runs")
-    named = {}
-    for entry in arguments.runs:
-        name, _, folder = entry.rpartition("=")
-        named[name or Path(folder).name] = Path(folder)
+    try:
+        named = folders_by_name(arguments.runs, "runs", "NAME=RUN_DIR")
+    except InputError as error:
+        parser.error(str(error))
     with exits.plain("curves", "interrupted"):
         sft = {name: run for name, folder in named.items() if (run := read_sft_run(folder))}
         if sft and len(sft) < len(named):

@@ -282,6 +282,21 @@ def test_a_corpus_with_a_test_set_writes_it_and_keeps_it_out_of_training(micro_c
     assert twice not in names(tmp_path / "two" / "rl.parquet")
 
 
+@pytest.mark.parametrize("fault", [CorpusError, KeyboardInterrupt])
+def test_a_build_that_fails_keeps_the_list_of_what_the_old_shards_do_not_have(fault, corpus, tmp_path):
+    (corpus / "mer2025-dataset" / "audio" / "clip_07.wav").unlink()
+    out = tmp_path / "out"
+    run(corpus, out, on_bad="skip")
+
+    def stop(*_):
+        raise fault
+
+    with pytest.raises(fault):
+        build(readers.get("mer_caption_plus"), Root(corpus), out, Options(on_bad="skip"), stop)
+    assert [json.loads(line)["name"] for line in (out / "left_out.jsonl").read_text().splitlines()] == ["clip_07"]
+    assert not list(out.glob("left_out.jsonl.*"))
+
+
 def test_an_interrupted_build_leaves_the_old_shards(corpus, tmp_path):
     run(corpus, tmp_path / "out", sft=5)
     before = (tmp_path / "out" / "sft.parquet").read_bytes()

@@ -1,4 +1,4 @@
-"""`curves` of SFT runs: what is read, the table, and runs that do not go together."""
+"""`curves`: what is read of RL and SFT runs, the tables, the picture, and runs that do not go together."""
 
 import json
 
@@ -58,3 +58,44 @@ def test_an_sft_run_without_scores_says_how_to_get_them(tmp_path, capsys):
     with pytest.raises(SystemExit):
         curves.main([str(plain)])
     assert "preset.sft.score_every" in capsys.readouterr().err
+
+
+RL = {"reward/f1": 0.5, "reward/recall": 0.25, "reward/precision": 0.75}
+
+
+def test_two_runs_of_one_folder_name_are_refused(tmp_path, capsys):
+    one, two = (tmp_path / name for name in ("baseline-1", "mer_r1-1"))
+    for folder in (one, two):
+        folder.mkdir()
+        write(folder / "rl", [(1, RL)])
+    with pytest.raises(SystemExit) as ended:
+        curves.main([str(one / "rl"), str(two / "rl")])
+    assert ended.value.code == 2
+    assert "two runs have the name rl: give them different names with NAME=RUN_DIR" in capsys.readouterr().err
+    assert curves.main([f"one={one / 'rl'}", str(two / "rl")]) == 0
+    table = capsys.readouterr().out
+    assert "| one | 1 |" in table
+    assert "| rl | 1 |" in table
+
+
+def test_a_curve_has_its_values_at_their_steps(tmp_path, monkeypatch):
+    """A margin is not there at a step where it is undefined, and verl writes NaN as null."""
+    margin = "confidence/margin_slow/mean"
+    lines = [
+        (0, {"val-core/x": 1.0}),
+        (3, RL),
+        (4, RL | {margin: None}),
+        (5, RL | {margin: 1.5}),
+        (7, RL | {margin: 2.5}),
+    ]
+    run = curves.read_run(write(tmp_path / "rl", lines))
+    assert run["reward/f1"] == [(3, 0.5), (4, 0.5), (5, 0.5), (7, 0.5)]
+    assert run[margin] == [(5, 1.5), (7, 2.5)]
+    assert run["confidence/margin_fast/mean"] == []
+    assert "| mine | 4 | 0.250 ± 0.000 → 0.250 ± 0.000 |" in curves.table({"mine": run})
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda self, x, y, *_, **__: drawn.append((list(x), list(y))))
+    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda *_, **__: None)
+    curves.draw({"mine": run}, tmp_path / "rl.png")
+    assert drawn[0] == ([3, 4, 5, 7], [0.25] * 4)  # recall
+    assert drawn[-1] == ([5, 7], [1.5, 2.5])  # the margin of slow thinking

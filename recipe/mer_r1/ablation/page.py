@@ -14,6 +14,7 @@ from recipe.mer_r1.ablation.tables import (
     score_table,
     training_table,
 )
+from recipe.mer_r1.pages.tables import markdown_table
 
 _HEAD = """\
 {finished} of {asked} runs of [conf/ablation.yaml](../../conf/ablation.yaml) are done, {failed} failed, {missing} are
@@ -95,7 +96,7 @@ def page(results: Results, picture: str, whole: str, curves: str) -> str:
         "",
         "## Answers",
         "",
-        *_markdown([["question", "answer"], *([one.question, f"**{one.verdict}**"] for one in found)]),
+        *markdown_table([["question", "answer"], *([one.question, f"**{one.verdict}**"] for one in found)]),
         "",
         *(line for one in found for line in _answer(one)),
         *_section(
@@ -123,7 +124,7 @@ def page(results: Results, picture: str, whole: str, curves: str) -> str:
 def _answer(one: Answer) -> Iterator[str]:
     yield from (f"**{one.question}** {one.verdict[:1].upper()}{one.verdict[1:]}. {one.text}", "")
     if one.claims:
-        yield from (*_markdown(claim_table(one.claims)), "")
+        yield from (*markdown_table(claim_table(one.claims)), "")
 
 
 def _head(results: Results) -> str:
@@ -139,7 +140,7 @@ def _head(results: Results) -> str:
 
 
 def _section(title: str, table: Sequence[Sequence[str]], text: str) -> list[str]:
-    return [f"## {title}", "", *_markdown(table), "", text]
+    return [f"## {title}", "", *markdown_table(table), "", text]
 
 
 def _differences(results: Results, other: str) -> list[str]:
@@ -164,8 +165,3 @@ def _samples(results: Results) -> str:
     records = [record for row in results.rows for record in results.records(row)]
     forms = [form for record in records for mode, form in record.metrics.forms.items() if mode.endswith("_sampled")]
     return " or ".join(map(str, sorted({form.samples for form in forms}))) or "no"
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    header, *rest = rows
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rest)]

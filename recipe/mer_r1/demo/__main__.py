@@ -20,6 +20,7 @@ from rich.table import Table
 
 from recipe.mer_r1.demo.stages import DEFAULT_OUT, SCALES, plan
 from recipe.mer_r1.files import exits
+from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.pipeline import process
 from recipe.mer_r1.pipeline.chain import Chain
 from recipe.mer_r1.pipeline.screen import Screen
@@ -28,7 +29,7 @@ from recipe.mer_r1.pipeline.stage_run import StageError
 
 @exits.plain("demo")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; exit status 0, 1 where a stage failed, 130 after Ctrl-C."""
+    """Run the demo; exit status 0, 1 where a stage failed, 2 where kept results cannot be used, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m recipe.mer_r1.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StageError as error:
         _show(console, error)
         return 1
-    report(arguments.out, stamps, console)
+    with exits.input_faults("demo", InputError, OSError):
+        report(arguments.out, stamps, console)
     return 0
 
 

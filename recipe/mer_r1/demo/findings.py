@@ -7,6 +7,7 @@ from typing import Any
 
 from recipe.mer_r1.eval.compare.differences import Difference
 from recipe.mer_r1.eval.compare.wording import points
+from recipe.mer_r1.pages.tables import percent
 
 FORMAT_WANTED = 0.9
 _ROWS = {"baseline": "the baseline", "mer_r1": "MER-R1"}
@@ -38,8 +39,8 @@ def _gain(summary: Mapping[str, Any], row: str, title: str) -> str:
     sampled, greedy = (_of(summary, f"{row} - sft", mode) for mode in ("slow_sampled", "slow"))
     verb = {1: "improves", -1: "makes worse", 0: "does not change beyond chance"}[sampled.side]
     return (
-        f"RL with {title} {verb} the sampled slow answers to test clips: EW F {_percent(sampled.second)} → "
-        f"{_percent(sampled.first)}, {points(sampled)}; greedy {points(greedy)}."
+        f"RL with {title} {verb} the sampled slow answers to test clips: EW F {percent(sampled.second)} → "
+        f"{percent(sampled.first)}, {points(sampled)}; greedy {points(greedy)}."
     )
 
 
@@ -88,7 +89,3 @@ def _words(summary: Mapping[str, Any]) -> str:
         f"Of well-formed sampled slow answers alone, clip F1 changes by {found['baseline - sft']} with the baseline, "
         f"by {found['mer_r1 - sft']} with MER-R1; MER-R1 − baseline {found['mer_r1 - baseline']}."
     )
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from data_prep.micro.sizes import SIZES
+from recipe.mer_r1.eval.answer_modes import MODES
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stage import Stage
 from recipe.mer_r1.run.launch import CONF
@@ -22,8 +23,6 @@ ROLLOUTS = "rollouts"
 MODELS = ("sft", *ROWS)
 """What is evaluated."""
 _PRESET = CONF / "preset" / "tiny.yaml"
-_FORMS = ("slow", "fast", "slow_sampled", "fast_sampled")
-"""How: greedy answers, and answers that are sampled as RL samples them."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _evaluation(model: str, out: Path, scale: Scale) -> Stage:
     return Stage(
         f"eval_{model}",
         f"evaluation: {model}",
-        ("-m", "recipe.mer_r1.main_eval", "run", *options, "--mode", ",".join(_FORMS), "--samples", str(scale.samples)),
+        ("-m", "recipe.mer_r1.main_eval", "run", *options, "--mode", ",".join(MODES), "--samples", str(scale.samples)),
         folder=folder,
         result=answers / "scores.json",
         after=(model,),

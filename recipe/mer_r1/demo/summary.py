@@ -15,17 +15,19 @@ import psutil
 
 from recipe.mer_r1.demo.findings import findings
 from recipe.mer_r1.demo.stages import MODELS, ROWS
+from recipe.mer_r1.eval.answer_modes import MODES
 from recipe.mer_r1.eval.compare.differences import compare
 from recipe.mer_r1.eval.compare.sides import pairs, read_side
 from recipe.mer_r1.eval.well_formed import difference
+from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.method.wheel import load_wheels
+from recipe.mer_r1.pages.tables import markdown_table, percent
 from recipe.mer_r1.pipeline import progress
 from recipe.mer_r1.pipeline.stamps import Stamp
 from recipe.mer_r1.run import steps
 
 SCORES = ("f1", "recall", "precision", "format")
-MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 NAMES = {"sft": "SFT", "baseline": "baseline", "mer_r1": "MER-R1"}
 _PAIRS = (*((row, "sft") for row in ROWS), ("mer_r1", "baseline"))
 _LIBRARIES = ("mer-r1", "verl", "vllm", "torch", "transformers", "ray", "TransferQueue", "numpy")
@@ -42,11 +44,13 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
     the sum of all stages, of which two may have run at the same time.
 
     Raises:
-        ValueError: an evaluation is of an earlier version, or two are not of the same clips.
+        InputError: an evaluation is of an earlier version, or two are not of the same clips.
     """
     scores = {model: json.loads((_answers(out, model) / "scores.json").read_text()) for model in MODELS}
-    if old := [model for model, found in scores.items() if any("ew_f" not in found["modes"][mode] for mode in MODES)]:
-        raise ValueError(
+    if old := [
+        model for model, found in scores.items() if any("ew_f" not in found["modes"].get(mode, {}) for mode in MODES)
+    ]:
+        raise InputError(
             f"{_answers(out, old[0])}/scores.json: an earlier version wrote it, without EW F. Remove "
             f"{', '.join(f'{out}/eval_{model}' for model in old)}, then repeat the command: it answers the clips again"
         )
@@ -56,7 +60,7 @@ def build(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, Any]:
         "differences": _differences(out),
         "well_formed": {f"{first} - {second}": _well_formed(out, first, second) for first, second in _PAIRS},
         "runs": {row: _run(out / row) for row in ROWS},
-        "seconds": _seconds(out, stamps),
+        "seconds": _seconds(stamps),
         "peak_rss_gb": max(stamp.peak_rss_gb for stamp in stamps.values()),
         "stage_seconds": {name: stamp.seconds for name, stamp in stamps.items()},
         "corpus": {key: corpus[key] for key in ("generator", "voice", "rows")},
@@ -109,7 +113,7 @@ def _run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _seconds(out: Path, stamps: Mapping[str, Stamp]) -> dict[str, float | None]:
+def _seconds(stamps: Mapping[str, Stamp]) -> dict[str, float | None]:
     return {
         "setup": setup_seconds(),
         "data": stamps["data"].seconds,
@@ -146,8 +150,8 @@ def table(summary: Mapping[str, Any], sampled: bool = False) -> list[list[str]]:
     for model, by_mode in summary["models"].items():
         for mode in ("slow", "fast"):
             mean = by_mode[f"{mode}_sampled" if sampled else mode]
-            cells = [_percent(mean["ew_f"]), _range(mean["ew_f_ci95"]), _percent(mean["ew_r"]), _percent(mean["ew_p"])]
-            cells += [_percent(mean["f1"]), *(_number(mean[name]) for name in ("format", "num_words", "categories"))]
+            cells = [percent(mean["ew_f"]), _range(mean["ew_f_ci95"]), percent(mean["ew_r"]), percent(mean["ew_p"])]
+            cells += [percent(mean["f1"]), *(_number(mean[name]) for name in ("format", "num_words", "categories"))]
             rows.append([NAMES[model], mode, *cells, str(mean["n"])])
     return rows
 
@@ -156,22 +160,13 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"
-
-
 def _range(interval: Sequence[float] | None) -> str:
     return "–" if interval is None else "–".join(f"{100 * value:.1f}" for value in interval)
 
 
-def _markdown(rows: list[list[str]]) -> list[str]:
-    header, *rest = rows
-    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rest)]
-
-
 def page(summary: Mapping[str, Any]) -> str:
     """results.md."""
-    greedy, sampled = (_markdown(table(summary, sampled)) for sampled in (False, True))
+    greedy, sampled = (markdown_table(table(summary, sampled)) for sampled in (False, True))
     seconds, memory, runs = summary["seconds"], summary["peak_rss_gb"], summary["runs"]
     gap = max(run["vllm_actor_logprob_max_abs_diff"] for run in runs.values())
     startup = "–" if seconds["rl_startup"] is None else f"{seconds['rl_startup']:.0f} s"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from recipe.mer_r1.eval.answer_modes import MODES
 from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.records import SETTINGS, by_clip
 from recipe.mer_r1.eval.results import RESULTS, Origin
@@ -17,7 +18,6 @@ from recipe.mer_r1.files.errors import InputError, first_fault
 from recipe.mer_r1.method.answer import ONE_ANSWER
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
-MODES = ("slow", "fast", "slow_sampled", "fast_sampled")
 
 
 class Answer(BaseModel):

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from recipe.mer_r1.eval.generate import PREFIXES, load_preset
+from recipe.mer_r1.eval.answer_modes import PREFIXES
+from recipe.mer_r1.eval.generate import load_preset
 from recipe.mer_r1.files.errors import InputError
 from recipe.mer_r1.method.answer import ONE_ANSWER, TWO_ANSWERS, early_part
 from recipe.mer_r1.run import launch

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,21 @@ def run(arguments: argparse.Namespace) -> None:
     preset = load_preset(arguments.preset, arguments.set)
     launch.prepare_environment(preset.device, ".")  # offline: every model is a folder here
     wheels = load_wheels(arguments.wheels)
-    folders = [one for folder in arguments.folders for one in folders_of_tasks(folder, TASKS, "confidence")]
-    jobs = [prepare(folder, preset, wheels, arguments.shared_tokens, arguments.floor) for folder in folders]
-    for job in jobs:
-        _read(job, wheels, arguments)
+    found = (one for folder in arguments.folders for one in folders_of_tasks(folder, TASKS, "confidence"))
+    folders = [*dict.fromkeys(found)]
+    with ExitStack() as held:
+        for folder in folders:
+            if (folder / records.SETTINGS).is_file():  # else `prepare` names what is missing, and nothing is made
+                held.enter_context(records.alone(folder))
+        jobs = [prepare(folder, preset, wheels, arguments.shared_tokens, arguments.floor) for folder in folders]
+        for job in jobs:
+            _read(job, wheels, arguments)
 
 
 def prepare(folder: Path, preset: DictConfig, wheels: EmotionWheels, shared_tokens: str, floor: float) -> Job:
     """Check a folder, its model and its clips, and find what is still to read.
+
+    To be called by the process that has the folder to itself (`records.alone`).
 
     Raises:
         InputError: the folder cannot be read, its answers were made anew, its model is gone or another now, or its

@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipe.mer_r1.eval import records
+from recipe.mer_r1.eval.answer_modes import MODES, PREFIXES, SAMPLED
 from recipe.mer_r1.eval.clip_sets import ClipSet
 from recipe.mer_r1.eval.official import official
 from recipe.mer_r1.files.provenance import git_state, versions
 from recipe.mer_r1.files.whole import write_whole
-from recipe.mer_r1.method.answer import FAST_PREFIX, ONE_ANSWER, TWO_ANSWERS
+from recipe.mer_r1.method.answer import ONE_ANSWER, TWO_ANSWERS
 from recipe.mer_r1.method.wheel import EmotionWheels
 from recipe.mer_r1.run import launch
 from recipe.mer_r1.run.preset_types import wrong_values
@@ -25,10 +26,6 @@ from recipe.mer_r1.run.preset_types import wrong_values
 if TYPE_CHECKING:
     from recipe.mer_r1.eval.rollout import Failure, Reply, Request, Rollout
 
-PREFIXES = {"slow": "", "fast": FAST_PREFIX}
-SAMPLED = "_sampled"
-"""Ending of the modes that are sampled at temperature 1, as RL samples, whatever `--temperature` says."""
-MODES = (*PREFIXES, *(f"{mode}{SAMPLED}" for mode in PREFIXES))
 _PAIRS = {"slow": "fast", f"slow{SAMPLED}": f"fast{SAMPLED}"}
 _STRIDE = 15_485_863
 """Between the seeds of two samples of a clip: larger than 4 seeds for each clip of any shard, and odd, so that the

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval import records, run, submission
+from recipe.mer_r1.eval.answer_modes import PREFIXES
 from recipe.mer_r1.eval.clip_sets import load_clip_sets
 from recipe.mer_r1.eval.fingerprints import weights_sha256
-from recipe.mer_r1.eval.generate import PREFIXES, Generation, load_preset, settings
+from recipe.mer_r1.eval.generate import Generation, load_preset, settings
+from recipe.mer_r1.eval.judge.endpoint import positive
 from recipe.mer_r1.eval.submission import IncompleteError
 from recipe.mer_r1.files import exits
 from recipe.mer_r1.files.provenance import git_state, versions
@@ -63,8 +65,8 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
     add("--form", choices=(*FORMS,), help="form of a response; default: as the model was trained")
     add("--names", type=Path, metavar="CSV", help="the organisers' list of candidates (column name), to check against")
     add("--fill", metavar="WORDS", help="answer of candidates whose clip failed or is not in the shard, '' for []")
-    add("--temperature", type=float, default=0.0, help="0 (default) is greedy")
-    add("--max-tokens", type=int, help="limit of a response; default: max_response_length of the preset")
+    add("--temperature", type=run.temperature, default=0.0, help="0 to 2; 0 (default) is greedy")
+    add("--max-tokens", type=positive, help="limit of a response; default: max_response_length of the preset")
     add("--retry-failed", action="store_true", help="answer failed clips again")
     add("--preset", default="tiny", help="conf/preset/NAME.yaml: media, vLLM and length settings")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change keys of the preset: media.fps=1 …")
@@ -129,8 +131,9 @@ def predict(arguments: argparse.Namespace) -> None:
             print(f"making {made.forget_failures()} failed answers again")
         print(f"candidates {rows.start + 1:,} to {rows.stop:,} of {len(names):,}, {arguments.mode}: {folder}")
         run.generate_missing(arguments, preset, form, [made], logs=folder)
+        if count > 1:
+            _say_failed(made)
     if count > 1:
-        _say_failed(made)
         print(_next_step(arguments.out, count))
     else:
         _finish(arguments, [folder], names, wanted)

@@ -116,12 +116,12 @@ def failure(
 
 
 def alone(folder: Path) -> AbstractContextManager[None]:
-    """While inside, no other process writes answers into the folder; it is made where it is missing.
+    """While inside, no other process writes answers or confidences into the folder; it is made where it is missing.
 
     Raises:
         InUseError: another process does.
     """
-    refusal = f"{folder}: another `main_eval run` writes to this folder; wait for it, or choose another --out"
+    refusal = f"{folder}: another `main_eval` command writes to this folder; wait for its end, or choose another folder"
     return only_process(folder / LOCK, InUseError(refusal))
 
 

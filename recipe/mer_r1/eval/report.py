@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from recipe.mer_r1.eval.answers import MODES, result_folders
+from recipe.mer_r1.eval.answer_modes import MODES
+from recipe.mer_r1.eval.answers import result_folders
 from recipe.mer_r1.eval.corpora import task_of
 from recipe.mer_r1.eval.figures import dumbbell, pictures
 from recipe.mer_r1.eval.figures.panels import Picture
@@ -25,6 +26,7 @@ from recipe.mer_r1.eval.tables import ablation, benchmark, gaps, mme_emotion
 from recipe.mer_r1.eval.tables.entry import Entry, by_corpus, check
 from recipe.mer_r1.eval.tables.layout import Table, as_csv, markdown
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.named import split_name
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -135,7 +137,7 @@ def _facts(identity: dict[str, Any]) -> str:
 def _named(folders: Sequence[str]) -> Iterator[tuple[str, Path]]:
     """The result folders of each NAME=DIR, and the name, which may be empty."""
     for text in folders:
-        name, _, place = text.rpartition("=")
+        name, place = split_name(text)
         for folder in result_folders(Path(place)):
             yield name, folder
 

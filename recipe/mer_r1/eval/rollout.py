@@ -170,7 +170,11 @@ class Rollout:
 
         vLLM's queue is filled as places come free, and a thread decodes what comes next. Requests of one clip should
         follow one another: it is decoded once for them.
+
+        Raises:
+            ValueError, or vLLM's own error: the settings of the sampling are wrong, which is no fault of a clip.
         """
+        rejections = _rejections()
         prepared = ahead(self._prepare, requests, _AHEAD)
         waiting: dict[str, Request] = {}
         more = True
@@ -181,9 +185,10 @@ class Rollout:
                 if item is not None and isinstance(item[1], Failure):
                     yield item[0], item[1]
                 elif item is not None:
+                    sampling = self._sampling(item[0])
                     try:
-                        key = self.llm.enqueue([item[1]], [self._sampling(item[0])], use_tqdm=False)[0]
-                    except ValueError as error:  # this prompt's; an engine that is dead says so otherwise
+                        key = self.llm.enqueue([item[1]], [sampling], use_tqdm=False)[0]
+                    except rejections as error:  # this prompt's; an engine that is dead says so otherwise
                         yield item[0], Failure(f"vLLM rejects the prompt: {error}")
                         continue
                     # vLLM appends a random part to the id that its outputs bear.
@@ -243,6 +248,14 @@ class Rollout:
             prompt_tokens=len(output.prompt_token_ids),
             cached_tokens=output.num_cached_tokens or 0,
         )
+
+
+def _rejections() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a prompt that it does not take: ValueError, and since 0.28.0 mostly an error of its own."""
+    from vllm import exceptions
+
+    own = getattr(exceptions, "VLLMClientError", None)
+    return (ValueError, own) if own else (ValueError,)
 
 
 def encoded_prompt(

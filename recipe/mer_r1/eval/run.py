@@ -17,16 +17,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from recipe.mer_r1.eval import devices, records, workers
+from recipe.mer_r1.eval.answer_modes import MODES, PREFIXES, SAMPLED
 from recipe.mer_r1.eval.clip_sets import ClipSet, check_shards, folder_names, load_clip_sets
 from recipe.mer_r1.eval.counted import Counted
 from recipe.mer_r1.eval.fingerprints import weights_sha256
-from recipe.mer_r1.eval.generate import MODES, PREFIXES, SAMPLED, Generation, load_preset, settings
+from recipe.mer_r1.eval.generate import Generation, load_preset, settings
 from recipe.mer_r1.eval.judge.endpoint import positive
 from recipe.mer_r1.eval.score_table import table
 from recipe.mer_r1.files import exits
@@ -82,12 +83,12 @@ def parser(prog_name: str) -> argparse.ArgumentParser:
         help="form of a response; default: as the model was trained by its lineage, think_answer if that is unknown",
     )
     result.add_argument(
-        "--temperature", type=float, default=0.0, help="temperature of slow and fast; 0 (default) is greedy"
+        "--temperature", type=temperature, default=0.0, help="of slow and fast, 0 to 2; 0 (default) is greedy"
     )
     result.add_argument(
-        "--max-tokens", type=int, help="limit of a response; default: max_response_length of the preset"
+        "--max-tokens", type=positive, help="limit of a response; default: max_response_length of the preset"
     )
-    result.add_argument("--limit", type=int, help="answer only the first N clips of each shard")
+    result.add_argument("--limit", type=positive, help="answer only the first N clips of each shard")
     add_workers(result)
     result.add_argument("--retry-failed", action="store_true", help="answer failed clips again")
     result.add_argument("--wheels", help="official wheels: a folder, or wheel_mapping.npz; default: the built-in table")
@@ -111,6 +112,14 @@ def add_workers(result: argparse.ArgumentParser) -> None:
         help="processes that share the clips, each with the model on GPUs of its own (default 1); an interrupted run "
         "may continue with another N",
     )
+
+
+def temperature(text: str) -> float:
+    """A temperature that vLLM takes, as the type of an argument."""
+    found = float(text)
+    if not 0 <= found <= 2:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 (greedy) to 2")
+    return found
 
 
 def modes(text: str) -> tuple[str, ...]:
@@ -149,9 +158,10 @@ def run(arguments: argparse.Namespace) -> None:
         counted = Counted()
         with shown(screen, "answers", "answers", counted.status):
             answered = answer(arguments, preset, form, counted)
-    for name, made, scores in answered:
+    for name, failures, scores in answered:
         print(f"\n{name}: {arguments.out / name}\n{table(scores)}")
-        say_failed(made)
+        for failure in failures:
+            print(failure, file=sys.stderr)
 
 
 def check_workers(arguments: argparse.Namespace, preset: Any) -> None:
@@ -177,8 +187,8 @@ def heading(arguments: argparse.Namespace, form: str) -> list[str]:
 
 def answer(
     arguments: argparse.Namespace, preset: Any, form: str, counted: Counted
-) -> list[tuple[str, Generation, dict[str, dict[str, Any]]]]:
-    """Check the clips, make what is missing, write the scores; each shard's folder name, answers and means."""
+) -> list[tuple[str, list[str], dict[str, dict[str, Any]]]]:
+    """Check the clips, make what is missing, write the scores; each shard's folder name, failures and means."""
     from recipe.mer_r1.method.wheel import load_wheels
 
     wheels = load_wheels(arguments.wheels)
@@ -198,7 +208,7 @@ def answer(
         if arguments.retry_failed:
             output.say(f"making {sum(made.forget_failures() for _, made, _ in todo)} failed answers again")
         seconds = generate_missing(arguments, preset, form, [made for _, made, _ in todo], counted)
-        return [(name, made, made.write_scores(chosen, seconds)) for name, made, chosen in todo]
+        return [(name, [*failures_of(made)], made.write_scores(chosen, seconds)) for name, made, chosen in todo]
 
 
 def choose_form(model: str, given: str | None) -> str:
@@ -279,13 +289,13 @@ def generate_missing(
     return time.perf_counter() - start
 
 
-def say_failed(made: Generation) -> None:
+def failures_of(made: Generation) -> Iterator[str]:
+    """A sentence for each mode that has failed clips. For the process that has the folder: the files are read."""
     for mode, lines in made.lines():
         failed = [line for line in lines if "failed" in line]
         if failed:
             first, (count, total) = failed[0], (len({line["index"] for line in found}) for found in (failed, lines))
-            print(
+            yield (
                 f"{mode}: {count} of {total} clips failed and count as wrong. The first is "
-                f"{first['name']!r}: {first['failed']}. Fix them, then run again with --retry-failed.",
-                file=sys.stderr,
+                f"{first['name']!r}: {first['failed']}. Fix them, then run again with --retry-failed."
             )

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from recipe.mer_r1.eval.answers import MODES, folders_of_tasks, has_samples
+from recipe.mer_r1.eval.answer_modes import MODES
+from recipe.mer_r1.eval.answers import folders_of_tasks, has_samples
 from recipe.mer_r1.eval.judge import client
 from recipe.mer_r1.eval.judge.cache import ReplyCache
 from recipe.mer_r1.eval.judge.endpoint import check_endpoint, positive, read_key

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.mer_r1.eval import records
-from recipe.mer_r1.eval.generate import PREFIXES
+from recipe.mer_r1.eval.answer_modes import PREFIXES
 from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.answer import TWO_ANSWERS
 from recipe.mer_r1.method.wheel import load_wheels

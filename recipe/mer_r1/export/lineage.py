@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.mer_r1.export.places import Checkpoint
-from recipe.mer_r1.files.provenance import git_state, versions
+from recipe.mer_r1.files.provenance import file_sha256, git_state, versions
 from recipe.mer_r1.run import record, steps
 
 _MODEL_KEYS = ("actor_rollout_ref.model.path", "model.path")
@@ -72,19 +71,14 @@ def _shard(path: Path) -> dict[str, Any]:
     about = json.loads(manifest.read_text(encoding="utf-8")) if manifest else {}
     return {
         "shard": str(path),
-        "sha256": _sha256(path) if path.is_file() else None,
+        "sha256": file_sha256(path) if path.is_file() else None,
         "corpus": about.get("title") or about.get("corpus"),
-        "manifest_sha256": _sha256(manifest) if manifest else None,
+        "manifest_sha256": file_sha256(manifest) if manifest else None,
     }
 
 
 def _is_manifest(folder: Path) -> bool:
     return (folder / _MANIFEST).is_file()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _scores(path: Path, step: int | None) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipe.mer_r1.files import exits
+from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.named import folders_by_name
 from recipe.mer_r1.live.writer import EVERY, write
 
 
@@ -31,13 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=EVERY, metavar="SECONDS", help="seconds between two updates")
     parser.add_argument("--once", action="store_true", help="write the page once, then exit")
     arguments = parser.parse_args(argv)
-    names: dict[str, Path] = {}
-    for entry in arguments.runs:
-        name, _, folder = entry.rpartition("=")
-        name = name or Path(folder).resolve().name
-        if name in names:
-            parser.error(f"two runs have the name {name}: give them different names with NAME=RUN_DIR")
-        names[name] = Path(folder)
+    try:
+        names = folders_by_name(arguments.runs, "runs", "NAME=RUN_DIR")
+    except InputError as error:
+        parser.error(str(error))
     out = arguments.out
     if out is None:
         if len(names) > 1:

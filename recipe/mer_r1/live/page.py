@@ -11,6 +11,7 @@ from recipe.mer_r1.live import answers, overlay, panels, settings
 from recipe.mer_r1.live.status import Watched
 from recipe.mer_r1.pages.html_page import document
 from recipe.mer_r1.pages.visible import visible
+from recipe.mer_r1.pipeline.progress import in_words
 from recipe.mer_r1.run import learning, state
 
 _CLIPS = 4
@@ -141,12 +142,12 @@ def _status(watched: Watched) -> str:
     if watched.changed:
         said.append(f"last step at {_clock(watched.changed)}")
     if not watched.over and watched.seconds_left:
-        said.append(f"about {_span(watched.seconds_left)} left")
+        said.append(f"about {in_words(watched.seconds_left)} left")
     note = _ENDED.get(watched.state, "")
     if watched.state == state.FAILED:
         note = f"{escape(watched.error)}. See the output of the run for the complete traceback."
     elif not watched.over and watched.silent:
-        note = f"No step for {_span(watched.silent)}, much longer than any step before: check the output of the run."
+        note = f"No step for {in_words(watched.silent)}, much longer than any step before: check the output of the run."
     elif not watched.over and not watched.steps:
         note = "No step yet: the run loads the model, or does the first validation."
     share = min(1.0, watched.step / watched.total) if watched.total else 0.0
@@ -164,9 +165,3 @@ def _warning(found: learning.Warned) -> str:
 
 def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -49,7 +49,7 @@ class Watched:
 
     @property
     def seconds_left(self) -> float:
-        """By the median of the latest steps and their validations' share; 0 where unknown."""
+        """By the mean of the latest steps, their validations included; 0 where unknown."""
         taken = series.step_seconds(self.steps)[-series.LATEST * 3 :]
         left = self.total - self.step
         return statistics.fmean(taken) * left if taken and left > 0 else 0.0

@@ -141,10 +141,6 @@ def stop_all(commands: Sequence[Command]) -> None:
             command.join()
 
 
-def _descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
-
-
 def _in_child() -> None:
     """Between fork and exec: the supervisor must receive SIGINT, even where a shell had us ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

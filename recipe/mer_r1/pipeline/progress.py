@@ -210,9 +210,9 @@ def read_steps(path: Path) -> dict[int, dict[str, float]]:
     if not path.exists():
         return {}
     written = path.stat()
-    state = written.st_size, written.st_mtime_ns
-    if path not in _read or _read[path][0] != state:
-        _read[path] = state, {step: data for step, data in steps.read(path).items() if step > 0}
+    stamp = written.st_size, written.st_mtime_ns
+    if path not in _read or _read[path][0] != stamp:
+        _read[path] = stamp, {step: data for step, data in steps.read(path).items() if step > 0}
     return _read[path][1]
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from recipe.mer_r1.run import output
 from recipe.mer_r1.run.inputs import PreflightError, lacking
+from recipe.mer_r1.run.sft_scoring import scores_clips_of_preset
 
 SCHEME, DATASETS = "hf://", "hf://datasets/"
 SECONDS = 5.0
@@ -33,11 +34,18 @@ KEYS = {
         "model.path": "preset.sft.model_path",
         "preset.sft.train_files": "preset.sft.train_files",
         "data.train_files": "preset.sft.train_files",
+        "data.val_files": "data.val_files",
     },
 }
-"""By entry point: the keys that may name something on the hub, and what messages call them."""
+"""By entry point: the keys that may name something on the hub, and what messages call them. See :func:`keys_of`."""
 _MODEL = re.compile(r"[\w.-]+/[\w.-]+")
 _SHARD = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?/(.+)")
+
+
+def keys_of(config_name: str, config: DictConfig) -> dict[str, str]:
+    """Those of KEYS; for SFT also the preset's validation clips where this run reads them."""
+    of_preset = {"preset.val_files": "preset.val_files"}
+    return KEYS[config_name] | (of_preset if config_name == "sft" and scores_clips_of_preset(config) else {})
 
 
 def bring(config: DictConfig, keys: dict[str, str]) -> None:

@@ -69,7 +69,7 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
         _home_in_files(config)
         OmegaConf.resolve(config)  # workers do not know our resolvers
         with interrupt.ends_soon(config, f"main_{config_name}"):
-            hub.bring(config, hub.KEYS[config_name])
+            hub.bring(config, hub.keys_of(config_name, config))
             main(config)
 
     text = "interrupted; nothing was started."

@@ -18,6 +18,11 @@ def scored_files(config: DictConfig) -> list[str]:
     return [files] if isinstance(files, str) else list(files)
 
 
+def scores_clips_of_preset(config: DictConfig) -> bool:
+    """Whether the run reads `preset.val_files`; otherwise they are of RL only."""
+    return bool(config.preset.sft.score_every) and not config.data.val_files
+
+
 def scores_at(every: int, step: int, total: int | None) -> bool:
     """Whether the clips are scored after a step; `every` is `preset.sft.score_every`."""
     return every > 0 and (step % every == 0 or step == total)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recipe.mer_r1.files.whole import write_whole
+
 WINDOW = 9
 """Steps that a running mean is taken over."""
 
@@ -20,10 +22,12 @@ def step_of(line: str) -> float:
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drop the lines after ``step``: a run that resumes from a checkpoint takes those steps again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Drop the lines after ``step``: a run that resumes from a checkpoint takes those steps again.
+
+    A kill or a full disk meanwhile leaves the file as it was.
+    """
     kept = _lines(path) if path.exists() and step else []
-    path.write_text("".join(f"{line}\n" for line in kept if step_of(line) <= step), encoding="utf-8")
+    write_whole(path, "".join(f"{line}\n" for line in kept if step_of(line) <= step).encode())
 
 
 def read(path: Path) -> dict[int, dict[str, Any]]:

@@ -193,7 +193,7 @@ def test_ctrl_c_ends_all_commands_and_the_same_command_goes_on(tmp_path):
     """In a process of its own, which is sent the signal."""
     program = textwrap.dedent(
         f"""
-        import os, sys, pathlib
+        import os, sys, pathlib, psutil
         sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(ROOT)!r}]
         import test_runner as t
         from recipe.mer_r1.pipeline import process
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_all_commands_and_the_same_command_goes_on(tmp_path):
         try:
             runner, _ = t.make(out, [t.run_of(out, "one-1", rl=wait), t.run_of(out, "two-1", rl=wait)])
         except KeyboardInterrupt:
-            print("stopped", process._descendants())
+            print("stopped", psutil.Process().children(recursive=True))
         else:
             print(runner.finished)
         """

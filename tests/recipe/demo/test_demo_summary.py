@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from recipe.mer_r1.demo import figure, summary
+from recipe.mer_r1.demo.__main__ import main
 from recipe.mer_r1.eval.compare.command import app
 from recipe.mer_r1.run.steps import WINDOW, running_mean, trend
 
@@ -90,6 +91,29 @@ def test_an_evaluation_of_an_earlier_version_is_refused_with_what_to_do(tmp_path
     path.write_text(path.read_text().replace('"ew_f"', '"old"'))
     with pytest.raises(ValueError, match=r"without EW F. Remove .*eval_sft, then repeat"):
         summary.build(tmp_path, stamps)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("scores.json", "without EW F. Remove"), ("slow_sampled.jsonl", "n: 40 and 39"), (None, "No such file")],
+)
+def test_results_that_cannot_be_used_end_the_command_with_2_and_a_line(file, said, tmp_path, monkeypatch, capsys):
+    stamps = finished(tmp_path, RISING)
+    path = tmp_path / "eval_sft" / "mer_micro" / (file or "scores.json")
+    if file is None:
+        path.unlink()
+    elif file == "scores.json":
+        path.write_text(path.read_text().replace('"ew_f"', '"old"'))
+    else:
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
+    monkeypatch.setattr("recipe.mer_r1.demo.__main__.process.adopt_orphans", lambda: None)
+    monkeypatch.setattr("recipe.mer_r1.demo.__main__.process.listen_to_signals", lambda: None)
+    monkeypatch.setattr("recipe.mer_r1.demo.__main__.Chain.run", lambda *_: stamps)
+    with pytest.raises(SystemExit) as ended:
+        main(["--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "summary.json").exists()
 
 
 def test_the_page_shows_tables_picture_and_findings(found):

@@ -41,7 +41,18 @@ def complaint(capsys):
 
 def test_what_cannot_be_read_is_named_before_a_model_is_loaded(answers, complaint, tmp_path):
     assert f"{tmp_path / 'none'}: no such folder" in complaint(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
     assert "no such preset; use one of" in complaint(answers(), "--preset", "huge")
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(answers, complaint):
+    """Two processes would compute the same clips twice, and the first's line that is being written would be cut off."""
+    folder = answers()
+    path = confidence_path(folder / "slow.jsonl")
+    path.write_text('{"index": 0, "own"')
+    with records.alone(folder):
+        assert f"{folder}: another `main_eval` command writes to this folder" in complaint(folder)
+    assert path.read_text() == '{"index": 0, "own"'
 
 
 def test_another_model_is_refused(answers, complaint, tmp_path):

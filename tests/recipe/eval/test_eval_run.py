@@ -220,11 +220,26 @@ def test_what_made_the_answers_is_not_who_looked_at_them_last(rollout, made, tmp
 
 def test_one_process_at_a_time_writes_into_a_folder(tmp_path):
     folder = tmp_path / "new"
-    in_use = pytest.raises(records.InUseError, match="another `main_eval run`")
+    in_use = pytest.raises(records.InUseError, match="another `main_eval` command")
     with records.alone(folder), in_use, records.alone(folder):
         pass
     with records.alone(folder):
         pass
+
+
+def test_answers_are_read_by_the_process_that_has_the_folder(
+    held, tiny_model, micro_corpus, tmp_path, monkeypatch, capsys
+):
+    """Reading removes a line that is cut off, which another process may be writing."""
+    from recipe.mer_r1.eval import rollout
+
+    shard = micro_corpus / "shards" / "test.parquet"
+    stand_in = Answering()
+    stand_in.failing = {clip_sets.load_clip_sets([shard], None, False, 1)[0].rows[0]["extra_info"]["name"]}
+    monkeypatch.setattr(rollout, "Rollout", lambda *_: stand_in)
+    run.app(["--model", str(tiny_model), "--data", str(shard), "--out", str(tmp_path), "--limit", "2"])
+    assert "slow: 1 of 2 clips failed and count as wrong. The first is 'test_" in capsys.readouterr().err
+    assert {path.name for path in held} == {"slow.jsonl", "fast.jsonl"}
 
 
 @pytest.mark.seam
@@ -241,6 +256,60 @@ def test_whatever_is_wrong_with_a_clip_is_its_reason():
 
     request = Request(row(), "", 0.0, 0, key=None)
     assert Broken()._prepare(request) == (request, Failure("ZeroDivisionError: a frame rate of 0"))
+
+
+class OwnError(Exception):
+    """As vLLM 0.28.0's VLLMClientError."""
+
+
+@pytest.fixture
+def rejecting(monkeypatch):
+    """A rollout whose vLLM rejects every prompt with an error."""
+    import sys
+
+    from recipe.mer_r1.eval.rollout import Rollout
+
+    class Rejecting(Rollout):
+        def __init__(self, error):
+            def enqueue(*_, **__):
+                raise error
+
+            self.in_flight, self.llm = 1, SimpleNamespace(enqueue=enqueue)
+
+        def _prompt(self, request):
+            return {}
+
+        def _sampling(self, request):
+            if request.temperature > 2:
+                raise ValueError("temperature must be in [0, 2]")
+
+    def of(release, error):
+        own = {"VLLMClientError": OwnError} if release == "0.28.0" else {}
+        monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(exceptions=SimpleNamespace(**own)))
+        return Rejecting(error)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("release", "error"), [("0.24.0", ValueError), ("0.28.0", ValueError), ("0.28.0", OwnError)]
+)  # fmt: skip
+def test_a_prompt_that_vllm_rejects_is_the_failure_of_its_clip(release, error, rejecting):
+    from recipe.mer_r1.eval.rollout import Failure, Request
+
+    requests = [Request(row(), "", 0.0, 0, key=number) for number in range(2)]
+    found = [*rejecting(release, error("too long")).stream(requests)]
+    assert found == [(request, Failure("vLLM rejects the prompt: too long")) for request in requests]
+
+
+def test_what_is_no_fault_of_a_prompt_ends_the_run(rejecting):
+    """Not every clip as failed: with wrong settings, and with an engine that is dead."""
+    from recipe.mer_r1.eval.rollout import Request
+
+    with pytest.raises(ValueError, match="temperature must be"):
+        list(rejecting("0.24.0", ValueError("too long")).stream([Request(row(), "", 2.5, 0)]))
+    with pytest.raises(RuntimeError, match="dead"):
+        list(rejecting("0.28.0", RuntimeError("dead")).stream([Request(row(), "", 0.0, 0)]))
 
 
 def test_a_clip_that_was_mended_can_be_asked_for_again(rollout, made):
@@ -406,6 +475,12 @@ def test_the_dispatcher_names_its_commands(capsys):
         (["--mode", "slow,quick"], "unknown mode 'quick'; use slow, fast"),
         (["--samples", "4"], "--samples 4 needs a mode that ends in _sampled"),
         (["--mode", "slow_sampled", "--samples", "0"], "invalid positive value: '0'"),
+        (["--temperature", "2.5"], "--temperature: 2.5: must be from 0 (greedy) to 2"),
+        (["--temperature", "nan"], "--temperature: nan: must be from 0 (greedy) to 2"),
+        (["--max-tokens", "-5"], "--max-tokens: invalid positive value: '-5'"),
+        (["--max-tokens", "0"], "--max-tokens: invalid positive value: '0'"),
+        (["--limit", "0"], "--limit: invalid positive value: '0'"),
+        (["--limit", "-3"], "--limit: invalid positive value: '-3'"),
     ],
 )
 def test_bad_input_ends_with_two_and_a_message(arguments, message, tiny_model, tmp_path, capsys):
@@ -568,6 +643,13 @@ def test_answers_do_not_depend_on_what_is_cached(tiny_model, micro_corpus):
     assert all(not reply.cached_tokens for reply in alone.values())
     assert all(together["fast", i].cached_tokens or together["slow", i].cached_tokens for i in range(4))
     assert {key: together[key].text for key in alone} == {key: reply.text for key, reply in alone.items()}
+
+    whole = rollout._prompt
+    rollout._prompt = lambda request: {"prompt_token_ids": []} if request.key == 1 else whole(request)
+    wanted = [Request(r, "", 0.0, 0, i) for i, r in enumerate(clips.rows)]
+    found = {request.key: reply for request, reply in rollout.stream(wanted)}
+    assert found.pop(1).reason.startswith("vLLM rejects the prompt: The decoder prompt cannot be empty")
+    assert {key: reply.text for key, reply in found.items()} == {i: together["slow", i].text for i in (0, 2, 3)}
 
 
 @pytest.mark.parametrize(("woven", "expected"), [("false", 2), ("true", 0)])

@@ -205,8 +205,20 @@ def test_a_part_is_a_number_of_a_number(part, capsys):
     assert "write K/N with K from 1 to N, e.g. 3/8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--temperature", "2.5"), "--temperature: 2.5: must be from 0 (greedy) to 2"),
+        (("--max-tokens", "0"), "--max-tokens: invalid positive value: '0'"),
+    ],
+)
+def test_options_that_vllm_would_refuse_are_refused_before_a_model_is_loaded(option, said, capsys):
+    run(*option, "--out", "x", code=2)
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.seam
-def test_the_command_answers_parts_of_a_real_shard(tiny_model, micro_corpus, tmp_path, monkeypatch, capsys):
+def test_the_command_answers_parts_of_a_real_shard(held, tiny_model, micro_corpus, tmp_path, monkeypatch, capsys):
     """All but vLLM: rows without labels are legal here, and nowhere else."""
     from recipe.mer_r1.eval import rollout
     from recipe.mer_r1.eval import run as evaluation
@@ -223,6 +235,7 @@ def test_the_command_answers_parts_of_a_real_shard(tiny_model, micro_corpus, tmp
     run(*common, "--part", "2/2")
     run(*common, "--part", "2/2")
     assert len(started) == 2, "what is complete loads no model"
+    assert held, "every reading of answers was checked"
     run("--merge", "--out", out)
     names = [entry["extra_info"]["name"] for entry in rows]
     assert np.load(out / "mine-openset.npz")["filenames"].tolist() == names

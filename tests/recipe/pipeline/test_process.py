@@ -23,7 +23,7 @@ STUBBORN = "import signal, time; signal.signal(2, signal.SIG_IGN); print(1, flus
 def run(body, *arguments, timeout=60):
     program = textwrap.dedent(
         """
-        import sys, time, pathlib
+        import sys, time, pathlib, psutil
         from recipe.mer_r1.pipeline import process
         process.POLL_SECONDS, process.GRACE_SECONDS = 0.05, 1.0
         process.adopt_orphans()
@@ -70,7 +70,7 @@ def test_ctrl_c_ends_a_command_and_its_descendants(tmp_path, program):
         try:
             process.Command([sys.executable, '-c', sys.argv[2]], log).wait(interrupt)
         except KeyboardInterrupt:
-            print("stopped", process._descendants())
+            print("stopped", psutil.Process().children(recursive=True))
         """
     done = run(body, log, program)
     assert done.stdout == "stopped []\n", done.stderr
@@ -89,7 +89,7 @@ def test_every_request_to_stop_is_ctrl_c(tmp_path, name):
             process.Command([sys.executable, '-c', 'import time; time.sleep(300)'], log).wait(
                 lambda: os.kill(os.getpid(), getattr(signal, sys.argv[2])))
         except KeyboardInterrupt:
-            print("stopped", process._descendants())
+            print("stopped", psutil.Process().children(recursive=True))
         """
     assert run(body, tmp_path / "log", name).stdout == "stopped []\n"
 
@@ -130,7 +130,6 @@ def test_of_two_commands_each_ends_with_its_own_descendants(tmp_path):
     """Both leave a daemon in a session of its own; the second still runs when the first has ended."""
     log = tmp_path / "log"
     body = """
-        import psutil
         other = log.with_suffix(".other")
         second = process.Command([sys.executable, '-c', sys.argv[3]], other)
         first = process.Command([sys.executable, '-c', sys.argv[2]], log)
@@ -140,7 +139,7 @@ def test_of_two_commands_each_ends_with_its_own_descendants(tmp_path):
         memory = [command.resident_bytes() > 0 for command in (first, second)]
         print([psutil.pid_exists(pid) for pid in daemons], second.poll(), memory)
         second.stop()
-        print([psutil.pid_exists(pid) for pid in daemons], process._descendants())
+        print([psutil.pid_exists(pid) for pid in daemons], psutil.Process().children(recursive=True))
         """
     done = run(body, log, DAEMON, WAITS)
     assert done.stdout == "[False, True] None [False, True]\n[False, False] []\n", done.stderr

@@ -54,10 +54,26 @@ def test_a_cached_model_and_a_cached_shard_need_no_net(cache):
             "data": {"train_files": ["hf://datasets/me/corpus/shards/rl.parquet", "here.parquet"]},
         }
     )
-    hub.bring(config, hub.KEYS["ppo"])
+    hub.bring(config, hub.keys_of("ppo", config))
     assert config.preset == {"model_path": str(model), "train_files": str(shard)}
     assert config.data.train_files == [str(shard), "here.parquet"]
     assert hub.local_model("hf://Qwen/Omni", "--model") == str(model)
+
+
+SHARD = "hf://datasets/me/corpus/test.parquet"
+
+
+@pytest.mark.parametrize(
+    ("score_every", "own", "brought"),
+    [(0, [SHARD], "data"), (0, SHARD, "data"), (50, [SHARD], "data"), (50, None, "preset"), (0, None, None)],
+)
+def test_sft_brings_the_validation_clips_that_it_reads(score_every, own, brought, cache):
+    shard = str(cached(cache, "dataset", "me/corpus", {"test.parquet": b"rows"}) / "test.parquet")
+    preset = {"val_files": SHARD, "sft": {"model_path": ".", "score_every": score_every}}
+    config = OmegaConf.create({"preset": preset, "data": {"train_files": ["here.parquet"], "val_files": own}})
+    hub.bring(config, hub.keys_of("sft", config))
+    assert config.preset.val_files == (shard if brought == "preset" else SHARD)
+    assert config.data.val_files == (([shard] if isinstance(own, list) else shard) if brought == "data" else own)
 
 
 def test_an_incomplete_model_in_the_cache_is_not_taken(cache):

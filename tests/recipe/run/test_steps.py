@@ -36,6 +36,21 @@ def test_a_resume_drops_later_steps_and_the_line_cut_off_by_a_kill(tmp_path):
     assert list(steps.read(path)) == [1, 2]
 
 
+def test_a_full_disk_at_a_resume_loses_no_step(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    write(path, *((step, {"a": step}) for step in range(1, 901)))
+
+    def full(file, *_, **__):
+        file.open("w").close()  # opened, which truncates, and nothing can be written
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        steps.keep_until(path, 900)
+    assert [*steps.read(path)] == [*range(1, 901)]
+
+
 def test_a_run_from_the_start_has_no_lines(tmp_path):
     path = tmp_path / "run" / "m"
     steps.keep_until(path, 0)

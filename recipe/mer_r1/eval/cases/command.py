@@ -18,6 +18,7 @@ from recipe.mer_r1.eval.cases.page import Section, Shown, page
 from recipe.mer_r1.eval.clip_pictures import picture
 from recipe.mer_r1.eval.score import BuiltinWheelsOption, WheelsOption, check_wheels_named_once, load_wheels
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.named import split_name
 from recipe.mer_r1.files.whole import write_whole
 from recipe.mer_r1.method.wheel import EmotionWheels
 
@@ -88,5 +89,5 @@ def look(comparison: Comparison, wheels: EmotionWheels) -> list[Section]:
 
 
 def _named(text: str, default: str) -> tuple[str, Path]:
-    name, _, place = text.rpartition("=")
+    name, place = split_name(text)
     return name or default, Path(place)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.mer_r1.eval.answers import MODES, Answers, read_answers, result_folders
+from recipe.mer_r1.eval.answer_modes import MODES
+from recipe.mer_r1.eval.answers import Answers, read_answers, result_folders
 from recipe.mer_r1.eval.measure import measure
 from recipe.mer_r1.eval.results import FolderResults, why_not_comparable
 from recipe.mer_r1.files.errors import InputError
+from recipe.mer_r1.files.named import split_name
 from recipe.mer_r1.method.wheel import EmotionWheels
 
 
@@ -49,7 +51,7 @@ def read_side(text: str, wheels: EmotionWheels, *, wheels_named: bool) -> Side:
     Raises:
         InputError: no such folder, no answers in it, or a mode that it does not have.
     """
-    name, _, place = text.rpartition("=")
+    name, place = split_name(text)
     head, _, last = place.rpartition(":")
     mode = last if head and last in MODES else None
     folder = Path(head if mode else place)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from recipe.mer_r1.eval.compare.differences import OFFICIAL, Comparison, Corpus, Difference
 from recipe.mer_r1.eval.corpora import TITLES
+from recipe.mer_r1.pages.tables import percent
 
 METRICS = {
     "F": "EW F",
@@ -77,7 +78,7 @@ def table(comparison: Comparison, first: str, second: str) -> list[list[str]]:
         for key in _ordered(corpus):
             found = corpus.scores[key]
             interval = "–" if found.low is None or found.high is None else f"{_of(found.low)} to {_of(found.high)}"
-            cells = [_percent(found.first), _percent(found.second), _of(found.difference), interval]
+            cells = [percent(found.first), percent(found.second), _of(found.difference), interval]
             rows.append([title, str(corpus.clips), _ROWS.get(key, key), *cells])
             title = ""
     return rows
@@ -103,10 +104,6 @@ def _ordered(corpus: Corpus) -> list[str]:
 def _plain(mode: str) -> str:
     form, _, sampled = mode.partition("_")
     return f"{sampled} {form}".strip()
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"
 
 
 def _of(value: float | None) -> str:
