@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -68,9 +69,16 @@ class Command:
         arguments: the command line.
         log: file that its output is appended to.
         environment: variables that it gets besides ours.
+        gives_way: whether it leaves the processor to everything else that wants it.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        gives_way: bool = False,
+    ):
         with log.open("ab") as file:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_SUPERVISOR), str(GRACE_SECONDS), *arguments],
@@ -78,7 +86,7 @@ class Command:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_in_child,
+                preexec_fn=_give_way if gives_way else _in_child,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             )
 
@@ -144,3 +152,11 @@ def stop_all(commands: Sequence[Command]) -> None:
 def _in_child() -> None:
     """Between fork and exec: the supervisor must receive SIGINT, even where a shell had us ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _give_way() -> None:
+    """Ray's workers have a niceness of 15. Where Linux groups processes by session, the group has its own niceness."""
+    _in_child()
+    os.nice(19)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")

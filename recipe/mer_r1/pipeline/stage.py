@@ -22,7 +22,7 @@ class Stage:
         conf: configuration files that it reads.
         settings: fingerprint of settings that decide the result beside the command; for callers that give no `conf`.
         watch: tells how far it is.
-        light: needs little memory, so that it may run beside another stage.
+        light: needs little memory, so that it may run beside another stage. It leaves the processor to that one.
     """
 
     name: str

@@ -116,7 +116,7 @@ class StageRun:
         self._before = stamp.seconds
         self._end: float | None = None
         self._start = time.monotonic()
-        self.command = process.Command([sys.executable, *stage.command], self.log)
+        self.command = process.Command([sys.executable, *stage.command], self.log, gives_way=stage.light)
 
     @property
     def seconds(self) -> float:

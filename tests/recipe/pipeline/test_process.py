@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -58,6 +59,21 @@ def test_what_a_command_leaves_behind_is_ended(tmp_path):
 def test_the_exit_status_is_the_commands(tmp_path):
     body = "print(process.Command([sys.executable, '-c', 'raise SystemExit(7)'], log).wait(lambda: None))"
     assert run(body, tmp_path / "log").stdout == "7\n"
+
+
+def test_a_command_that_gives_way_has_the_least_priority(tmp_path):
+    """Also its group, where Linux shares the processor between sessions first."""
+    log, group = tmp_path / "log", Path("/proc/self/autogroup")
+    ask = f"import os; print(os.nice(0), *(open('{group}').read().split() if {group.exists()} else ()))"
+    body = """
+        for way in (False, True):
+            process.Command([sys.executable, "-c", sys.argv[2]], log, gives_way=way).wait(lambda: None)
+        """
+    run(body, log, ask)
+    first, second = log.read_text().splitlines()
+    assert int(first.split()[0]) < 19
+    assert second.split()[0] == "19"
+    assert not group.exists() or second.split()[-1] == "19"
 
 
 @pytest.mark.parametrize("program", [WAITS, STUBBORN], ids=["with a daemon", "that ignores SIGINT"])
