@@ -93,7 +93,8 @@ notebook: setup ## open a copy of examples/notebook/mer_r1_laptop.ipynb in the b
 		-r requirements/notebook.txt -r requirements/jupyterlab.txt
 	# a copy, so that the committed notebook stays without outputs; yours is kept
 	@mkdir -p outputs/notebook && test -e outputs/notebook/mer_r1_laptop.ipynb || cp examples/notebook/mer_r1_laptop.ipynb outputs/notebook
-	$(PY) -m jupyterlab --ServerApp.root_dir=. outputs/notebook/mer_r1_laptop.ipynb
+	# root is the usual user of a container; the server listens on this machine alone
+	$(PY) -m jupyterlab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) outputs/notebook/mer_r1_laptop.ipynb
 
 mutants: setup ## mutation tests of recipe/mer_r1/method (slow; FILE=recipe/mer_r1/method/reward.py for one file)
 	@grep -q '^    "$(or $(FILE),recipe/mer_r1/method/reward.py)",$$' pyproject.toml || \
