@@ -13,6 +13,7 @@ COMMON = [
     "av>=18,<19",
     "hydra-core>=1.3.2,<1.4",
     "numpy>=2",
+    "scipy>=1.13",
     "openpyxl",
     "packaging",
     "pandas",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics as stats
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from recipe.mer_r1.ablation.claims import NO, NOT_RUN, SLOW, UNDECIDED, YES, Claim, between, claim, figure, verdict
@@ -251,6 +251,4 @@ def _share(results: Results, rows: Sequence[str], name: str) -> Interval | None:
 
 
 def _shifted(found: Interval, by: float) -> Interval:
-    return Interval(
-        found.value - by, found.low - by, found.high - by, found.seeds, found.clips, found.seed_sd, found.clip_se
-    )
+    return replace(found, value=found.value - by, low=found.low - by, high=found.high - by)

@@ -34,7 +34,7 @@ decide on this page**: RL samples and trains them, and several answers per clip 
 F1 is clip F1 on this page: recall (R), precision (P) and F1 are means over the test clips, as RL rewards them. A clip's
 score is the mean over the wheels on which its labels map. EW F of the official scorer is
 [another number](../report.md#ew-f-and-clip-f1); `main_eval compare` prints it for two of these models. Beside F1 is
-half the width of its 95 % interval. cats: categories of an answer on a wheel.
+half the width of its interval. cats: categories of an answer on a wheel.
 
 SFT models of different seeds differ much. So rows with other seeds cannot be compared here: use the paired differences
 below.
@@ -49,7 +49,7 @@ can be ahead in F1 for three reasons: more of its answers keep the form, its mal
 well-formed answers have better words. This table shows the last. A clip without a well-formed answer is left out.
 """
 _DIFFERENCES = """\
-Paired by seed and clip, with 95 % intervals. ✱: more than one seed, and 0 is outside. With 1 seed only clips are
+Paired by seed and clip. ✱: more than one seed, and 0 is outside. With 1 seed only clips are
 resampled, and such an interval decides nothing. †: starts from another SFT model, so seeds are not paired.
 """
 _OTHERS = """\
@@ -75,8 +75,8 @@ an interval then leaves out 0.
   from it. Rows with 1 seed: {alone}.
 - How many seeds would decide: the smallest number with which the interval would leave out 0, if the difference, its
   spread over seeds and the clips' error stay as seen. A row with one seed takes the typical spread of the other rows.
-- conf/ablation.yaml says which seeds were added after others had been seen. Such intervals are a little too narrow.
-- Each answer has its own 95 % interval. With nine questions, one wrong yes or no is to be expected in about two pages.
+- {looks}
+- Each answer has its own interval. With ten questions, one wrong yes or no is to be expected in about two pages.
 """
 
 
@@ -116,7 +116,10 @@ def page(results: Results, picture: str, whole: str, curves: str) -> str:
         *_missing(results),
         "## How the intervals are made",
         "",
-        _METHOD.format(alone=", ".join(row for row in results.rows if len(results.records(row)) == 1) or "none"),
+        _METHOD.format(
+            alone=", ".join(row for row in results.rows if len(results.records(row)) == 1) or "none",
+            looks=_looks(results),
+        ),
     ]
     return "\n".join(parts)
 
@@ -159,6 +162,18 @@ def _missing(results: Results) -> Iterator[str]:
     lines += [f"- {record.row}-{record.seed}: {note}" for record in records for note in record.notes]
     if lines:
         yield from ("## What is missing", "", *lines, "")
+
+
+def _looks(results: Results) -> str:
+    """On the level of the intervals."""
+    table = results.table
+    added = sorted({seed for row in results.rows for seed in results.finished[row]} - set(table.seeds))
+    if not added:
+        return "Each interval has 95 %."
+    return (
+        f"Each interval has 95 %. Where seeds were added ({', '.join(map(str, added))}) after results had been read, "
+        f"it has {100 * table.level(added):.1f} %: {table.looks} looks together then have 95 % (Bonferroni)."
+    )
 
 
 def _samples(results: Results) -> str:

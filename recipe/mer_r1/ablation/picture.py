@@ -70,8 +70,8 @@ def draw(results: Results, rows: Sequence[str], path: Path) -> None:
         if handles:
             figure.legend(handles, names, loc="outside upper center", ncols=3)
         figure.supxlabel(
-            "95 % intervals over seeds and test clips (number of seeds in brackets; pale: 1 seed, clips alone). "
-            "MER-Micro, a tiny Thinker.",
+            "95 % intervals over seeds and test clips, wider where seeds were added (number of seeds in brackets; "
+            "pale: 1 seed, clips alone). MER-Micro, a tiny Thinker.",
             fontsize=12,
         )
         figure.savefig(path, dpi=110)

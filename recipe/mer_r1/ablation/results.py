@@ -82,7 +82,7 @@ class Results:
         """A row's mean over seeds and clips."""
         values = [_values(record, mode, score) for record in self.records(row)]
         kept = [one for one in values if one is not None]
-        return interval(kept) if kept else None
+        return interval(kept, level=self.table.level(self.finished[row])) if kept else None
 
     def gap(self, row: str, sampled: bool = False, score: str = "f1") -> Interval | None:
         """Slow minus fast of the same model, on the same clips."""
@@ -90,13 +90,13 @@ class Results:
         pairs = [
             tuple(_values(one, f"{form}{ending}", score) for form in ("slow", "fast")) for one in self.records(row)
         ]
-        return _paired(pairs)
+        return _paired(pairs, self.table.level(self.finished.get(row, {})))
 
     def difference(self, row: str, other: str, mode: str, score: str = "f1") -> Interval | None:
         """`row` minus `other`, seed by seed (those that both have) and clip by clip."""
         both = sorted(self.finished.get(row, {}).keys() & self.finished.get(other, {}).keys())
         pairs = [tuple(_values(self.finished[name][seed], mode, score) for name in (row, other)) for seed in both]
-        return _paired(pairs)
+        return _paired(pairs, self.table.level(both))
 
     def same_start(self, row: str, other: str) -> bool:
         """Whether the two start from the same SFT models on the seeds that both have."""
@@ -141,11 +141,11 @@ def _values(record: Record, mode: str, score: str) -> Values | None:
     return record.clips.forms.get(mode, {}).get(score) if record.clips else None
 
 
-def _paired(pairs: Sequence[tuple[Values | None, ...]]) -> Interval | None:
+def _paired(pairs: Sequence[tuple[Values | None, ...]], level: float) -> Interval | None:
     """Of differences, first minus second, where both are there."""
     kept = [
         [None if None in (one, other) else one - other for one, other in zip(*pair, strict=True)]
         for pair in pairs
         if None not in pair
     ]
-    return interval(kept) if kept else None
+    return interval(kept, level=level) if kept else None

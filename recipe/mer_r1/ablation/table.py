@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -91,10 +91,16 @@ class Evaluation(_Part):
 
 
 class Table(_Part):
-    """The whole table."""
+    """The complete table.
+
+    Attributes:
+        seeds: of the rows that name none.
+        looks: how often results were read before rows got seeds beside these, the last time included.
+    """
 
     preset: str
     seeds: list[int] = Field(min_length=1)
+    looks: int = Field(1, ge=1)
     corpora: dict[Name, Corpus]
     bases: dict[Name, Base]
     starts: dict[Name, Start]
@@ -107,6 +113,13 @@ class Table(_Part):
     def everything(self) -> dict[str, Row]:
         """Rows, then controls, by name."""
         return {**self.rows, **self.controls}
+
+    def level(self, seeds: Iterable[int]) -> float:
+        """Of an interval over these seeds: 0.95, higher if some were added, so that all looks together have 0.95.
+
+        Bonferroni's correction.
+        """
+        return 0.95 if set(seeds) <= set(self.seeds) else 1 - 0.05 / self.looks
 
     def seeds_of(self, name: str) -> list[int]:
         """Seeds that a row is run on."""

@@ -32,13 +32,14 @@ _CHUNK = 4_000_000  # counts held at once, to bound the memory of a bootstrap
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its 95 % interval.
+    """A score with its interval, of 95 % unless another level was asked for.
 
     Attributes:
         value, low, high: the score (of several seeds: its mean over them) and its interval; NaN where undefined.
         seeds, clips: that it is over.
         seed_sd: standard deviation of the seeds' scores; None with one seed.
         clip_se: standard error over clips, for these seeds.
+        level: of the interval.
     """
 
     value: float
@@ -48,6 +49,7 @@ class Interval:
     clips: int
     seed_sd: float | None
     clip_se: float
+    level: float = 0.95
 
     @property
     def side(self) -> int:
@@ -61,7 +63,7 @@ class Interval:
 
 
 def bootstrap(
-    scores: Sequence[Score], clips: int | Sequence[int], draws: int = DRAWS, seed: int = 0
+    scores: Sequence[Score], clips: int | Sequence[int], draws: int = DRAWS, seed: int = 0, level: float = 0.95
 ) -> dict[str, Interval]:
     """Scores with their intervals, by name.
 
@@ -69,6 +71,7 @@ def bootstrap(
         scores: one for each seed of training, of the same clips; at least one.
         clips: their number; for several corpora the number in each, in the order of the counts.
         draws: of the clips. 0: no interval, its ends are NaN.
+        level: of the intervals.
 
     Raises:
         ValueError: `draws` is negative.
@@ -81,22 +84,25 @@ def bootstrap(
     found = {}
     for name in once[0]:
         values = np.array([one[name][0] for one in once])
-        found[name] = _interval(values, drawn.get(name, np.array([math.nan])), sum(sizes), seed)
+        found[name] = _interval(values, drawn.get(name, np.array([math.nan])), sum(sizes), seed, level)
     return found
 
 
-def interval(values: Sequence[Sequence[float | None]], draws: int = DRAWS, seed: int = 0) -> Interval | None:
+def interval(
+    values: Sequence[Sequence[float | None]], draws: int = DRAWS, seed: int = 0, level: float = 0.95
+) -> Interval | None:
     """The mean over seeds and clips with its interval; None where no clip is defined for all seeds.
 
     Args:
         values: ``(S, C)``, a row for each seed, the same clips in the same order; clips with a None are left out.
+        level: of the interval.
     """
     matrix = np.array([[math.nan if value is None else value for value in row] for row in values], dtype=float)
     matrix = matrix[:, ~np.isnan(matrix).any(axis=0)]
     clips = matrix.shape[1]
     if not clips:
         return None
-    found = bootstrap([_mean_of(row) for row in matrix], clips, draws, seed)["mean"]
+    found = bootstrap([_mean_of(row) for row in matrix], clips, draws, seed, level)["mean"]
     per_clip = matrix.mean(axis=0)
     return replace(found, clip_se=float(per_clip.std(ddof=1) / math.sqrt(clips)) if clips > 1 else math.inf)
 
@@ -136,7 +142,7 @@ def _drawn(scores: Sequence[Score], sizes: tuple[int, ...], draws: int, seed: in
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def _interval(values: np.ndarray, drawn: np.ndarray, clips: int, seed: int) -> Interval:
+def _interval(values: np.ndarray, drawn: np.ndarray, clips: int, seed: int, level: float) -> Interval:
     """From the seeds' scores and the draws over clips; draws without a score are left out."""
     seeds, defined = len(values), drawn[~np.isnan(drawn)]
     seed_sd = float(values.std(ddof=1)) if seeds > 1 else None
@@ -144,8 +150,9 @@ def _interval(values: np.ndarray, drawn: np.ndarray, clips: int, seed: int) -> I
     if seed_sd is not None and len(defined):
         moved = _t_draws(seeds - 1, len(drawn), seed)[~np.isnan(drawn)] * seed_sd / math.sqrt(seeds)
         defined = np.concatenate([defined + moved, defined - moved])  # so that the seeds' part is symmetric
-    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (math.nan, math.nan)
-    return Interval(float(values.mean()), float(low), float(high), seeds, clips, seed_sd, clip_se)
+    ends = [50 * (1 - level), 50 * (1 + level)]
+    low, high = np.percentile(defined, ends) if len(defined) else (math.nan, math.nan)
+    return Interval(float(values.mean()), float(low), float(high), seeds, clips, seed_sd, clip_se, level)
 
 
 def _counts(sizes: tuple[int, ...], draws: int, seed: int) -> Iterator[np.ndarray]:

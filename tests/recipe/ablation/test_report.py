@@ -244,6 +244,24 @@ def test_seeds_that_were_made_with_different_settings_are_named(tmp_path):
     assert line in page(mixed, "x.png", "y.png", "z.png")
 
 
+def test_intervals_over_added_seeds_are_wider(tmp_path):
+    """Student's t with 3 degrees of freedom: 3.182 at 95 %, 4.857 at 1 − .05/3."""
+    changes = ["seeds=[1,2,3]", "rows.baseline.seeds=[1,2,3,4]", "rows.mer_r1.seeds=[1,2,3,4]"]
+    records = [made("baseline", seed, 0.7) for seed in range(1, 5)]
+    records += [made("mer_r1", seed, 0.7 + 0.01 * seed) for seed in range(1, 5)]
+    folder = write(tmp_path, *records)
+    half = 0.0129099 / 2  # √(5/3) · 0.01, the seeds' standard deviation, over √4
+    for looks, quantile in ((1, 3.182), (3, 4.857)):
+        found = Results.load(folder, load_table(changes=[*changes, f"looks={looks}"]))
+        wide = found.difference("mer_r1", "baseline", "slow_sampled")
+        assert (wide.high - wide.low) / 2 == pytest.approx(quantile * half, rel=0.02)
+        text = page(found, "x.png", "y.png", "z.png")
+        assert f"it has {100 - 5 / looks:.1f} %: {looks} looks" in text
+    three = Results.load(folder, load_table(changes=["seeds=[1,2,3,4]", "looks=3"]))
+    assert three.difference("mer_r1", "baseline", "slow_sampled").level == 0.95
+    assert "Each interval has 95 %.\n" in page(three, "x.png", "y.png", "z.png")
+
+
 def test_two_records_of_a_run_are_refused(tmp_path):
     record_of(tmp_path, "copy", made("mer_r1", 1, 0.8))
     with pytest.raises(InputError, match="two files are of mer_r1 on seed 1"):
