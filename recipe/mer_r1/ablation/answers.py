@@ -247,7 +247,8 @@ def _share(results: Results, rows: Sequence[str], name: str) -> Interval | None:
     if not curves:
         return None
     shortest = min(map(len, curves))
-    return interval([curve[:shortest] for curve in curves])
+    seeds = {seed for row in rows for seed in results.finished[row]}
+    return interval([curve[:shortest] for curve in curves], level=results.table.level(seeds))
 
 
 def _shifted(found: Interval, by: float) -> Interval:

@@ -73,8 +73,9 @@ an interval then leaves out 0.
   stay undecided, also real ones.
 - With 1 seed only clips are drawn. Such an interval says nothing on what another seed would give, and no answer is read
   from it. Rows with 1 seed: {alone}.
-- How many seeds would decide: the smallest number with which the interval would leave out 0, if the difference, its
-  spread over seeds and the clips' error stay as seen. A row with one seed takes the typical spread of the other rows.
+- How many seeds would decide: the smallest number with which the interval would leave out 0, if the difference and its
+  spread over seeds stay as seen. The clips' error shrinks with more seeds, as far as it differs from seed to seed. A
+  row with one seed takes the typical spread of the other rows.
 - {looks}
 - Each answer has its own interval. With ten questions, one wrong yes or no is to be expected in about two pages.
 """
@@ -172,7 +173,8 @@ def _looks(results: Results) -> str:
         return "Each interval has 95 %."
     return (
         f"Each interval has 95 %. Where seeds were added ({', '.join(map(str, added))}) after results had been read, "
-        f"it has {100 * table.level(added):.1f} %: {table.looks} looks together then have 95 % (Bonferroni)."
+        f"it has {100 * table.level(added):.1f} %: {table.looks} looks that all use this level have 95 % together "
+        "(Bonferroni)."
     )
 
 

@@ -95,7 +95,7 @@ class Table(_Part):
 
     Attributes:
         seeds: of the rows that name none.
-        looks: how often results were read before rows got seeds beside these, the last time included.
+        looks: how many times the results are read in all: each time before rows get more seeds, and the last time.
     """
 
     preset: str
@@ -115,10 +115,7 @@ class Table(_Part):
         return {**self.rows, **self.controls}
 
     def level(self, seeds: Iterable[int]) -> float:
-        """Of an interval over these seeds: 0.95, higher if some were added, so that all looks together have 0.95.
-
-        Bonferroni's correction.
-        """
+        """Of an interval over these seeds: 0.95; where some were added, higher, by Bonferroni for the looks."""
         return 0.95 if set(seeds) <= set(self.seeds) else 1 - 0.05 / self.looks
 
     def seeds_of(self, name: str) -> list[int]:

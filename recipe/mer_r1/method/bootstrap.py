@@ -40,6 +40,7 @@ class Interval:
         seed_sd: standard deviation of the seeds' scores; None with one seed.
         clip_se: standard error over clips, for these seeds.
         level: of the interval.
+        clip_se_alone: standard error over clips of one seed alone, root mean square over the seeds; None where unknown.
     """
 
     value: float
@@ -50,6 +51,7 @@ class Interval:
     seed_sd: float | None
     clip_se: float
     level: float = 0.95
+    clip_se_alone: float | None = None
 
     @property
     def side(self) -> int:
@@ -103,8 +105,10 @@ def interval(
     if not clips:
         return None
     found = bootstrap([_mean_of(row) for row in matrix], clips, draws, seed, level)["mean"]
-    per_clip = matrix.mean(axis=0)
-    return replace(found, clip_se=float(per_clip.std(ddof=1) / math.sqrt(clips)) if clips > 1 else math.inf)
+    if clips == 1:
+        return replace(found, clip_se=math.inf)
+    alone = math.sqrt(matrix.var(axis=1, ddof=1).mean() / clips)
+    return replace(found, clip_se=float(matrix.mean(axis=0).std(ddof=1) / math.sqrt(clips)), clip_se_alone=alone)
 
 
 def intervals(score: Score, clips: int, draws: int, seed: int) -> dict[str, list[float]]:
@@ -150,7 +154,7 @@ def _interval(values: np.ndarray, drawn: np.ndarray, clips: int, seed: int, leve
     if seed_sd is not None and len(defined):
         moved = _t_draws(seeds - 1, len(drawn), seed)[~np.isnan(drawn)] * seed_sd / math.sqrt(seeds)
         defined = np.concatenate([defined + moved, defined - moved])  # so that the seeds' part is symmetric
-    ends = [50 * (1 - level), 50 * (1 + level)]
+    ends = [round(50 * (1 + side * level), 9) for side in (-1, 1)]  # 2.5 and 97.5 % at 0.95
     low, high = np.percentile(defined, ends) if len(defined) else (math.nan, math.nan)
     return Interval(float(values.mean()), float(low), float(high), seeds, clips, seed_sd, clip_se, level)
 

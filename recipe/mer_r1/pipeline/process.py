@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -70,6 +71,7 @@ class Command:
         log: file that its output is appended to.
         environment: variables that it gets besides ours.
         gives_way: whether it leaves the processor to everything else that wants it.
+        held: files that stay open until no process of the command is left, also if we are killed: their locks last.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Command:
         log: Path,
         environment: Mapping[str, str] | None = None,
         gives_way: bool = False,
+        held: Sequence[IO[str]] = (),
     ):
         with log.open("ab") as file:
             self._supervisor = subprocess.Popen(
@@ -87,6 +90,7 @@ class Command:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_give_way if gives_way else _in_child,
+                pass_fds=[one.fileno() for one in held],  # the supervisor keeps them, and no process below it
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             )
 
@@ -155,7 +159,10 @@ def _in_child() -> None:
 
 
 def _give_way() -> None:
-    """Ray's workers have a niceness of 15. Where Linux groups processes by session, the group has its own niceness."""
+    """In the child: take the lowest priority, below Ray's workers, whose niceness is 15.
+
+    Where Linux shares the processor between sessions first (autogroup), the session has a niceness of its own.
+    """
     _in_child()
     os.nice(19)
     with suppress(OSError):

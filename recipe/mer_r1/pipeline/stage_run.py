@@ -116,7 +116,8 @@ class StageRun:
         self._before = stamp.seconds
         self._end: float | None = None
         self._start = time.monotonic()
-        self.command = process.Command([sys.executable, *stage.command], self.log, gives_way=stage.light)
+        command = [sys.executable, *stage.command]
+        self.command = process.Command(command, self.log, gives_way=stage.light, held=[lock])
 
     @property
     def seconds(self) -> float:

@@ -61,6 +61,20 @@ def test_the_exit_status_is_the_commands(tmp_path):
     assert run(body, tmp_path / "log").stdout == "7\n"
 
 
+def test_a_lock_lasts_as_long_as_any_process_of_the_command(tmp_path):
+    """Also where the process that took it is gone: here it closes the file."""
+    body = """
+        from recipe.mer_r1.files.alone import take
+        lock = take(log.with_name("lock"))
+        command = process.Command([sys.executable, "-c", "import time; time.sleep(1)"], log, held=[lock])
+        lock.close()
+        print(take(log.with_name("lock")))
+        command.wait(lambda: None)
+        print(take(log.with_name("lock")) is None)
+        """
+    assert run(body, tmp_path / "log").stdout == "None\nFalse\n"
+
+
 def test_a_command_that_gives_way_has_the_least_priority(tmp_path):
     """Also its group, where Linux shares the processor between sessions first."""
     log, group = tmp_path / "log", Path("/proc/self/autogroup")
