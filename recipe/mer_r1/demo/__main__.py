@@ -77,15 +77,17 @@ def report(out: Path, stamps: dict, console: Console) -> None:
     (out / "summary.json").write_text(json.dumps(found, indent=1) + "\n")
     figure.draw(found, out / "results.png")
     (out / "results.md").write_text(summary.page(found))
-    console.print(_table("Greedy answers to the test clips", summary.table(found)))
-    console.print(_table("Sampled answers (temperature 1)", summary.table(found, sampled=True)))
+    for kind, sampled in (("Greedy answers", False), ("Sampled answers (temperature 1)", True)):
+        rows = summary.table(found, sampled)
+        clips = f"{kind} to {rows[1][-1]} test clips"  # the last column, of which a narrow terminal has no room
+        console.print(_table(clips, [row[:-1] for row in rows]))
     for finding in found["findings"]:
         console.print(f"- {finding}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{out}/results.png, results.md, summary.json", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(title: str, rows: list[list[str]]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     for name in rows[0]:
         table.add_column(name, justify="left" if name in ("model", "thinking") else "right", no_wrap=True)
     for row in rows[1:]:

@@ -1,15 +1,17 @@
 """summary.json, results.md and the picture, from made results."""
 
+import io
 import json
 
 import pytest
 from demo_cases import STAGES, finished
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from recipe.mer_r1.demo import figure, summary
-from recipe.mer_r1.demo.__main__ import main
+from recipe.mer_r1.demo.__main__ import main, report
 from recipe.mer_r1.eval.compare.command import app
 from recipe.mer_r1.run.steps import WINDOW, running_mean, trend
 
@@ -130,6 +132,15 @@ def test_sampled_answers_stand_apart_from_greedy_ones(tmp_path):
     assert summary.table(found)[3][2:4] == ["65.00", "55.0–75.0"]
     assert summary.table(found, sampled=True)[3][2] == "12.30"
     assert summary.table(found, sampled=True)[3][6] == "11.30"  # of each clip
+
+
+def test_the_tables_fit_a_terminal_of_80_columns(tmp_path):
+    console = Console(file=io.StringIO(), width=80)
+    report(tmp_path, finished(tmp_path, RISING), console)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert "Greedy answers to 40 test clips" in text
+    assert text.count("55.0–75.0") == 12
 
 
 def test_a_mode_without_scored_clips_has_dashes(found):

@@ -16,6 +16,8 @@ from recipe.mer_r1.pipeline.stage import Stage
 from recipe.mer_r1.pipeline.stage_run import Places
 from recipe.mer_r1.pipeline.stamps import Stamp
 
+pytestmark = pytest.mark.slow
+
 # Appends its name to a list, waits for WAIT seconds, and appends it again.
 CODE = """
 import pathlib, sys, time

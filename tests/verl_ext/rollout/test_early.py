@@ -86,6 +86,7 @@ def test_an_engine_that_was_asked_to_end_is_not_seen_again():
     assert _errored(server) is False
 
 
+@pytest.mark.slow
 def test_a_pickled_holder_does_not_import_the_class_of_the_object(tmp_path):
     """Nor what that class' module imports: as a process sees that gets the handle of an actor."""
     (tmp_path / "heavy.py").write_text(

@@ -83,7 +83,7 @@ def test_a_fault_that_passes_costs_one_more_request(server, ask, fault):
         ("not_json", "not a chat completion"),
         ("wrong_shape", "not a chat completion"),
         ("broken", "HTTP 500"),
-        ("hang", "no reply within 1 s"),
+        pytest.param("hang", "no reply within 1 s", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_that_stays_is_given_up_with_its_reason(server, ask, fault, reason):
