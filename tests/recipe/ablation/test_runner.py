@@ -107,7 +107,10 @@ def test_runs_are_made_after_what_they_build_on_and_recorded(tmp_path):
     assert (found.row, found.seed, found.state, found.overrides) == ("two", 2, "finished", ["a=1"])
     assert found.metrics.forms["fast"].f1 == 0.6667
     assert found.clips.names == ["clip"]
-    assert found.clips.forms["slow"] == {"f1": [0.6667], "recall": [1], "precision": [0.5]}
+    assert found.clips.forms["slow"] == {
+        **{"f1": [0.6667], "recall": [1], "precision": [0.5]},
+        "f1_well_formed": [0.6667],
+    }
 
 
 def test_two_at_a_time_and_never_more(tmp_path):
