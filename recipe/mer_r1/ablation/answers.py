@@ -99,38 +99,38 @@ def _ahead(results: Results) -> Answer:
     return Answer(question, one.verdict, f"{start}: {one.text}{_rest(one)}.{formed}")
 
 
-def _together(verdicts: Sequence[str]) -> str:
-    """Of several claims that must all hold."""
-    for one in (NO, NOT_RUN, UNDECIDED):
-        if one in verdicts:
-            return one
-    return YES
+def _all_hold(question: str, claims: Sequence[Claim], meanings: dict[str, str]) -> Answer:
+    """Several claims that must all hold; `meanings` says what each verdict of them together means."""
+    verdicts = [one.verdict for one in claims]
+    found = next((one for one in (NO, NOT_RUN, UNDECIDED) if one in verdicts), YES)
+    return Answer(question, found, f"{meanings[found]} by F1 of sampled slow answers.", tuple(claims))
 
 
 def _order(results: Results) -> Answer:
     ladder = ["mer_r1", "rd_ad", "rd", "baseline"]
-    claims = tuple(between(results, row, other) for row, other in pairwise(ladder))
-    found = _together([one.verdict for one in claims])
-    start = {
-        YES: "Each is ahead of the next",
-        NO: "At least one is behind the next",
-        UNDECIDED: "At least one pair cannot be told apart",
-        NOT_RUN: "At least one pair is not run yet",
-    }[found]
-    question = "Is Ex3 (mer_r1) > Ex2 (rd_ad) > Ex1 (rd) > baseline?"
-    return Answer(question, found, f"{start} by F1 of sampled slow answers.", claims)
+    return _all_hold(
+        "Is Ex3 (mer_r1) > Ex2 (rd_ad) > Ex1 (rd) > baseline?",
+        [between(results, row, other) for row, other in pairwise(ladder)],
+        {
+            YES: "Each is ahead of the next",
+            NO: "At least one is behind the next",
+            UNDECIDED: "At least one pair cannot be told apart",
+            NOT_RUN: "At least one pair is not run yet",
+        },
+    )
 
 
 def _falls_behind(results: Results) -> Answer:
-    claims = tuple(between(results, row, "mer_r1", expected=-1) for row in ("b1", "b2"))
-    found = _together([one.verdict for one in claims])
-    start = {
-        YES: "Both are behind",
-        NO: "At least one is ahead",
-        UNDECIDED: "At least one cannot be told from MER-R1",
-        NOT_RUN: "At least one is not run yet",
-    }[found]
-    return Answer("Do B1 and B2 fall behind MER-R1?", found, f"{start} by F1 of sampled slow answers.", claims)
+    return _all_hold(
+        "Do B1 and B2 fall behind MER-R1?",
+        [between(results, row, "mer_r1", expected=-1) for row in ("b1", "b2")],
+        {
+            YES: "Both are behind",
+            NO: "At least one is ahead",
+            UNDECIDED: "At least one cannot be told from MER-R1",
+            NOT_RUN: "At least one is not run yet",
+        },
+    )
 
 
 def _lambda_cali(results: Results) -> Answer:
@@ -138,16 +138,14 @@ def _lambda_cali(results: Results) -> Answer:
     rows = {"mer_r1": "0.1"} | _values_of(results.table, "experiment.lambda_cali")
     values = sorted(rows.items(), key=lambda row: float(row[1]))
     claims = tuple(between(results, row, "rd_ad", name=f"λ = {value} ({row}) − λ = 0 (rd_ad)") for row, value in values)
-    known = [one for one in claims if one.found]
     effects = [value for (_, value), one in zip(values, claims, strict=True) if one.found and one.found.sign]
-    found = NOT_RUN if not known else "it changes F1" if effects else UNDECIDED
-    text = (
-        f"Against λ = 0, λ = {', '.join(effects)} changes F1 of sampled slow answers."
-        if effects
-        else "No value can be told from λ = 0 by F1 of sampled slow answers."
-        if known
-        else "No pair of values is run yet."
-    )
+    if effects:
+        found = "it changes F1"
+        text = f"Against λ = 0, λ = {', '.join(effects)} changes F1 of sampled slow answers."
+    elif any(one.found for one in claims):
+        found, text = UNDECIDED, "No value can be told from λ = 0 by F1 of sampled slow answers."
+    else:
+        found, text = NOT_RUN, "No pair of values is run yet."
     return Answer("What does λ_cali do?", found, text, claims)
 
 
